@@ -1,0 +1,1 @@
+"""Import from other formats, one module a format."""

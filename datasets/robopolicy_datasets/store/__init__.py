@@ -1,0 +1,7 @@
+"""The demo store: episodes of observations and actions in one zarr folder."""
+
+from robopolicy_datasets.store.demo_store import DemoStore
+from robopolicy_datasets.store.episode import Episode, EpisodeInfo, NewEpisode
+from robopolicy_datasets.store.summary import StoreSummary, summarise
+
+__all__ = ["DemoStore", "Episode", "EpisodeInfo", "NewEpisode", "StoreSummary", "summarise"]

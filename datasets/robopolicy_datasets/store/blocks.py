@@ -1,0 +1,208 @@
+"""Rows of one array of ours on disk: read a range, or build the files that appended rows need."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from robopolicy_datasets.errors import StoreError
+from robopolicy_datasets.store.codecs import (
+    compress,
+    decode_strings,
+    decompress,
+    encode_strings,
+    pack_shard,
+    unpack_shard,
+)
+from robopolicy_datasets.store.layout import ArrayLayout
+
+_In = TypeVar("_In")
+_Out = TypeVar("_Out")
+_THREAD_FROM_BYTES = 4 << 20  # below this, starting threads costs more than it saves
+
+
+class BlockArray:
+    """The blocks of one array.
+
+    Args:
+        folder: the array's folder.
+        layout: how it is laid out.
+        rows: rows that its metadata declares (the committed ones and perhaps an unfinished episode's).
+    """
+
+    def __init__(self, folder: Path, layout: ArrayLayout, rows: int = 0) -> None:
+        self.folder = folder
+        self.layout = layout
+        self.rows = rows
+
+    @classmethod
+    def open(cls, folder: Path) -> BlockArray:
+        """Opens the array in ``folder``.
+
+        Raises:
+            StoreError: the metadata is missing, damaged, or not of our layout.
+        """
+        return cls(folder, *ArrayLayout.from_metadata(folder))
+
+    @property
+    def row_shape(self) -> tuple[int, ...]:
+        """The shape of one row."""
+        return self.layout.row_shape
+
+    @property
+    def dtype(self) -> str:
+        """The element type's name."""
+        return self.layout.data_type
+
+    def missing_blocks(self, rows: int) -> list[str]:
+        """Returns the names of the files that the first ``rows`` rows need and that are not there."""
+        there = {entry.name for entry in os.scandir(self.folder)}
+        names = [self.layout.block_name(block) for block in range(-(-rows // self.layout.block_rows))]
+        return [name for name in names if name not in there]
+
+    def read(self, start: int, stop: int) -> NDArray[Any]:
+        """Reads rows ``start`` to ``stop`` (exclusive) as ``[stop - start, *row_shape]``.
+
+        Raises:
+            StoreError: a block is missing or damaged.
+        """
+        layout = self.layout
+        out = np.empty((max(0, stop - start), *layout.row_shape), dtype=layout.data_type)
+        spans = self._spans(start, stop)
+        load = self._load_shard if layout.sharded else self._load_chunk
+        _for_each(lambda span: load(*span, out[span[2]]), spans, out.nbytes)
+        return out
+
+    def read_texts(self, start: int, stop: int) -> list[str]:
+        """Reads rows ``start`` to ``stop`` (exclusive) of an array of texts.
+
+        Raises:
+            StoreError: a block is missing or damaged.
+        """
+        texts: list[str] = []
+        for block, rows, _ in self._spans(start, stop):
+            path = self._path(block)
+            try:
+                texts += decode_strings(decompress(_read(path)))[rows]
+            except ValueError as error:
+                raise _damaged(path, error) from error
+        if len(texts) != stop - start:
+            raise StoreError(f"{self.folder} lacks {stop - start - len(texts)} entries; it is damaged.")
+        return texts
+
+    def extended(self, committed: int, rows: NDArray[Any]) -> dict[Path, bytes]:
+        """Builds the files that hold ``rows`` after the first ``committed`` ones, which are kept.
+
+        Args:
+            committed: rows to keep; anything on disk beyond them is replaced.
+            rows: ``[n, *row_shape]`` of the array's element type.
+
+        Returns:
+            The content of each new or replaced block.
+        """
+        layout = self.layout
+        if layout.sharded:
+            return self._extended_shards(committed, np.ascontiguousarray(rows))
+        first, kept = divmod(committed, layout.block_rows)
+        tail = self.read(committed - kept, committed)
+        rows = np.concatenate([tail, rows.astype(layout.data_type, copy=False)])
+        files = {}
+        for offset in range(0, len(rows), layout.block_rows):
+            part = rows[offset : offset + layout.block_rows]
+            padding = np.zeros((layout.block_rows - len(part), *layout.row_shape), dtype=layout.data_type)
+            path = self._path(first + offset // layout.block_rows)
+            files[path] = compress(np.concatenate([part, padding]))
+        return files
+
+    def extended_texts(self, committed: int, texts: Sequence[str]) -> dict[Path, bytes]:
+        """Builds the files that hold ``texts`` after the first ``committed`` ones."""
+        size = self.layout.block_rows
+        first = committed // size
+        everything = [*self.read_texts(first * size, committed), *texts]
+        files = {}
+        for offset in range(0, len(everything), size):
+            chunk = encode_strings(everything[offset : offset + size], size)
+            files[self._path(first + offset // size)] = compress(chunk)
+        return files
+
+    def _extended_shards(self, committed: int, rows: NDArray[Any]) -> dict[Path, bytes]:
+        size = self.layout.block_rows
+        first, kept = divmod(committed, size)
+        chunks: list[bytes | memoryview] = []
+        if kept:
+            path = self._path(first)
+            chunks += self._shard_chunks(path, _read(path), range(kept))
+        chunks += _for_each(compress, rows, rows.nbytes)
+        return {
+            self._path(first + offset // size): pack_shard(chunks[offset : offset + size], size)
+            for offset in range(0, len(chunks), size)
+        }
+
+    def _spans(self, start: int, stop: int) -> list[tuple[int, slice, slice]]:
+        """Returns (block, rows within the block, rows within the result) for a range of rows."""
+        size = self.layout.block_rows
+        spans = []
+        for block in range(start // size, -(-stop // size)):
+            low, high = max(start, block * size), min(stop, (block + 1) * size)
+            if low < high:
+                inner = slice(low - block * size, high - block * size)
+                spans.append((block, inner, slice(low - start, high - start)))
+        return spans
+
+    def _load_chunk(self, block: int, rows: slice, _: slice, out: NDArray[Any]) -> None:
+        path = self._path(block)
+        whole = np.empty((self.layout.block_rows, *self.layout.row_shape), dtype=self.layout.data_type)
+        try:
+            decompress(_read(path), whole)
+        except ValueError as error:
+            raise _damaged(path, error) from error
+        out[...] = whole[rows]
+
+    def _load_shard(self, block: int, rows: slice, _: slice, out: NDArray[Any]) -> None:
+        path = self._path(block)
+        chunks = self._shard_chunks(path, _read(path), range(rows.start, rows.stop))
+        try:
+            for chunk, row in zip(chunks, out, strict=True):
+                decompress(chunk, row)
+        except ValueError as error:
+            raise _damaged(path, error) from error
+
+    def _shard_chunks(self, path: Path, data: bytes, rows: range) -> list[memoryview]:
+        try:
+            chunks = unpack_shard(data, self.layout.block_rows)
+        except ValueError as error:
+            raise _damaged(path, error) from error
+        found = [chunk for chunk in chunks[rows.start : rows.stop] if chunk is not None]
+        if len(found) != len(rows):
+            raise StoreError(f"{path} lacks {len(rows) - len(found)} committed frames; it is damaged.")
+        return found
+
+    def _path(self, block: int) -> Path:
+        return self.folder / self.layout.block_name(block)
+
+
+def _for_each(function: Callable[[_In], _Out], items: Iterable[_In], num_bytes: int) -> list[_Out]:
+    """Maps ``function`` over ``items``, in threads where the work is large (zstd releases the GIL)."""
+    if num_bytes < _THREAD_FROM_BYTES:
+        return [function(item) for item in items]
+    with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
+        return list(pool.map(function, items))
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError as error:
+        raise StoreError(f"{path} is missing: the store is incomplete. Restore it from a copy.") from error
+    except OSError as error:
+        raise StoreError(f"{path} cannot be read: {error.strerror}.") from error
+
+
+def _damaged(path: Path, error: Exception) -> StoreError:
+    return StoreError(f"{path} is damaged ({error}). Restore the store from a copy.")

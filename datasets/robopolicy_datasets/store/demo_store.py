@@ -1,0 +1,275 @@
+"""DemoStore: episodes of observations and actions, appended atomically, read fast."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from robopolicy_datasets.errors import StoreError, nearest_names
+from robopolicy_datasets.spec import Spec
+from robopolicy_datasets.store.blocks import BlockArray
+from robopolicy_datasets.store.episode import Episode, EpisodeInfo, NewEpisode, check_episode
+from robopolicy_datasets.store.foreign import ForeignArray, ForeignFiles, is_foreign
+from robopolicy_datasets.store.layout import TIME_KEY
+from robopolicy_datasets.store.native import NativeFiles, create_files, is_native
+
+
+class DemoStore:
+    """Episodes in one zarr folder.
+
+    Made by ``DemoStore.create`` and ``DemoStore.open``. A store that is open shows the episodes that were
+    committed when it was opened and those that it appends itself.
+    """
+
+    def __init__(self, files: NativeFiles | ForeignFiles, mode: Literal["r", "a"]) -> None:
+        self._files = files
+        self._mode = mode
+        self._cache: dict[str, NDArray[Any]] = {}
+        self._ends = files.ends
+        _check_consistency(files, self._ends)
+        self._infos = files.read_infos(0, len(self._ends))
+
+    @classmethod
+    def create(
+        cls, path: str | Path, spec: Spec, *, rate_hz: float, metadata: Mapping[str, Any] | None = None
+    ) -> DemoStore:
+        """Creates an empty store and opens it for appending.
+
+        Args:
+            path: a folder that does not exist yet.
+            spec: the features of every step.
+            rate_hz: steps per second.
+            metadata: plain JSON data to keep with the store.
+
+        Raises:
+            StoreError: the path exists or cannot be written, or the Spec cannot be stored.
+        """
+        path = Path(path)
+        if path.exists() or path.is_symlink():
+            raise StoreError(f"{path} exists already. Choose another path, remove it, or open it to append.")
+        if not rate_hz > 0 or not np.isfinite(rate_hz):
+            raise StoreError(f"The rate of a store is {rate_hz}; it must be a positive number of Hz.")
+        if not spec.features:
+            raise StoreError("The Spec of a store needs at least one feature.")
+        create_files(path, spec, float(rate_hz), metadata or {})
+        return cls.open(path, "a")
+
+    @classmethod
+    def open(cls, path: str | Path, mode: Literal["r", "a"] = "r") -> DemoStore:
+        """Opens a store; also a diffusion_policy zarr folder (read-only, its Spec is inferred).
+
+        Args:
+            path: the store's folder.
+            mode: ``"r"`` to read, ``"a"`` to read and append.
+
+        Raises:
+            StoreError: there is no store, or it is damaged.
+        """
+        path = Path(path)
+        if mode not in ("r", "a"):
+            raise StoreError(f"A store is opened with the mode 'r' (read) or 'a' (append), not '{mode}'.")
+        if not path.exists():
+            raise StoreError(
+                f"There is no demo store at {path}. Give the path of a *.zarr folder; "
+                "`robopolicy collect` and `robopolicy data import` make one."
+            )
+        if is_native(path):
+            return cls(NativeFiles(path), mode)
+        if not is_foreign(path):
+            raise StoreError(
+                f"{path} is not a demo store; expected is a folder with data/<key> arrays and "
+                "meta/episode_ends."
+            )
+        if mode == "a":
+            raise StoreError(
+                f"{path} was not written by robopolicy and is read only. "
+                "Bring it into a store of its own with `robopolicy data import`."
+            )
+        return cls(ForeignFiles(path), mode)
+
+    @property
+    def path(self) -> Path:
+        """The store's folder."""
+        return self._files.path
+
+    @property
+    def spec(self) -> Spec:
+        """The features of every step."""
+        return self._files.spec
+
+    @property
+    def rate_hz(self) -> float:
+        """Steps per second; 0 where a foreign store does not say."""
+        return self._files.rate_hz
+
+    @property
+    def attributes(self) -> Mapping[str, Any]:
+        """The metadata given at creation."""
+        return MappingProxyType(self._files.metadata)
+
+    @property
+    def episode_ends(self) -> NDArray[np.int64]:
+        """The row after each episode's last, int64 ``[E]``, read-only."""
+        view = self._ends.view()
+        view.flags.writeable = False
+        return view
+
+    @property
+    def num_steps(self) -> int:
+        """Steps of all episodes."""
+        return int(self._ends[-1]) if len(self._ends) else 0
+
+    def __len__(self) -> int:
+        return len(self._ends)
+
+    def __iter__(self) -> Iterator[Episode]:
+        return (self.episode(index) for index in range(len(self)))
+
+    def __repr__(self) -> str:
+        return f"DemoStore({str(self.path)!r}, {len(self)} episodes, {self.num_steps} steps)"
+
+    def keys(self) -> list[str]:
+        """Returns the keys of all features."""
+        return self.spec.keys()
+
+    def append_episode(
+        self,
+        data: Mapping[str, ArrayLike],
+        info: EpisodeInfo | None = None,
+        *,
+        time_ns: ArrayLike | None = None,
+    ) -> int:
+        """Appends one episode, which is on disk for good when this returns.
+
+        Args:
+            data: ``[T, *shape]`` for every key of the Spec; float64 is stored as the Spec's float type.
+            info: task, success, operator, ...
+            time_ns: int64 ``[T]``, strictly increasing [ns]; by default multiples of the store's period.
+
+        Returns:
+            The episode's index.
+
+        Raises:
+            StoreError: the data does not fit or cannot be written; the store is as it was.
+        """
+        return self.append_episodes([NewEpisode(data, info or EpisodeInfo(), time_ns)])[0]
+
+    def append_episodes(self, episodes: Sequence[NewEpisode]) -> range:
+        """Appends several episodes in one commit: all or none, and much cheaper than one by one.
+
+        Returns:
+            The episodes' indices.
+
+        Raises:
+            StoreError: as for ``append_episode``.
+        """
+        if self._mode != "a" or not isinstance(self._files, NativeFiles):
+            raise StoreError(f"{self.path} is open for reading only. Open it with mode='a' to append.")
+        if not episodes:
+            raise StoreError("No episodes were given to append.")
+        checked = [check_episode(episode, self.spec, self.rate_hz) for episode in episodes]
+        self._ends = self._files.publish(checked)
+        first = len(self._ends) - len(checked)
+        if first > len(self._infos):  # another process appended in between
+            self._infos += self._files.read_infos(len(self._infos), first)
+        self._infos += [episode.info for episode in checked]
+        self._cache.clear()
+        return range(first, len(self._ends))
+
+    def episode(self, index: int) -> Episode:
+        """Reads one episode.
+
+        Raises:
+            StoreError: there is no such episode, or its bytes are damaged.
+        """
+        start, stop = self._rows_of(index)
+        data = {key: self._rows(key, start, stop) for key in self.keys()}
+        time_ns = None if self._files.time is None else self._rows(TIME_KEY, start, stop)
+        return Episode(index, self._infos[index], stop - start, time_ns, MappingProxyType(data))
+
+    def episode_info(self, index: int) -> EpisodeInfo:
+        """Returns an episode's info.
+
+        Raises:
+            StoreError: there is no such episode.
+        """
+        self._rows_of(index)
+        return self._infos[index]
+
+    def array(self, key: str) -> NDArray[Any]:
+        """Returns all rows of ``key`` (or ``"time_ns"``) as ``[num_steps, *shape]``.
+
+        Read once and kept in memory, read-only.
+
+        Raises:
+            StoreError: no such key, or its bytes are damaged.
+        """
+        if key not in self._cache:
+            self._cache[key] = self._rows(key, 0, self.num_steps)
+        return self._cache[key]
+
+    def fingerprint(self) -> str:
+        """Returns a hash of the Spec, the episode boundaries and every array that is not an image."""
+        digest = hashlib.sha256(json.dumps(self.spec.to_json(), sort_keys=True).encode())
+        digest.update(self._ends.astype("<i8").tobytes())
+        for feature in sorted(self.spec.features, key=lambda feature: feature.key):
+            if not feature.is_image:
+                digest.update(feature.key.encode())
+                digest.update(np.ascontiguousarray(self.array(feature.key)).tobytes())
+        return digest.hexdigest()
+
+    def _rows(self, key: str, start: int, stop: int) -> NDArray[Any]:
+        if key in self._cache:
+            return self._cache[key][start:stop]
+        values = self._source(key).read(start, stop)
+        values.flags.writeable = False
+        return values
+
+    def _source(self, key: str) -> BlockArray | ForeignArray:
+        if key == TIME_KEY and self._files.time is not None:
+            return self._files.time
+        if key not in self._files.arrays:
+            options = ", ".join(nearest_names(key, self.keys()))
+            raise StoreError(f"The store {self.path} has no key '{key}'. It has: {options}.")
+        return self._files.arrays[key]
+
+    def _rows_of(self, index: int) -> tuple[int, int]:
+        if not 0 <= index < len(self):
+            raise StoreError(f"There is no episode {index} in {self.path}; it has {len(self)}, from 0 on.")
+        return (int(self._ends[index - 1]) if index else 0), int(self._ends[index])
+
+
+def _check_consistency(files: NativeFiles | ForeignFiles, ends: NDArray[np.int64]) -> None:
+    """Checks that the arrays fit the Spec and ``episode_ends``.
+
+    Raises:
+        StoreError: names the key, what was expected and what was found.
+    """
+    steps_back = np.flatnonzero(np.diff(ends, prepend=0) <= 0)
+    if len(steps_back):
+        index = steps_back[0]
+        raise StoreError(
+            f"meta/episode_ends of {files.path} must increase from above 0; it is {ends[index]} "
+            f"at episode {index}, after {ends[index - 1] if index else 0}. Restore the store from a copy."
+        )
+    rows = int(ends[-1]) if len(ends) else 0
+    for key, array in files.arrays.items():
+        feature = files.spec[key]
+        if array.row_shape != feature.shape or array.dtype != np.dtype(feature.dtype).name:
+            raise StoreError(
+                f"data/{key} of {files.path} is {array.dtype}{list(array.row_shape)} a step; "
+                f"its Spec says {feature.dtype}{list(feature.shape)}."
+            )
+        if array.rows < rows:
+            raise StoreError(
+                f"data/{key} of {files.path} has {array.rows} steps but meta/episode_ends says {rows}; "
+                "it is incomplete. Restore the store from a copy."
+            )
+    files.check_files(rows)

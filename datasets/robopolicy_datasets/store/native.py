@@ -1,0 +1,215 @@
+"""The files of our own stores: create, open, publish."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from robopolicy_datasets.errors import SpecError, StoreError
+from robopolicy_datasets.spec import Spec
+from robopolicy_datasets.store.blocks import BlockArray
+from robopolicy_datasets.store.episode import CheckedEpisode, EpisodeInfo
+from robopolicy_datasets.store.layout import (
+    ENDS_LAYOUT,
+    INFO_LAYOUT,
+    SCHEMA_KEY,
+    SCHEMA_VERSION,
+    TIME_KEY,
+    TIME_LAYOUT,
+    ArrayLayout,
+    group_metadata,
+    read_json,
+    to_json_bytes,
+)
+from robopolicy_datasets.store.transaction import commit, exclusive, sync_folder, write_durably, write_error
+
+_log = logging.getLogger(__name__)
+
+
+class NativeFiles:
+    """A store that this package wrote.
+
+    Args:
+        path: the store's folder.
+
+    Attributes:
+        spec, rate_hz, metadata: what its attributes say.
+        ends: the committed ``episode_ends`` ``[E]`` when it was opened.
+        arrays: the array of each key of the Spec.
+        time: the array of each step's time [ns].
+
+    Raises:
+        StoreError: it is damaged, incomplete, or of a newer schema.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        attributes = read_json(path / "zarr.json").get("attributes", {})
+        version = attributes.get(SCHEMA_KEY)
+        if version != SCHEMA_VERSION:
+            raise StoreError(
+                f"{path} has the store schema {version!r}; this version reads {SCHEMA_VERSION}. "
+                "Update robopolicy."
+            )
+        try:
+            self.spec = Spec.from_json(attributes["spec"])
+            self.rate_hz = float(attributes["rate_hz"])
+            self.metadata: dict[str, Any] = dict(attributes["metadata"])
+        except (KeyError, TypeError, ValueError, SpecError) as error:
+            raise StoreError(f"The attributes in {path / 'zarr.json'} are damaged: {error}.") from error
+        keys = [_checked_key(feature.key) for feature in self.spec.features]
+        missing = [key for key in keys if not (path / "data" / key / "zarr.json").is_file()]
+        if missing:
+            raise StoreError(
+                f"The store {path} lacks {', '.join('data/' + key for key in missing)}, "
+                "which its Spec names. Restore it from a copy."
+            )
+        self._ends_folder = path / "meta" / "episode_ends"
+        self.ends = self._read_ends()  # before the arrays, which a writer extends first
+        self.arrays = {key: BlockArray.open(path / "data" / key) for key in keys}
+        self.time = BlockArray.open(path / "data" / TIME_KEY)
+        self._infos = BlockArray.open(path / "meta" / "episodes")
+
+    def read_infos(self, start: int, stop: int) -> list[EpisodeInfo]:
+        """Reads the infos of episodes ``start`` to ``stop`` (exclusive)."""
+        try:
+            return [EpisodeInfo.from_text(text) for text in self._infos.read_texts(start, stop)]
+        except (ValueError, TypeError) as error:
+            raise StoreError(
+                f"{self._infos.folder} is damaged ({error}). Restore the store from a copy."
+            ) from error
+
+    def check_files(self, rows: int) -> None:
+        """Checks that the files of all ``rows`` committed rows are there.
+
+        Raises:
+            StoreError: names the missing files.
+        """
+        for array in (*self.arrays.values(), self.time):
+            missing = array.missing_blocks(rows)
+            if missing:
+                raise StoreError(
+                    f"{array.folder} lacks {len(missing)} of its files (first: {missing[0]}). "
+                    "Restore the store from a copy."
+                )
+        extra = max(array.rows for array in (*self.arrays.values(), self.time)) - rows
+        if extra > 0:
+            _log.warning(
+                "%s: %d steps after the last episode belong to an unfinished one; they are ignored.",
+                self.path,
+                extra,
+            )
+
+    def publish(self, episodes: Sequence[CheckedEpisode]) -> NDArray[np.int64]:
+        """Appends episodes in one commit; readers see all of them or none.
+
+        Returns:
+            The ``episode_ends`` from then on.
+
+        Raises:
+            StoreError: they could not be written; the store is as it was.
+        """
+        try:
+            with exclusive(self._ends_folder):
+                ends = self._read_ends()  # another process may have appended
+                committed = ends[-1] if len(ends) else 0
+                lengths = [episode.length for episode in episodes]
+                new_ends = np.concatenate([ends, committed + np.cumsum(lengths, dtype=np.int64)])
+                files, last = self._changed_files(episodes, ends, new_ends)
+                commit(self._ends_folder / ".staging", files, last)
+        except OSError as error:
+            raise write_error(self.path, error) from error
+        for array in (*self.arrays.values(), self.time):
+            array.rows = int(new_ends[-1])
+        return new_ends
+
+    def _read_ends(self) -> NDArray[np.int64]:
+        array = BlockArray.open(self._ends_folder)
+        return array.read(0, array.rows)
+
+    def _changed_files(
+        self, episodes: Sequence[CheckedEpisode], ends: NDArray[np.int64], new_ends: NDArray[np.int64]
+    ) -> tuple[dict[Path, bytes], tuple[Path, bytes]]:
+        """Returns the files of an append, and the one whose rename commits it."""
+        committed = int(ends[-1]) if len(ends) else 0
+        rows = {key: np.concatenate([episode.data[key] for episode in episodes]) for key in self.arrays}
+        rows[TIME_KEY] = np.concatenate([episode.time_ns for episode in episodes])
+        files: dict[Path, bytes] = {}
+        for key, array in {**self.arrays, TIME_KEY: self.time}.items():
+            files.update(array.extended(committed, rows[key]))
+            files[array.folder / "zarr.json"] = to_json_bytes(array.layout.metadata(int(new_ends[-1])))
+        files.update(self._infos.extended_texts(len(ends), [episode.info.to_text() for episode in episodes]))
+        files[self._infos.folder / "zarr.json"] = to_json_bytes(INFO_LAYOUT.metadata(len(new_ends)))
+        ends_array = BlockArray(self._ends_folder, ENDS_LAYOUT, len(ends))
+        files.update(ends_array.extended(len(ends), new_ends[len(ends) :]))
+        return files, (self._ends_folder / "zarr.json", to_json_bytes(ENDS_LAYOUT.metadata(len(new_ends))))
+
+
+def is_native(path: Path) -> bool:
+    """Whether ``path`` is a store that this package wrote (of any schema version)."""
+    try:
+        content = json.loads((path / "zarr.json").read_bytes())
+    except (OSError, ValueError):
+        return False
+    return isinstance(content, dict) and SCHEMA_KEY in (content.get("attributes") or {})
+
+
+def create_files(path: Path, spec: Spec, rate_hz: float, metadata: Mapping[str, Any]) -> None:
+    """Creates an empty store at ``path``, which must not exist; it appears whole or not at all.
+
+    Raises:
+        StoreError: the path exists, the Spec cannot be stored, or the disk cannot be written.
+    """
+    attributes = {
+        SCHEMA_KEY: SCHEMA_VERSION,
+        "rate_hz": rate_hz,
+        "spec": spec.to_json(),
+        "metadata": dict(metadata),
+    }
+    arrays = {
+        f"data/{_checked_key(feature.key)}": ArrayLayout.of_feature(feature) for feature in spec.features
+    }
+    arrays |= {
+        f"data/{TIME_KEY}": TIME_LAYOUT,
+        "meta/episodes": INFO_LAYOUT,
+        "meta/episode_ends": ENDS_LAYOUT,
+    }
+    try:
+        files = {"": to_json_bytes(group_metadata(attributes))}
+    except (TypeError, ValueError) as error:
+        raise StoreError(f"The metadata of a store must be plain JSON data: {error}.") from error
+    files |= {"data": to_json_bytes(group_metadata({})), "meta": to_json_bytes(group_metadata({}))}
+    files |= {name: to_json_bytes(layout.metadata(0)) for name, layout in arrays.items()}
+    staging = path.with_name(f".{path.name}.{os.getpid()}.new")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        staging.mkdir()
+        for name, data in files.items():
+            (staging / name).mkdir(exist_ok=True)
+            write_durably(staging / name / "zarr.json", data)
+        for name in files:
+            sync_folder(staging / name)
+        os.rename(staging, path)
+        sync_folder(path.parent)
+    except OSError as error:
+        raise write_error(path, error) from error
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def _checked_key(key: str) -> str:
+    """Returns ``key`` where it can be a folder's name and no more."""
+    if key == TIME_KEY or not key or key.startswith(".") or not all(c.isalnum() or c in "_-." for c in key):
+        raise StoreError(
+            f"'{key}' cannot be a key of a store: use letters, digits, '_', '-' and '.'; "
+            f"'{TIME_KEY}' is the store's own."
+        )
+    return key

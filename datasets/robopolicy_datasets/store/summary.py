@@ -1,0 +1,125 @@
+"""What a store holds, in figures: the content of `robopolicy data info`."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from robopolicy_datasets.spec import Feature
+from robopolicy_datasets.store.demo_store import DemoStore
+
+HEADER = ("key", "role", "shape", "dtype", "kind", "unit", "rate_hz", "frame")
+
+
+@dataclass(frozen=True)
+class StoreSummary:
+    """The figures of a store.
+
+    Attributes:
+        path: the store's folder.
+        episodes: committed episodes.
+        steps: steps of all of them.
+        hours: their duration [h]; ``None`` where the store has no rate.
+        rate_hz: steps per second; 0 where it is not known.
+        disk_bytes: bytes of all files.
+        successes: episodes marked as successful.
+        judged: episodes marked as successful or not.
+        tasks: number of episodes by task text.
+        shortest: steps of the shortest episode.
+        median: the median number of steps.
+        longest: steps of the longest episode.
+        observation: the observation features.
+        action: the action features.
+    """
+
+    path: Path
+    episodes: int
+    steps: int
+    hours: float | None
+    rate_hz: float
+    disk_bytes: int
+    successes: int
+    judged: int
+    tasks: dict[str, int]
+    shortest: int
+    median: float
+    longest: int
+    observation: tuple[Feature, ...]
+    action: tuple[Feature, ...]
+
+    @property
+    def success_rate(self) -> float | None:
+        """The share of judged episodes that succeeded; ``None`` where none was judged."""
+        return self.successes / self.judged if self.judged else None
+
+    def figures(self) -> list[tuple[str, str]]:
+        """Returns (name, value) rows for a table."""
+        rate = self.success_rate
+        duration = "unknown (no rate)" if self.hours is None else f"{self.hours:.3f} h at {self.rate_hz:g} Hz"
+        lengths = f"{self.shortest} / {self.median:g} / {self.longest} steps (min / median / max)"
+        tasks = "; ".join(f"{task or '(none given)'} ({count})" for task, count in self.tasks.items())
+        return [
+            ("path", str(self.path)),
+            ("episodes", str(self.episodes)),
+            ("steps", str(self.steps)),
+            ("duration", duration),
+            ("episode length", lengths),
+            ("success", "not judged" if rate is None else f"{rate:.1%} ({self.successes} of {self.judged})"),
+            ("tasks", tasks or "none"),
+            ("on disk", f"{self.disk_bytes / 1e6:.1f} MB"),
+        ]
+
+    def features(self) -> list[tuple[str, ...]]:
+        """Returns one row a feature, with the columns of ``HEADER``."""
+        sides = (("observation", self.observation), ("action", self.action))
+        return [_feature_row(feature, role, self.rate_hz) for role, side in sides for feature in side]
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the figures as plain data."""
+        return {
+            "path": str(self.path),
+            "episodes": self.episodes,
+            "steps": self.steps,
+            "hours": self.hours,
+            "rate_hz": self.rate_hz,
+            "disk_bytes": self.disk_bytes,
+            "success_rate": self.success_rate,
+            "episode_steps_min": self.shortest,
+            "episode_steps_median": self.median,
+            "episode_steps_max": self.longest,
+            "tasks": dict(self.tasks),
+            "features": [dict(zip(HEADER, row, strict=True)) for row in self.features()],
+        }
+
+
+def summarise(store: DemoStore) -> StoreSummary:
+    """Computes the figures of ``store``; reads no step data."""
+    lengths = np.diff(store.episode_ends, prepend=0)
+    infos = [store.episode_info(index) for index in range(len(store))]
+    judged = [info.success for info in infos if info.success is not None]
+    return StoreSummary(
+        path=store.path,
+        episodes=len(store),
+        steps=store.num_steps,
+        hours=store.num_steps / store.rate_hz / 3600 if store.rate_hz else None,
+        rate_hz=store.rate_hz,
+        disk_bytes=sum(file.stat().st_size for file in store.path.rglob("*") if file.is_file()),
+        successes=sum(judged),
+        judged=len(judged),
+        tasks=dict(Counter(info.task for info in infos).most_common()),
+        shortest=int(lengths.min()) if len(lengths) else 0,
+        median=float(np.median(lengths)) if len(lengths) else 0.0,
+        longest=int(lengths.max()) if len(lengths) else 0,
+        observation=store.spec.observation,
+        action=store.spec.action,
+    )
+
+
+def _feature_row(feature: Feature, role: str, store_rate_hz: float) -> tuple[str, ...]:
+    shape = " x ".join(map(str, feature.shape)) or "scalar"
+    rate = f"{feature.rate_hz or store_rate_hz:g}"
+    return (feature.key, role, shape, feature.dtype, feature.kind, feature.unit, rate, feature.frame)

@@ -1,0 +1,1 @@
+"""All that runs on the robot's computer. Needs neither torch nor mujoco."""

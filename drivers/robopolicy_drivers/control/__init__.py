@@ -1,0 +1,1 @@
+"""Kinematics and controllers in batched numpy."""

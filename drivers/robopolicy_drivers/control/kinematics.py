@@ -1,0 +1,78 @@
+"""Forward kinematics and Jacobian of a serial arm, batched over any leading axes."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from robopolicy_datasets.geometry import Array
+from robopolicy_drivers.embodiments import Embodiment
+
+_NEXT, _LAST = [1, 2, 0], [2, 0, 1]
+
+
+class Kinematics:
+    """Poses of an embodiment's tool center point (TCP), in the frame of its base.
+
+    Args:
+        embodiment: the arm.
+    """
+
+    def __init__(self, embodiment: Embodiment) -> None:
+        self.embodiment = embodiment
+        self.num_joints = len(embodiment.joints)
+        self._axes = embodiment.joint_axes[:, :, None]
+        self._tcp = embodiment.tcp_transform
+        turn = np.zeros((self.num_joints, 4, 4))
+        turn[:, :3, :3] = _cross_matrices(embodiment.joint_axes)
+        # Rodrigues: fixed R(q) = fixed + sin(q) fixed K + (1 - cos(q)) fixed K^2; the products are made once.
+        self._fixed = embodiment.joint_transforms
+        self._sine = self._fixed @ turn
+        self._cosine = self._sine @ turn
+
+    def link_poses(self, positions: Array) -> Array:
+        """Returns the pose of every link's frame, which sits at the link's joint.
+
+        Args:
+            positions: joint positions ``[..., J]`` [rad].
+
+        Returns:
+            Transforms ``[..., J, 4, 4]``.
+        """
+        angle = np.asarray(positions, dtype=np.float64)[..., None, None]
+        poses = self._fixed + np.sin(angle) * self._sine + (1.0 - np.cos(angle)) * self._cosine
+        for joint in range(1, self.num_joints):
+            poses[..., joint, :, :] = poses[..., joint - 1, :, :] @ poses[..., joint, :, :]
+        return poses
+
+    def forward(self, positions: Array) -> Array:
+        """Returns the TCP pose ``[..., 4, 4]`` at joint positions ``[..., J]`` [rad]."""
+        return self.link_poses(positions)[..., -1, :, :] @ self._tcp
+
+    def jacobian(self, positions: Array) -> Array:
+        """Returns the TCP's geometric Jacobian at joint positions ``[..., J]`` [rad].
+
+        Returns:
+            ``[..., 6, J]`` in the base frame: linear [m/rad] above angular [rad/rad].
+        """
+        return self.forward_and_jacobian(positions)[1]
+
+    def forward_and_jacobian(self, positions: Array) -> tuple[Array, Array]:
+        """Returns ``forward`` and ``jacobian`` at joint positions ``[..., J]`` [rad] for the price of one."""
+        links = self.link_poses(positions)
+        tcp = links[..., -1, :, :] @ self._tcp
+        axes = (links[..., :3, :3] @ self._axes)[..., 0]
+        arms = tcp[..., None, :3, 3] - links[..., :3, 3]
+        jacobian = np.empty((*tcp.shape[:-2], 6, self.num_joints))
+        jacobian[..., :3, :] = np.swapaxes(_cross(axes, arms), -1, -2)
+        jacobian[..., 3:, :] = np.swapaxes(axes, -1, -2)
+        return tcp, jacobian
+
+
+def _cross_matrices(vectors: Array) -> Array:
+    """Returns the matrices ``[..., 3, 3]`` with ``K @ x == cross(vector, x)``."""
+    return np.cross(vectors[..., None, :], np.eye(3)).swapaxes(-1, -2)
+
+
+def _cross(left: Array, right: Array) -> Array:
+    """``np.cross`` without its overhead, which dominates for one arm."""
+    return left[..., _NEXT] * right[..., _LAST] - left[..., _LAST] * right[..., _NEXT]

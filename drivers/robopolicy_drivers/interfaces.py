@@ -1,0 +1,148 @@
+"""What a policy, a robot and a camera are to everything that runs on the robot's computer.
+
+Time is int64 nanoseconds of the monotonic clock (``robopolicy_datasets.clock.now_ns``). Any class with
+these methods fits; no base class is needed. ``robopolicy_drivers.conformance`` checks a driver.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Protocol, Self, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from robopolicy_datasets.spec import Spec
+from robopolicy_drivers.realtime.statistics import LatenessSummary
+
+Observation = Mapping[str, NDArray]
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """A timed sequence of actions.
+
+    Attributes:
+        actions: ``[T, A]`` in the units of the policy's action feature.
+        first_step: absolute control step of row 0, the step at which the policy observed.
+        dt_s: time between rows [s].
+        time_ns: time of the newest observation behind the chunk [ns, monotonic].
+    """
+
+    actions: NDArray[np.floating]
+    first_step: int
+    dt_s: float
+    time_ns: int
+
+
+class ChunkPolicy(Protocol):
+    """Turns observation histories into action chunks."""
+
+    @property
+    def spec(self) -> Spec:
+        """The features that the policy reads and writes."""
+
+    @property
+    def observation_steps(self) -> int:
+        """Length To of the observation history."""
+
+    @property
+    def action_steps(self) -> int:
+        """Rows of a chunk to execute before the next inference."""
+
+    @property
+    def dt(self) -> float:
+        """Time of one control step [s]."""
+
+    def reset(self) -> None:
+        """Forgets everything about the running episode."""
+
+    def infer(self, observation: Observation, *, seeds: Sequence[int] | None = None) -> NDArray[np.floating]:
+        """Samples chunks.
+
+        Args:
+            observation: per key ``[N, To, ...]``, oldest first.
+            seeds: one seed for each of the N samples; None draws fresh noise.
+
+        Returns:
+            ``[N, T, A]`` in real units; row 0 is the action for the newest observation's own step.
+        """
+
+
+class Robot(Protocol):
+    """An arm, gripper, vehicle or any composition of them that takes time-stamped targets."""
+
+    @property
+    def spec(self) -> Spec:
+        """What ``state`` returns and ``command`` takes; available while disconnected."""
+
+    def connect(self) -> None:
+        """Opens the device; returns when ``state`` is available."""
+
+    def state(self) -> tuple[int, dict[str, NDArray]]:
+        """Returns the newest state and its time [ns, monotonic]."""
+
+    def command(self, target: NDArray, at_ns: int) -> NDArray:
+        """Asks the robot to be at ``target`` ``[A]`` at the time ``at_ns``; does not wait.
+
+        Returns:
+            what was really sent, after limits, ``[A]``.
+        """
+
+    def stop(self) -> None:
+        """Drops all pending targets; the robot holds its last commanded state."""
+
+    def close(self) -> None:
+        """Stops and releases the device; calling it again does nothing."""
+
+    def __enter__(self) -> Self:
+        """Connects."""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Closes."""
+
+
+class Camera(Protocol):
+    """One or several cameras that deliver images with one time stamp."""
+
+    @property
+    def spec(self) -> Spec:
+        """The image features; available while disconnected."""
+
+    def connect(self) -> None:
+        """Opens the device; returns when ``read`` has an image."""
+
+    def read(self) -> tuple[int, dict[str, NDArray]]:
+        """Returns the newest image(s) and their time of exposure [ns, monotonic]; does not wait."""
+
+    def close(self) -> None:
+        """Releases the device; calling it again does nothing."""
+
+
+@runtime_checkable
+class RecallsStates(Protocol):
+    """A robot that also remembers past states, so that they can be aligned with images in time."""
+
+    def state_at(self, time_ns: int) -> tuple[int, dict[str, NDArray]]:
+        """Returns the recorded state nearest to ``time_ns`` and its time [ns, monotonic]."""
+
+
+@runtime_checkable
+class ReportsLateness(Protocol):
+    """A robot whose real-time loop counts how late its ticks are."""
+
+    def lateness(self) -> LatenessSummary:
+        """Returns the figures since the device was connected or last reset."""
+
+
+@runtime_checkable
+class BringsCameras(Protocol):
+    """A robot that has cameras of its own."""
+
+    @property
+    def cameras(self) -> tuple[Camera, ...]:
+        """The cameras; each is connected and closed by itself, and needs the robot connected."""

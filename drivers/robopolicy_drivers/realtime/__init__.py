@@ -1,0 +1,1 @@
+"""Real-time building blocks: deadline loop, shared-memory ring, trajectory, device process."""

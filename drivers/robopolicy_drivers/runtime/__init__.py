@@ -1,0 +1,1 @@
+"""From action chunks to commands: the chunk scheduler and the executor."""

@@ -1,0 +1,1 @@
+"""The robopolicy command: verbs, presets, run folders and reports."""

@@ -1,0 +1,243 @@
+"""The report of a run, composed from what its folder holds."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from robopolicy_launch.console import format_value
+from robopolicy_launch.reports import charts, page
+from robopolicy_launch.run_folder import RunFolder
+
+MAX_TABLE_ROWS = 400
+
+
+def write(
+    folder: RunFolder, title: str, *, stages: Mapping[str, float] | None = None, failure: str = ""
+) -> Path:
+    """Writes ``report.html`` and the PNG plots.
+
+    Args:
+        folder: the run folder.
+        title: the heading.
+        stages: name to seconds, for a run of several stages.
+        failure: what ended the run early.
+    """
+    summary = folder.summary
+    sections = [page.Section("Failure", page.paragraph(failure))] if failure else []
+    sections += [_stages(stages)] if stages else []
+    sections += [
+        section
+        for section in (
+            _training(folder),
+            _evaluation(folder, summary),
+            _deployment(folder, summary),
+            _configuration(folder),
+        )
+        if section is not None
+    ]
+    return page.write_page(
+        folder.path / "report.html",
+        title=title,
+        subtitle=str(folder.path),
+        figures=_key_figures(summary),
+        sections=sections,
+    )
+
+
+CARDS = (
+    ("eval_success", "success, simulation", "share"),
+    ("success", "success", "share"),
+    ("eval_score", "score", "number"),
+    ("score", "score", "number"),
+    ("deploy_success", "success, deployed", "share"),
+    ("late_share", "ticks > 10 ms late", "share"),
+    ("deploy_late_share", "ticks > 10 ms late", "share"),
+    ("validation_loss", "validation loss", "number"),
+    ("parameters", "parameters", "number"),
+    ("minutes", "minutes in all", "number"),
+)
+
+
+def _key_figures(summary: Mapping[str, Any]) -> dict[str, str]:
+    figures = {}
+    for key, name, kind in CARDS:
+        value = summary.get(key)
+        if value is not None:
+            figures[name] = f"{100 * value:.3g} %" if kind == "share" else format_value(value)
+    return figures
+
+
+def _stages(stages: Mapping[str, float]) -> page.Section:
+    rows = [(name, seconds) for name, seconds in stages.items()]
+    return page.Section("Stages", page.table([*rows, ("all", sum(stages.values()))], ("stage", "seconds")))
+
+
+def _training(folder: RunFolder) -> page.Section | None:
+    path = folder.path / "metrics.jsonl"
+    if not path.is_file():
+        return None
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    drawn = [chart for chart in training_charts(rows) if chart.lines]
+    return page.Section("Training", _figures(drawn, folder)) if drawn else None
+
+
+def training_charts(rows: Sequence[Mapping[str, Any]]) -> list[charts.LineChart]:
+    """Returns the charts of a training's metrics: losses, success over minutes, everything else by name.
+
+    Args:
+        rows: of ``metrics.jsonl``; each has ``step``.
+    """
+
+    def line(key: str) -> list[tuple[float, float]]:
+        return [(float(row["step"]), float(row[key])) for row in rows if row.get(key) is not None]
+
+    def minutes_line(key: str) -> list[tuple[float, float]]:
+        return [(row["seconds"] / 60.0, float(row[key])) for row in rows if row.get(key) is not None]
+
+    keys = {key for row in rows for key, value in row.items() if isinstance(value, int | float)}
+    losses = sorted(key for key in keys if key.endswith("loss"))
+    errors = sorted(key for key in keys if "error" in key)
+    rates = sorted(key for key in keys if key.endswith("learning_rate"))
+    curve = [key for key in ("eval_success", "eval_score") if key in keys]
+    return [
+        charts.LineChart("Loss", "step", "loss", {key: line(key) for key in losses}, logarithmic=True),
+        charts.LineChart(
+            "Success while training",
+            "minutes of training",
+            "share",
+            {key.removeprefix("eval_"): minutes_line(key) for key in curve},
+            y_range=(0.0, 1.0),
+        ),
+        charts.LineChart(
+            "Action error on held-out episodes", "step", "error", {key: line(key) for key in errors}
+        ),
+        charts.LineChart("Learning rate", "step", "learning rate", {key: line(key) for key in rates}),
+    ]
+
+
+def _figures(drawn: Sequence[charts.LineChart | charts.BarChart], folder: RunFolder) -> str:
+    parts = []
+    for chart in drawn:
+        charts.write_png(chart, folder.subfolder("plots") / (chart.title.lower().replace(" ", "_") + ".png"))
+        parts.append(page.figure(chart.title, charts.to_svg(chart)))
+    return f'<div class="charts">{"".join(parts)}</div>'
+
+
+def _evaluation(folder: RunFolder, summary: Mapping[str, Any]) -> page.Section | None:
+    rows = _episodes(folder.path / "evaluation" / "episodes.csv")
+    prefix = "eval_" if "eval_success" in summary else ""
+    if not rows or f"{prefix}episodes" not in summary:  # a resumed training may hold an older evaluation
+        return None
+    html = ""
+    if all(f"{prefix}{key}" in summary for key in ("success", "success_low", "success_high")):
+        value, low, high = (
+            float(summary[f"{prefix}{key}"]) for key in ("success", "success_low", "success_high")
+        )
+        html += page.paragraph(
+            f"Success {value:.1%} over {len(rows)} unseen seeds (95 % interval {low:.1%} to {high:.1%})."
+        )
+        html += page.interval_bar(value, low, high)
+    html += page.outcome_strip(rows)
+    html += _videos(folder.path / "evaluation" / "videos", rows)
+    html += page.folded("Every seed", _episode_table(rows))
+    return page.Section("Evaluation in simulation", html)
+
+
+def _deployment(folder: RunFolder, summary: Mapping[str, Any]) -> page.Section | None:
+    rows = _episodes(folder.path / "deployment" / "episodes.csv")
+    if not rows:
+        return None
+    prefix = "deploy_" if "deploy_steps" in summary else ""
+    successes, ticks = summary.get(f"{prefix}successes"), summary.get(f"{prefix}ticks")
+    html = ""
+    if successes is not None:
+        html += page.paragraph(f"{successes} of {len(rows)} episodes succeeded.")
+        html += page.outcome_strip(rows)
+    if ticks is not None:
+        late, worst = summary[f"{prefix}late_ticks"], summary[f"{prefix}max_lateness_ms"]
+        html += page.paragraph(
+            f"Of {ticks:,} control ticks {late} were more than 10 ms late; the latest by {worst:.3g} ms."
+        )
+    html += _figures(_timing_charts(folder.path / "deployment" / "timing.json"), folder)
+    html += _videos(folder.path / "deployment" / "videos", rows)
+    html += page.folded("Every episode", _episode_table(rows))
+    return page.Section("Deployment through the driver interface", html)
+
+
+def _timing_charts(path: Path) -> list[charts.BarChart]:
+    timing = json.loads(path.read_text(encoding="utf-8"))
+    drawn = []
+    latencies = sorted(timing["inference_ms"])
+    if latencies:
+        marks = {"median": latencies[len(latencies) // 2], "p99": latencies[int(0.99 * (len(latencies) - 1))]}
+        drawn.append(charts.histogram("Inference latency", "latency [ms]", latencies, marks))
+    if timing["lateness_ms"]:
+        edges, counts = _even_bins(timing["lateness_ms"])
+        drawn.append(
+            charts.BarChart("Lateness of control ticks", "lateness [ms]", edges, counts, {}, logarithmic=True)
+        )
+    return drawn
+
+
+def _even_bins(rows: Sequence[Sequence[float]]) -> tuple[list[float], list[float]]:
+    """Gathers bins of growing width ``[low, high, count]`` into even ones."""
+    longest = max(high for _, high, _ in rows)
+    width = max(longest, 0.1) / charts.BINS
+    counts = [0.0] * charts.BINS
+    for low, high, count in rows:
+        counts[min(int((low + high) / 2 / width), charts.BINS - 1)] += count
+    return [index * width for index in range(charts.BINS + 1)], counts
+
+
+def _episodes(path: Path) -> list[dict[str, Any]]:
+    """Reads a per-seed table; numbers become numbers, ``success`` and ``score`` are always there."""
+    if not path.is_file():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        rows: list[dict[str, Any]] = [
+            {key: _number(text) for key, text in row.items() if key is not None}
+            for row in csv.DictReader(file)
+        ]
+    for row in rows:
+        row["success"] = str(row.get("success", "")).lower() in ("1", "1.0", "true")
+        score = row.get("score")
+        row["score"] = float(score) if isinstance(score, int | float) else float(row["success"])
+    return rows
+
+
+def _number(text: Any) -> Any:
+    try:
+        value = float(text)
+    except (TypeError, ValueError):
+        return text
+    return int(value) if value.is_integer() and math.isfinite(value) else value
+
+
+def _episode_table(rows: Sequence[Mapping[str, Any]]) -> str:
+    header = list(rows[0])
+    return page.table([[row[key] for key in header] for row in rows[:MAX_TABLE_ROWS]], header)
+
+
+def _videos(folder: Path, rows: Sequence[Mapping[str, Any]]) -> str:
+    outcomes = {str(row.get("seed")): row["success"] for row in rows}
+    paths = sorted(folder.glob("*.mp4"))
+    captions = {}
+    for path in paths:
+        seed = path.stem.partition("-")[0]
+        if seed in outcomes:
+            captions[path.stem] = f"seed {seed}: {'success' if outcomes[seed] else 'no success'}"
+    return page.videos(paths, captions) if paths else ""
+
+
+def _configuration(folder: RunFolder) -> page.Section:
+    text = (folder.path / "config.yaml").read_text(encoding="utf-8")
+    summary = "\n".join(f"{key}: {format_value(value)}" for key, value in folder.summary.items())
+    html = page.folded("Settings (config.yaml)", page.preformatted(text))
+    return page.Section(
+        "Details", html + page.folded("All figures (summary.json)", page.preformatted(summary))
+    )

@@ -1,0 +1,83 @@
+"""Collecting: demonstrations by a teleoperator, written into a store as they come."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from robopolicy_datasets.errors import ConfigError, StoreError
+from robopolicy_datasets.registry import tasks, teleops
+from robopolicy_launch import console
+from robopolicy_launch.settings import registered_name
+
+
+def collect(teleop: Any, task: Any, path: Path, *, episodes: int, seed: int) -> dict[str, Any]:
+    """Records successful demonstrations into a new store.
+
+    Args:
+        teleop: config of a registered teleoperator, whose component yields ``(data, EpisodeInfo)`` for the
+            seeds that it is given.
+        task: config of a registered task.
+        path: the new store.
+        episodes: number of demonstrations.
+        seed: of the first demonstration; failed ones take a seed too.
+
+    Returns:
+        The figures: episodes, steps, seconds, megabytes.
+
+    Raises:
+        ConfigError: the teleoperator does not know the task, or a number is out of range.
+        StoreError: the store exists or cannot be written.
+    """
+    from robopolicy_datasets.store.demo_store import DemoStore
+    from robopolicy_datasets.store.summary import summarise
+
+    if episodes < 1:
+        raise ConfigError(f"episodes is {episodes}; give at least 1.")
+    task_name, teleop_name = registered_name("task", task), registered_name("teleop", teleop)
+    known = getattr(type(teleop), "tasks", (task_name,))
+    if task_name not in known:
+        raise ConfigError(
+            f"teleop={teleop_name} does not know task={task_name}; it knows: {', '.join(known)}."
+        )
+    if path.exists():
+        raise StoreError(f"{path} exists already; give another output=..., or remove it.")
+    started = time.monotonic()
+    demonstrate = teleops.load(teleop_name)
+    environment = tasks.build(task_name, task)
+    spec, rate_hz = environment.data_spec, 1.0 / environment.dt
+    environment.close()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError(
+            f"The folder '{path.parent}' of the store cannot be created ({os.strerror(error.errno or 0)}). "
+            "Give an output=... in a folder that you may write to."
+        ) from error
+    store: DemoStore | None = None
+    try:
+        with console.Progress("Collecting demonstrations", episodes) as progress:
+            recordings = demonstrate(teleop, task, itertools.count(seed))
+            for done, (data, info) in enumerate(itertools.islice(recordings, episodes), start=1):
+                if store is None:
+                    metadata = {"task": task_name, "teleop": teleop_name}
+                    store = DemoStore.create(path, spec, rate_hz=rate_hz, metadata=metadata)
+                store.append_episode(data, info)
+                progress(done, episodes)
+    except KeyboardInterrupt as interrupt:
+        if store is not None:
+            interrupt.add_note(f"{len(store)} of {episodes} demonstrations are in {path}, which can be used.")
+        raise
+    if store is None:
+        raise StoreError(
+            f"teleop={teleop_name} made no demonstration of task={task_name}; nothing was stored."
+        )
+    return {
+        "episodes": len(store),
+        "steps": store.num_steps,
+        "seconds": time.monotonic() - started,
+        "megabytes": summarise(store).disk_bytes / 1e6,
+    }

@@ -1,0 +1,226 @@
+"""Deployment: a checkpoint drives a robot through the driver interface, in real time."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from robopolicy_datasets.errors import ConfigError
+from robopolicy_datasets.registry import robots
+from robopolicy_datasets.spec import Spec
+from robopolicy_launch import console
+from robopolicy_launch.settings import registered_name
+
+if TYPE_CHECKING:
+    from robopolicy_drivers.runtime.executor import EpisodeReport, StepRecord
+
+VIDEO_PIXELS = 192  # smallest height of a camera image in the videos
+
+
+@runtime_checkable
+class KnowsTask(Protocol):
+    """A robot that can set up a task's scene and judge it, as a simulated one can."""
+
+    def reset(self, seed: int) -> None:
+        """Sets up the scene of a seed."""
+
+    def success(self) -> bool:
+        """Returns whether the task is done."""
+
+
+@dataclass
+class Deployment:
+    """Reports of the episodes so far.
+
+    Attributes:
+        reports: seed and report of each episode.
+        judged: whether the robot can tell success.
+    """
+
+    judged: bool
+    reports: list[tuple[int, EpisodeReport]] = field(default_factory=list)
+
+    def figures(self) -> dict[str, Any]:
+        """Returns the summary of all episodes."""
+        reports = [report for _, report in self.reports]
+        latencies_ms = 1e3 * np.concatenate([report.inference_s for report in reports] or [np.zeros(0)])
+        steps = sum(report.steps for report in reports)
+        figures: dict[str, Any] = {"episodes": len(reports)}
+        if self.judged:
+            successes = sum(report.success for report in reports)
+            figures |= {"successes": successes, "success": successes / max(len(reports), 1)}
+        figures |= {
+            "steps": steps,
+            "holds": sum(report.holds for report in reports),
+            "skipped_steps": sum(report.skipped for report in reports),
+            "dropped_rows": sum(report.dropped_rows for report in reports),
+        }
+        if latencies_ms.size:
+            for name, share in (("p50", 50), ("p99", 99)):
+                figures[f"inference_{name}_ms"] = float(np.percentile(latencies_ms, share))
+            figures["inference_max_ms"] = float(latencies_ms.max())
+        loops = [report.robot for report in reports if report.robot is not None]
+        if loops:
+            ticks, late = sum(loop.ticks for loop in loops), sum(loop.late_10ms for loop in loops)
+            figures |= {
+                "ticks": ticks,
+                "late_ticks": late,
+                "late_share": late / max(ticks, 1),
+                "very_late_ticks": sum(loop.late_50ms for loop in loops),
+                "max_lateness_ms": max(loop.max_ms for loop in loops),
+            }
+        return figures
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Returns one row an episode, for ``episodes.csv``."""
+        rows = []
+        for index, (seed, report) in enumerate(self.reports):
+            latencies_ms = 1e3 * report.inference_s
+            rows.append(
+                {
+                    "episode": index,
+                    "seed": seed,
+                    "success": int(report.success) if self.judged else "",
+                    "score": float(report.success) if self.judged else "",
+                    "duration_s": round(report.duration_s, 3),
+                    "steps": report.steps,
+                    "holds": report.holds,
+                    "skipped_steps": report.skipped,
+                    "inference_p50_ms": round(float(np.median(latencies_ms)), 2) if latencies_ms.size else "",
+                    "inference_max_ms": round(float(latencies_ms.max()), 2) if latencies_ms.size else "",
+                    "late_ticks": report.robot.late_10ms if report.robot is not None else "",
+                    "max_lateness_ms": round(report.robot.max_ms, 3) if report.robot is not None else "",
+                }
+            )
+        return rows
+
+    def timing(self) -> dict[str, Any]:
+        """Returns inference latencies [ms] and the histogram of the robot's lateness [ms], for the charts."""
+        bins: Counter[tuple[float, float]] = Counter()
+        for _, report in self.reports:
+            if report.robot is not None:
+                edges = report.robot.histogram_edges_ms
+                for low, high, count in zip(edges, edges[1:], report.robot.histogram, strict=False):
+                    bins[low, high] += count
+        latencies = [1e3 * float(value) for _, report in self.reports for value in report.inference_s]
+        return {
+            "inference_ms": latencies,
+            "lateness_ms": [[*edges, count] for edges, count in sorted(bins.items())],
+        }
+
+
+def deploy(
+    checkpoint: Path,
+    robot_config: Any,
+    folder: Path,
+    *,
+    episodes: int,
+    first_seed: int,
+    seconds: float,
+    videos: int,
+) -> dict[str, Any]:
+    """Lets a checkpoint drive a robot for some episodes.
+
+    Args:
+        checkpoint: a checkpoint folder, or the run folder of a training.
+        robot_config: config of a registered robot.
+        folder: for ``episodes.csv``, ``timing.json`` and videos.
+        episodes: how many.
+        first_seed: of the policy's noise and, in simulation, of the scenes.
+        seconds: longest duration of an episode [s].
+        videos: of the first episodes.
+
+    Returns:
+        success, late ticks, latencies and more.
+
+    Raises:
+        SpecError: the robot does not offer what the policy needs; nothing has moved.
+    """
+    if episodes < 1 or first_seed < 0 or not seconds > 0:
+        raise ConfigError(
+            f"episodes is {episodes}, first_seed {first_seed} and seconds {seconds}; "
+            "give at least 1, at least 0 and more than 0."
+        )
+    from robopolicy.checkpoint import load_policy
+
+    policy = load_policy(checkpoint, threads=1)
+    name = registered_name("robot", robot_config)
+    robot = robots.build(name, robot_config)
+    cameras = list(getattr(robot, "cameras", ()))
+    images = [feature for camera in cameras for feature in camera.spec.observation]
+    offered = Spec((*robot.spec.observation, *images), robot.spec.action)
+    policy.spec.require(offered, needs=f"checkpoint '{checkpoint}'", provides=f"robot '{name}'")
+    deployment = Deployment(judged=isinstance(robot, KnowsTask))
+    folder.mkdir(parents=True, exist_ok=True)
+    with contextlib.ExitStack() as devices, console.Progress(f"Deploying on '{name}'", episodes) as progress:
+        for device in (robot, *cameras):
+            device.connect()
+            devices.callback(device.close)
+        for index in range(episodes):
+            frames: list[NDArray[np.uint8]] | None = [] if index < videos else None
+            seed = first_seed + index
+            deployment.reports.append((seed, _run_one(robot, cameras, policy, seconds, seed, frames)))
+            _write(deployment, folder)
+            if frames:
+                outcome = "success" if deployment.reports[-1][1].success else "failure"
+                _write_video(folder / "videos" / f"{seed}-{outcome}.mp4", frames, policy.dt)
+            progress(index + 1, episodes)
+    return deployment.figures()
+
+
+def _run_one(
+    robot: Any,
+    cameras: Sequence[Any],
+    policy: Any,
+    seconds: float,
+    seed: int,
+    frames: list[NDArray[np.uint8]] | None,
+) -> EpisodeReport:
+    from robopolicy_drivers.runtime.executor import run_episode
+
+    knows = isinstance(robot, KnowsTask)
+    if knows:
+        robot.reset(seed)
+    images = [
+        feature.key for camera in cameras for feature in camera.spec.observation if feature.kind == "rgb"
+    ]
+
+    def record(step: StepRecord) -> None:
+        if frames is not None and images:
+            frames.append(np.concatenate([step.observation[key] for key in images], axis=1))
+
+    return run_episode(
+        robot,
+        cameras,
+        policy,
+        duration_s=seconds,
+        seed=seed,
+        stop_when=robot.success if knows else None,
+        recorder=record,
+    )
+
+
+def _write(deployment: Deployment, folder: Path) -> None:
+    rows = deployment.rows()
+    with (folder / "episodes.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    (folder / "timing.json").write_text(json.dumps(deployment.timing()), encoding="utf-8")
+
+
+def _write_video(path: Path, frames: Sequence[NDArray[np.uint8]], dt: float) -> None:
+    from robopolicy_sim.video import write_video
+
+    factor = max(1, -(-VIDEO_PIXELS // frames[0].shape[0]))
+    enlarged = [frame.repeat(factor, axis=0).repeat(factor, axis=1) for frame in frames]
+    write_video(path, enlarged, 1.0 / dt)

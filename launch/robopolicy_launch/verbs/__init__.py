@@ -1,0 +1,58 @@
+"""The verbs of the command, listed without importing them.
+
+A verb's module has
+
+- ``Settings``: a dataclass of the verb's own keys, with an ``Attributes:`` section (shown by ``--help``);
+- ``GROUPS``: the config groups it takes with their default choices (``{}`` for none);
+- ``POSITIONAL``: the names of keys that may be given without ``key=``, in order;
+- ``run(settings, config) -> int``: does the work and returns the exit code. ``settings`` is a ``Settings``
+  whose group keys hold the components' own config dataclasses; ``config`` is the same as plain Hydra nodes.
+"""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from types import ModuleType
+
+
+@dataclass(frozen=True)
+class Verb:
+    """One verb.
+
+    Attributes:
+        name: what the user types; two words for the verbs of ``data``.
+        module: the module that does it.
+        summary: one line for the help.
+    """
+
+    name: str
+    module: str
+    summary: str
+
+    def load(self) -> ModuleType:
+        """Imports the verb's module (neither torch nor mujoco: those come with ``run``)."""
+        return importlib.import_module(self.module)
+
+
+VERBS: dict[str, Verb] = {
+    verb.name: verb
+    for verb in (
+        Verb(
+            "demo",
+            "robopolicy_launch.verbs.demo",
+            "collect, train, evaluate and deploy in minutes, with a report",
+        ),
+        Verb("collect", "robopolicy_launch.verbs.collect", "record demonstrations into a store"),
+        Verb("data info", "robopolicy_launch.verbs.data.info", "show what a demo store holds"),
+        Verb(
+            "data import",
+            "robopolicy_launch.verbs.data.import_store",
+            "bring recordings of another format into a store",
+        ),
+        Verb("train", "robopolicy_launch.verbs.train", "train a policy on a store"),
+        Verb("eval", "robopolicy_launch.verbs.eval", "measure closed-loop success over seeds"),
+        Verb("deploy", "robopolicy_launch.verbs.deploy", "run a policy on a robot through its driver"),
+        Verb("bench", "robopolicy_launch.verbs.bench", "measure speed beside a reference in the same run"),
+    )
+}

@@ -1,0 +1,1 @@
+"""The verbs that work on demo stores: one module each."""

@@ -1,0 +1,47 @@
+"""Brings recordings of another format into a demo store.
+
+layout=... names a preset that says what the columns of a known data set mean, e.g. layout=pusht for
+Columbia's Push-T demonstrations. Without one every key is kept under its name.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import MISSING, DictConfig
+
+from robopolicy_datasets.registry import formats
+from robopolicy_launch import console
+from robopolicy_launch.settings import registered_name
+
+GROUPS: dict[str, str | None] = {"format": "diffusion_policy", "layout": None}
+POSITIONAL = ("source", "target")
+
+
+@dataclass
+class Settings:
+    """Settings of ``robopolicy data import``.
+
+    Attributes:
+        source: what to import.
+        target: the new store, a *.zarr folder that does not exist yet.
+        format: how the source is written.
+    """
+
+    source: str = MISSING
+    target: str = MISSING
+    format: Any = MISSING
+
+
+def run(settings: Settings, config: DictConfig) -> int:
+    """Imports the source and prints what the new store holds."""
+    from robopolicy_datasets.store.summary import summarise
+
+    import_store = formats.load(registered_name("format", settings.format))
+    source, target = Path(settings.source).expanduser(), Path(settings.target).expanduser()
+    with console.Progress(f"Importing {source.name}") as progress:
+        store = import_store(settings.format, source, target, progress)
+    console.print_table(dict(summarise(store).figures()))
+    return 0

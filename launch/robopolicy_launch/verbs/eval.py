@@ -1,0 +1,80 @@
+"""Measures closed-loop success over unseen seeds.
+
+Writes a per-seed table (evaluation/episodes.csv), videos of the first episodes and report.html. The task
+is the one that the checkpoint was trained for, where its run folder says so. Seeds from 100000 are for
+reporting, the ones below for tuning.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import MISSING, DictConfig
+
+from robopolicy_launch.reports import report
+from robopolicy_launch.run_folder import RunFolder
+from robopolicy_launch.stages.evaluating import evaluate
+from robopolicy_launch.stages.saved_runs import with_task_of
+
+GROUPS: dict[str, str | None] = {"task": None}
+POSITIONAL = ("checkpoint",)
+
+
+@dataclass
+class Settings:
+    """Settings of ``robopolicy eval``.
+
+    Attributes:
+        checkpoint: a checkpoint folder, or the run folder of a training.
+        episodes: number of episodes.
+        first_seed: seeds are consecutive from here.
+        batch_size: episodes that run at the same time, with one network call for all.
+        action_steps: actions executed of each chunk; empty: the policy's own.
+        videos: videos of the first episodes.
+        device: torch device: cpu or cuda.
+        name: a word for the run folder's name.
+        runs: where run folders lie.
+        task: what is evaluated.
+    """
+
+    checkpoint: str = MISSING
+    episodes: int = 200
+    first_seed: int = 100_000
+    batch_size: int = 50
+    action_steps: int | None = None
+    videos: int = 4
+    device: str = "cpu"
+    name: str = ""
+    runs: str = "runs"
+    task: Any = MISSING
+
+
+def complete_arguments(arguments: Sequence[str]) -> list[str]:
+    """Adds the checkpoint's task where none is named."""
+    return with_task_of(arguments)
+
+
+def run(settings: Settings, config: DictConfig) -> int:
+    """Evaluates the checkpoint."""
+    from robopolicy.checkpoint import find_checkpoint
+
+    checkpoint = find_checkpoint(Path(settings.checkpoint).expanduser())
+    with RunFolder.create("eval", root=settings.runs, name=settings.name, config=config) as folder:
+        figures = evaluate(
+            checkpoint,
+            settings.task,
+            folder.path / "evaluation",
+            episodes=settings.episodes,
+            first_seed=settings.first_seed,
+            batch_size=settings.batch_size,
+            videos=settings.videos,
+            action_steps=settings.action_steps,
+            device=settings.device,
+        )
+        folder.add_figures(figures)
+        report.write(folder, "Evaluation")
+        folder.finish()
+    return 0

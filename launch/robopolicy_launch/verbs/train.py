@@ -1,0 +1,166 @@
+"""Trains a policy on a store.
+
+The task decides what the policy sees (recipe=<task>; recipe=none for none). The recipe's other policy
+settings are tuned for the default policy and hold for it only; policy=diffusion, say, keeps its own.
+resume=RUN_FOLDER continues an interrupted training with its own settings; further arguments change them, e.g.
+trainer.steps=20000.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import MISSING, DictConfig
+
+from robopolicy_datasets.errors import ConfigError, SpecError
+from robopolicy_launch.reports import report
+from robopolicy_launch.run_folder import RunFolder
+from robopolicy_launch.settings import registered_name
+from robopolicy_launch.stages.evaluating import evaluate
+from robopolicy_launch.stages.saved_runs import saved_command
+from robopolicy_launch.stages.training import LearningCurve, train
+
+if TYPE_CHECKING:
+    from robopolicy_datasets.store.demo_store import DemoStore
+
+GROUPS: dict[str, str | None] = {
+    "policy": "flow",
+    "task": "pick_place",
+    "trainer": "default",
+    "recipe": "${task}",
+}
+POSITIONAL: tuple[str, ...] = ()
+
+
+@dataclass
+class Settings:
+    """Settings of ``robopolicy train``.
+
+    Attributes:
+        data: the demo store to learn from.
+        resume: run folder of a training to continue.
+        evaluate: measure closed-loop success at the end.
+        evaluate_episodes: episodes in a measurement of success.
+        evaluate_every: training steps between measurements for a learning curve; 0: none.
+        evaluate_every_minutes: minutes of training between measurements, each at the next checkpoint
+            (trainer.checkpoint_every); 0: none.
+        first_seed: of the episodes.
+        name: a word for the run folder's name.
+        runs: where run folders lie.
+        policy: what is trained.
+        task: what it is trained for.
+        trainer: how it is trained.
+    """
+
+    data: str = MISSING
+    resume: str = ""
+    evaluate: bool = False
+    evaluate_episodes: int = 50
+    evaluate_every: int = 0
+    evaluate_every_minutes: float = 0.0
+    first_seed: int = 100_000
+    name: str = ""
+    runs: str = "runs"
+    policy: Any = MISSING
+    task: Any = MISSING
+    trainer: Any = MISSING
+
+
+def complete_arguments(arguments: Sequence[str]) -> list[str]:
+    """Puts the settings of the training that is resumed before the given ones."""
+    given = next((word.partition("=")[2] for word in arguments if word.startswith("resume=")), "")
+    if not given:
+        return list(arguments)
+    saved = saved_command(given)
+    if not saved:
+        raise ConfigError(
+            f"'{given}' is not the run folder of a training: it has no config.yaml with its settings."
+        )
+    return [*(word for word in saved if not word.startswith("resume=")), *arguments]
+
+
+def run(settings: Settings, config: DictConfig) -> int:
+    """Trains, and evaluates where asked."""
+    from robopolicy_datasets.store.demo_store import DemoStore
+
+    store = DemoStore.open(Path(settings.data).expanduser())
+    _check_observations(settings, store)
+    curve = None
+    if settings.evaluate_every or settings.evaluate_every_minutes:
+        curve = LearningCurve(
+            settings.task,
+            episodes=settings.evaluate_episodes,
+            first_seed=settings.first_seed,
+            every_steps=settings.evaluate_every,
+            every_minutes=settings.evaluate_every_minutes,
+        )
+    if (
+        int(os.environ.get("RANK", "0")) > 0
+    ):  # under torchrun: the first process writes, the others only compute
+        return _help_to_train(settings, store)
+    with _folder(settings, config) as folder:
+        figures = train(
+            settings.policy,
+            settings.trainer,
+            store,
+            folder.path,
+            resume=bool(settings.resume),
+            curve=curve,
+            # not before: settings that do not fit the checkpoint must not spoil a plain resume later
+            on_start=lambda: folder.save_config(config),
+        )
+        folder.add_figures(figures)
+        if settings.evaluate and not figures["interrupted"]:
+            _evaluate(settings, folder)
+        report.write(folder, "Training")
+        folder.finish()
+    if figures["interrupted"]:
+        interrupt = KeyboardInterrupt()
+        interrupt.add_note(f"Continue with: robopolicy train resume={folder.path}")
+        raise interrupt
+    return 0
+
+
+def _check_observations(settings: Settings, store: DemoStore) -> None:
+    """Refuses a store that lacks what the policy is to see."""
+    offered = [feature.key for feature in store.spec.observation]
+    lacking = [key for key in getattr(settings.policy, "observation_keys", ()) if key not in offered]
+    if lacking:
+        task = registered_name("task", settings.task)
+        raise SpecError(
+            f"'{store.path}' has no {', '.join(lacking)}, which the policy is to see "
+            f"(policy.observation_keys, by default from the recipe of task={task}). "
+            f"It has: {', '.join(offered)}. Choose the task of the data (task=...), or set "
+            "policy.observation_keys."
+        )
+
+
+def _help_to_train(settings: Settings, store: DemoStore) -> int:
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(settings.resume or scratch).expanduser()
+        train(settings.policy, settings.trainer, store, folder, resume=bool(settings.resume))
+    return 0
+
+
+def _evaluate(settings: Settings, folder: RunFolder) -> None:
+    figures = evaluate(
+        folder.path,
+        settings.task,
+        folder.path / "evaluation",
+        episodes=settings.evaluate_episodes,
+        first_seed=settings.first_seed,
+        batch_size=settings.evaluate_episodes,
+        videos=4,
+    )
+    folder.add_figures(figures, prefix="eval_")
+
+
+def _folder(settings: Settings, config: DictConfig) -> RunFolder:
+    if settings.resume:
+        return RunFolder.open(settings.resume)
+    return RunFolder.create("train", root=settings.runs, name=settings.name, config=config)

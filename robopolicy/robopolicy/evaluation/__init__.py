@@ -1,0 +1,1 @@
+"""Evaluation: closed-loop success with intervals, tables and videos."""

@@ -1,0 +1,1 @@
+"""Neural networks: parts that policies are built from."""

@@ -1,0 +1,178 @@
+"""The conditional 1-D U-Net of Diffusion Policy (Chi et al. 2023).
+
+Inside the net tensors are time-major, ``[T, B, C]``: see ``temporal``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from robopolicy.nets.program import MOST_ROWS, UnetProgram, program_for
+from robopolicy.nets.temporal import StepEmbedding, TemporalConv, TemporalGroupNorm, Upsample
+
+
+class ConvBlock(nn.Module):
+    """Convolution, group normalization, SiLU."""
+
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int, groups: int) -> None:
+        super().__init__()
+        self.conv = TemporalConv(in_channels, out_channels, kernel_size)
+        self.norm = TemporalGroupNorm(groups, out_channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps ``[T, B, in]`` to ``[T, B, out]``."""
+        return F.silu(self.norm(self.conv(x)))
+
+
+class ResidualBlock(nn.Module):
+    """Two convolution blocks; the condition scales and shifts the channels between them (FiLM)."""
+
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int, groups: int) -> None:
+        super().__init__()
+        self.first = ConvBlock(in_channels, out_channels, kernel_size, groups)
+        self.second = ConvBlock(out_channels, out_channels, kernel_size, groups)
+        same = in_channels == out_channels
+        self.shortcut = nn.Identity() if same else nn.Linear(in_channels, out_channels)
+
+    def forward(self, x: Tensor, film: Tensor) -> Tensor:
+        """Maps ``[T, B, in]`` and the FiLM parameters ``[B, 2 * out]`` to ``[T, B, out]``."""
+        scale, shift = film.chunk(2, dim=-1)
+        hidden = torch.addcmul(shift, scale, self.first(x))
+        return self.second(hidden) + self.shortcut(x)
+
+
+Levels = list[tuple[ResidualBlock, ResidualBlock, nn.Module]]
+"""Of each level: two blocks, then what changes the time resolution."""
+
+
+class ConditionalUnet(nn.Module):
+    """Predicts a field over an action chunk from the noisy chunk, the noise level and a condition.
+
+    All blocks' FiLM parameters come from one linear layer: one large product is faster than many small ones.
+
+    Args:
+        action_size: numbers in one action.
+        condition_size: numbers in the condition vector.
+        channels: per level, coarse last; the horizon must be divisible by ``2 ** (len(channels) - 1)``.
+        kernel_size: of the convolutions.
+        groups: of the group normalizations.
+        embedding_size: of the noise-level embedding.
+        step_scale: multiplies the noise level before its embedding.
+    """
+
+    def __init__(
+        self,
+        action_size: int,
+        condition_size: int,
+        channels: Sequence[int] = (64, 128, 256),
+        kernel_size: int = 5,
+        groups: int = 8,
+        embedding_size: int = 256,
+        step_scale: float = 1.0,
+    ) -> None:
+        super().__init__()
+        self.step_embedding = StepEmbedding(embedding_size, step_scale)
+        film_sizes: list[int] = []
+
+        def block(in_channels: int, out_channels: int) -> ResidualBlock:
+            film_sizes.append(2 * out_channels)
+            return ResidualBlock(in_channels, out_channels, kernel_size, groups)
+
+        levels = list(zip([action_size, *channels[:-1]], channels, strict=True))
+        self.down = nn.ModuleList()
+        for index, (in_channels, out_channels) in enumerate(levels):
+            last = index == len(levels) - 1
+            resample = nn.Identity() if last else TemporalConv(out_channels, out_channels, 3, stride=2)
+            blocks = block(in_channels, out_channels), block(out_channels, out_channels)
+            self.down.append(nn.ModuleList([*blocks, resample]))
+        self.middle = nn.ModuleList([block(channels[-1], channels[-1]), block(channels[-1], channels[-1])])
+        self.up = nn.ModuleList()
+        for in_channels, out_channels in reversed(levels[1:]):
+            blocks = block(2 * out_channels, in_channels), block(in_channels, in_channels)
+            self.up.append(nn.ModuleList([*blocks, Upsample(in_channels)]))
+        self.final = ConvBlock(channels[0], channels[0], kernel_size, groups)
+        self.output = nn.Linear(channels[0], action_size)
+        self.film_sizes = film_sizes
+        self.condition_projection = nn.Linear(embedding_size + condition_size, sum(film_sizes))
+
+    def forward(self, noisy: Tensor, step: Tensor, condition: Tensor) -> Tensor:
+        """Evaluates the net.
+
+        Args:
+            noisy: noisy action chunks ``[B, T, action_size]``.
+            step: noise levels ``[B]``.
+            condition: ``[B, condition_size]``.
+
+        Returns:
+            the predicted field ``[B, T, action_size]``.
+        """
+        embedded = torch.cat([self.step_embedding(step), condition], dim=-1)
+        return self._evaluate(noisy, self.condition_projection(F.silu(embedded)))
+
+    def bind(self, condition: Tensor, levels: Sequence[float]) -> Callable[[Tensor, Tensor], Tensor]:
+        """Returns the net with its condition bound, for sampling.
+
+        The FiLM parameters are a sum of a part that depends on the noise level and one that depends on the
+        condition; both are computed here once instead of at each evaluation.
+
+        Args:
+            condition: ``[B, condition_size]``.
+            levels: the noise levels that a sampler visits.
+
+        Returns:
+            a function of noisy chunks ``[B, T, action_size]`` and a level, the same for all rows, ``[B]``. It
+            serves one thread at a time.
+        """
+        steps = torch.tensor(levels, dtype=torch.float32, device=condition.device)
+        projection = self.condition_projection
+        split = projection.in_features - condition.shape[1]
+        if not torch.is_grad_enabled():
+            projection.weight.sum()  # into the cache, see program.LARGE
+        step_films = F.linear(F.silu(self.step_embedding(steps)), projection.weight[:, :split])
+        films = dict(zip(steps.tolist(), step_films, strict=True))
+        condition_film = F.linear(F.silu(condition), projection.weight[:, split:], projection.bias)
+        program: UnetProgram | None = None
+
+        def field(noisy: Tensor, level: Tensor) -> Tensor:
+            nonlocal program
+            step_film = films.get(float(level[0]))
+            if step_film is None:
+                return self(noisy, level, condition)
+            film = step_film + condition_film
+            if not self._few_rows(noisy):
+                return self._evaluate(noisy, film)
+            program = program or program_for(self, *noisy.shape[:2])
+            return program(noisy, film)
+
+        return field
+
+    def levels(self) -> tuple[Levels, Levels]:
+        """Returns the modules of the way down and of the way up."""
+        return cast("Levels", list(self.down)), cast("Levels", list(self.up))
+
+    def _few_rows(self, noisy: Tensor) -> bool:
+        """Tells whether a prepared program can evaluate these chunks, and faster."""
+        plain = noisy.device.type == "cpu" and noisy.dtype == self.output.weight.dtype == torch.float32
+        differs = torch.is_grad_enabled() or torch.is_autocast_enabled("cpu")
+        return plain and not differs and noisy.shape[0] * noisy.shape[1] <= MOST_ROWS
+
+    def _evaluate(self, noisy: Tensor, film: Tensor) -> Tensor:
+        films = iter(film.split(self.film_sizes, dim=-1))
+        down_levels, up_levels = self.levels()
+        x = noisy.transpose(0, 1)
+        skips: list[Tensor] = []
+        for first, second, down in down_levels:
+            x = second(first(x, next(films)), next(films))
+            skips.append(x)
+            x = down(x)
+        for middle in self.middle:
+            x = middle(x, next(films))
+        for first, second, up in up_levels:
+            x = torch.cat([x, skips.pop()], dim=-1)
+            x = up(second(first(x, next(films)), next(films)))
+        return self.output(self.final(x)).transpose(0, 1)

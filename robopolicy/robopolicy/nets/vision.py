@@ -1,0 +1,79 @@
+"""A residual convolution encoder for camera images, with group normalization (no running statistics)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class ResidualStage(nn.Module):
+    """A residual block of two 3x3 convolutions; the first may halve the resolution."""
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int, groups: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(in_channels, out_channels, 3, stride, padding=1, bias=False)
+        self.first_norm = nn.GroupNorm(groups, out_channels)
+        self.second = nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False)
+        self.second_norm = nn.GroupNorm(groups, out_channels)
+        same = stride == 1 and in_channels == out_channels
+        self.shortcut = nn.Identity() if same else nn.Conv2d(in_channels, out_channels, 1, stride, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps ``[B, in, H, W]`` to ``[B, out, H / stride, W / stride]``."""
+        hidden = F.relu(self.first_norm(self.first(x)))
+        return F.relu(self.second_norm(self.second(hidden)) + self.shortcut(x))
+
+
+class ImageEncoder(nn.Module):
+    """Encodes one image to a vector: stem, residual stages, flattened features, one linear layer.
+
+    The stem's 8 x 8 patches, four pixels apart, spare a residual stage at high resolution, slow on a CPU.
+
+    Flattened features keep where things are, and how many.
+
+    Args:
+        height: of the images, pixels.
+        width: of the images, pixels.
+        channels: of the stages; the stem has the first stage's.
+        blocks: residual blocks in a stage.
+        features: numbers in the output.
+        groups: of the group normalizations.
+    """
+
+    def __init__(
+        self, height: int, width: int, channels: Sequence[int], blocks: int, features: int, groups: int
+    ) -> None:
+        super().__init__()
+        layers: list[nn.Module] = [
+            nn.Conv2d(3, channels[0], 8, stride=4, padding=2, bias=False),
+            nn.GroupNorm(groups, channels[0]),
+            nn.ReLU(),
+        ]
+        before = channels[0]
+        for count in channels:
+            for block in range(blocks):
+                layers.append(ResidualStage(before, count, 2 if block == 0 else 1, groups))
+                before = count
+        self.backbone = nn.Sequential(*layers)
+        with torch.no_grad():
+            size = self.backbone(torch.zeros(1, 3, height, width)).numel()
+        self.head = nn.Linear(size, features)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Maps images ``[B, 3, H, W]`` in [-1, 1] to features ``[B, features]``."""
+        return self.head(self.backbone(images).flatten(1))
+
+
+def random_shift(images: Tensor, pixels: int, generator: torch.Generator | None) -> Tensor:
+    """Moves each image ``[B, C, H, W]`` by up to ``pixels`` in both directions, repeating the border."""
+    if pixels == 0:
+        return images
+    count, _, height, width = images.shape
+    padded = F.pad(images.float(), (pixels,) * 4, mode="replicate").to(images.dtype)
+    device = "cpu" if generator is None else generator.device
+    offsets = torch.randint(0, 2 * pixels + 1, (count, 2), generator=generator, device=device).tolist()
+    # a slice per image: far cheaper than a gather or grid_sample at these sizes
+    return torch.stack([padded[i, :, y : y + height, x : x + width] for i, (y, x) in enumerate(offsets)])

@@ -1,0 +1,131 @@
+"""Typed settings of the policies. Imports no torch, so that the command can show and check them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+
+@dataclass
+class ImageEncoderConfig:
+    """A residual convolution net over each camera image, one per camera.
+
+    Attributes:
+        channels: of the stages; each halves the resolution, which the stem before them quarters.
+        blocks: residual blocks in a stage.
+        features: numbers that describe one image.
+        groups: of the group normalizations.
+        shift: training images are moved by up to this many pixels in both directions (0: not at all).
+        pretrained: safetensors file with the weights of such an encoder; empty: train from scratch.
+    """
+
+    channels: list[int] = field(default_factory=lambda: [32, 64])
+    blocks: int = 1
+    features: int = 128
+    groups: int = 8
+    shift: int = 2
+    pretrained: str = ""
+
+
+@dataclass
+class UnetConfig:
+    """The conditional 1-D U-Net. The horizon must be divisible by ``2 ** (len(channels) - 1)``.
+
+    Attributes:
+        channels: per level, coarse last. Diffusion Policy's own size is [256, 512, 1024].
+        kernel_size: of the convolutions.
+        groups: of the group normalizations.
+        embedding: size of the noise-level embedding.
+    """
+
+    channels: list[int] = field(default_factory=lambda: [64, 128, 192])
+    kernel_size: int = 5
+    groups: int = 8
+    embedding: int = 256
+
+
+@dataclass
+class MlpConfig:
+    """The residual perceptron over the whole chunk.
+
+    Attributes:
+        width: of the residual stream.
+        blocks: residual blocks.
+        expansion: hidden width of a block in units of ``width``.
+        embedding: size of the noise-level embedding.
+    """
+
+    width: int = 384
+    blocks: int = 3
+    expansion: int = 2
+    embedding: int = 128
+
+
+@dataclass
+class ChunkPolicyConfig:
+    """What all chunk policies share.
+
+    Attributes:
+        observation_keys: features that the policy sees; empty: all that the data has.
+        observation_steps: observations in the input (To).
+        action_steps: actions executed before the next inference (Ta).
+        horizon: actions predicted (Tp), counted from the oldest observation.
+        pose_representation: poses in actions ``relative`` to the newest observed pose, or ``absolute``.
+        normalization: ``limits`` scales each number to [-1, 1], ``standard`` to zero mean, unit variance.
+        learn_ending: train on every observation of an episode, the last action being held past its end. If
+            false, an episode's last ``horizon - action_steps`` observations are left out, as in Diffusion
+            Policy: right where people stop before the task is quite done.
+        observation_noise: standard deviation of the noise added in training to normalized low-dimensional
+            observations, so that the policy does not learn the recorded states by heart.
+        noise_samples: noisy copies of each action chunk in one training step; the encoder runs once.
+        encoder: for camera images.
+        net: ``unet`` or ``mlp``; the latter trains several times faster on a CPU.
+        unet: the U-Net's sizes.
+        mlp: the perceptron's sizes.
+    """
+
+    observation_keys: list[str] = field(default_factory=list)
+    observation_steps: int = 2
+    action_steps: int = 8
+    horizon: int = 16
+    pose_representation: str = "relative"
+    normalization: str = "limits"
+    learn_ending: bool = True
+    observation_noise: float = 0.0
+    noise_samples: int = 1
+    encoder: ImageEncoderConfig = field(default_factory=ImageEncoderConfig)
+    net: str = "unet"
+    unet: UnetConfig = field(default_factory=UnetConfig)
+    mlp: MlpConfig = field(default_factory=MlpConfig)
+
+
+@dataclass
+class DiffusionConfig(ChunkPolicyConfig):
+    """Denoising diffusion (Chi et al. 2023; Ho et al. 2020; Song et al. 2021).
+
+    Attributes:
+        sampler: ``ddpm`` or ``ddim``.
+        sampling_steps: denoising steps at inference; DDPM takes them all (``noise_levels``).
+        noise_levels: of the training schedule (squared cosine, Nichol and Dhariwal 2021).
+    """
+
+    target: ClassVar[str] = "robopolicy.policies.generative:DiffusionPolicy"
+    sampler: str = "ddim"
+    sampling_steps: int = 10
+    noise_levels: int = 100
+
+
+@dataclass
+class FlowConfig(ChunkPolicyConfig):
+    """Flow matching along straight paths (Lipman et al. 2023).
+
+    Attributes:
+        normalization: ``standard`` by default: there is no clipping that needs limits.
+        sampler: ``euler`` or ``heun`` (two net evaluations a step).
+        sampling_steps: integration steps at inference.
+    """
+
+    target: ClassVar[str] = "robopolicy.policies.generative:FlowPolicy"
+    normalization: str = "standard"
+    sampler: str = "euler"
+    sampling_steps: int = 5

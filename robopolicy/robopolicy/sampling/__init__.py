@@ -1,0 +1,1 @@
+"""Samplers: from noise to an action chunk through a learned field."""

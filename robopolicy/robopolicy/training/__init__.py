@@ -1,0 +1,1 @@
+"""Training: batches of windows in, checkpoints and metrics out."""

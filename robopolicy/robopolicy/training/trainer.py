@@ -1,0 +1,381 @@
+"""The training loop: windows of demonstrations in; checkpoints, metrics and a summary out."""
+
+from __future__ import annotations
+
+import logging
+import math
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from tqdm import tqdm
+
+from robopolicy.checkpoint import MODEL, find_checkpoint, save_policy
+from robopolicy.policies.generative import ChunkPolicy
+from robopolicy.training.batches import to_tensors
+from robopolicy.training.configs import TrainerConfig
+from robopolicy.training.distributed import Ranks, join
+from robopolicy.training.ema import AveragedWeights
+from robopolicy.training.metrics import MetricsLog, read_metrics
+from robopolicy.training.state import load_state, save_state
+from robopolicy.training.validation import Validation
+from robopolicy_datasets.errors import ConfigError, StoreError
+from robopolicy_datasets.registry import policies
+from robopolicy_datasets.store.demo_store import DemoStore
+from robopolicy_datasets.windows.sampler import WindowBatch, WindowSampler, split_episodes
+
+logger = logging.getLogger(__name__)
+
+Callback = Callable[[int, ChunkPolicy, float], Mapping[str, float]]
+"""Called with (step, policy with averaged weights, seconds trained) at each checkpoint; returns metrics."""
+
+
+def train(
+    policy_name: str,
+    policy_config: Any,
+    trainer_config: TrainerConfig,
+    store: DemoStore,
+    folder: str | Path,
+    *,
+    resume: bool = False,
+    callbacks: Sequence[Callback] = (),
+    on_start: Callable[[], None] | None = None,
+) -> dict[str, float]:
+    """Trains a policy on a demo store.
+
+    Everything random follows from the seed, the step and the rank, so that a resumed run continues the
+    same curve, bit for bit on a CPU.
+
+    Args:
+        policy_name: under which the policy is registered.
+        policy_config: its settings.
+        trainer_config: the trainer's settings.
+        store: the demonstrations.
+        folder: of the run; gets ``metrics.jsonl``, ``tensorboard/`` and ``checkpoints/last``.
+        resume: continue from ``checkpoints/last``.
+        callbacks: called at each checkpoint, on the first process.
+        on_start: called on the first process once everything is loaded and fits, before ``folder`` changes.
+
+    Returns:
+        the summary: ``steps``, ``train_loss``, ``validation_loss``, ``action_error``, ``train_seconds``,
+        ``parameters``, ``interrupted`` (0 or 1).
+
+    Raises:
+        ConfigError: impossible settings. StoreError: too little or unusable data.
+        CheckpointError: nothing fitting to resume from.
+    """
+    trainer = Trainer(policy_name, policy_config, trainer_config, store, Path(folder), callbacks)
+    return trainer.run(resume=resume, on_start=on_start)
+
+
+class Trainer:
+    """One training run; see ``train``."""
+
+    def __init__(
+        self,
+        policy_name: str,
+        policy_config: Any,
+        config: TrainerConfig,
+        store: DemoStore,
+        folder: Path,
+        callbacks: Sequence[Callback] = (),
+    ) -> None:
+        _check(config)
+        self.name, self.config, self.folder, self.callbacks = policy_name, config, folder, callbacks
+        self.device = _device(config.device)
+        if config.threads:
+            torch.set_num_threads(config.threads)
+        self.ranks: Ranks = join(self.device)
+        if self.device == "cuda":
+            self.device = f"cuda:{self.ranks.local_rank}"
+        torch.manual_seed(config.seed)  # weights: the same on every process
+        if store.rate_hz <= 0:
+            raise StoreError(
+                f"'{store.path}' does not say at which rate it was recorded. Import it with "
+                "`robopolicy data import`, which sets one."
+            )
+        self.policy: ChunkPolicy = policies.build(policy_name, policy_config, store.spec, 1.0 / store.rate_hz)
+        self.fingerprint = store.fingerprint()
+        train_episodes, validation_episodes = split_episodes(
+            len(store), validation_fraction=config.validation_fraction, seed=config.seed
+        )
+        self.sampler = self._windows(store, train_episodes)
+        wanted = config.batch_size * self.ranks.world_size
+        if len(self.sampler) < wanted:
+            raise StoreError(
+                f"'{store.path}' has {len(self.sampler)} training windows in {len(train_episodes)} episodes; "
+                f"one step takes {wanted}. Collect more, or lower trainer.batch_size."
+            )
+        self._fit_normalizer(store, train_episodes)
+        self.policy.to(self.device)
+        held_out = self._windows(store, validation_episodes) if len(validation_episodes) else None
+        self.validation = Validation(self.policy, held_out, self.device, config.seed)
+        self.model = self.ranks.wrap(self.policy)
+        self.optimizer = torch.optim.AdamW(
+            self.policy.parameters(),
+            lr=config.learning_rate,
+            betas=config.betas,
+            weight_decay=config.weight_decay,
+            fused=True,
+        )
+        self.average = AveragedWeights(self.policy, config.ema_decay)
+        self.generator = torch.Generator(self.device)
+        self._log: MetricsLog | None = None
+        self._losses: list[Tensor] = []  # since the last line of metrics
+        self._seconds = 0.0
+
+    def run(self, *, resume: bool, on_start: Callable[[], None] | None = None) -> dict[str, float]:
+        """Runs (or continues) to the last step and returns the summary; see ``train``."""
+        try:
+            first = self._resume() if resume else self._start()
+            summary: dict[str, float] = {}
+            if self.ranks.is_main:
+                if on_start is not None:
+                    on_start()
+                self._log = MetricsLog(self.folder, first)
+                for row in read_metrics(self.folder):
+                    summary |= row
+            with _interrupt_flag() as interrupted, self._progress(first) as bar:
+                step = self._loop(first, interrupted, bar, summary)
+            self.ranks.any(False)  # no process returns before the first one has written its checkpoint
+        finally:
+            if self._log is not None:
+                self._log.close()
+            self.ranks.close()
+        summary |= {"steps": float(step), "interrupted": float(step < self.config.steps)}
+        summary["train_seconds"] = summary.pop("seconds", self._seconds)
+        summary["parameters"] = float(sum(parameter.numel() for parameter in self.policy.parameters()))
+        return {name: value for name, value in summary.items() if name not in ("step", "learning_rate")}
+
+    def _loop(
+        self,
+        first: int,
+        interrupted: Callable[[], bool],
+        bar: tqdm[Any],
+        summary: dict[str, float],
+    ) -> int:
+        """Takes the steps after ``first``, keeps ``summary`` up to date and returns the last step taken."""
+        step = first
+        for step, batch in zip(range(first + 1, self.config.steps + 1), self._batches(first), strict=False):
+            started = time.perf_counter()
+            loss = self._step(step, batch)
+            self._seconds += time.perf_counter() - started
+            bar.update()
+            stop = self._agreed(interrupted(), step)
+            if self._log is not None:
+                self._losses.append(loss)
+                metrics = self._measure(step, stop=stop)
+                if metrics:
+                    bar.set_postfix(loss=f"{metrics['train_loss']:.4f}", refresh=False)
+                    summary |= metrics
+            if stop:
+                if self.ranks.is_main:
+                    logger.warning(
+                        "Interrupted at step %d; '%s' holds a usable checkpoint.", step, self._last
+                    )
+                break
+        return step
+
+    def _measure(self, step: int, *, stop: bool) -> dict[str, float]:
+        """Does what is due at a step (log, save, validate, call back); returns the metrics that it wrote.
+
+        When the training is interrupted it only logs and saves.
+        """
+        config = self.config
+        log, validate, checkpoint = (
+            step == config.steps or step % every == 0
+            for every in (config.log_every, config.validate_every, config.checkpoint_every)
+        )
+        if not (log or validate or checkpoint or stop):
+            return {}
+        metrics = {
+            "train_loss": float(torch.stack(self._losses).mean()),
+            "learning_rate": self._learning_rate(step),
+            "seconds": self._seconds,
+        }
+        if not math.isfinite(metrics["train_loss"]):
+            raise ConfigError(
+                f"The training diverged: the loss is {metrics['train_loss']} at step {step}. Lower "
+                "trainer.learning_rate; the last checkpoint is kept."
+            )
+        if log or validate or checkpoint:  # an interrupted run resumes with the losses since its last line
+            self._losses.clear()
+        try:
+            if checkpoint or stop:
+                self._save(step)
+            with self.average.applied(self.policy):
+                if validate and not stop:
+                    metrics |= self.validation.measure()
+                for callback in self.callbacks if checkpoint and not stop else ():
+                    metrics |= callback(step, self.policy, self._seconds)
+        finally:  # a callback that fails takes no line of the curve with it
+            if self._log is not None:
+                self._log.write(step, metrics)
+        return metrics
+
+    def _agreed(self, flag: bool, step: int) -> bool:
+        """Whether any process was interrupted; asked every few steps, since asking costs a round trip."""
+        if self.ranks.world_size == 1:
+            return flag
+        return step % 10 == 0 and self.ranks.any(flag)
+
+    @property
+    def _last(self) -> Path:
+        return self.folder / "checkpoints" / "last"
+
+    def _windows(
+        self, store: DemoStore, episodes: NDArray[np.int64], *, images: bool = True
+    ) -> WindowSampler:
+        config = self.policy.config
+        features = self.policy.spec.observation
+        return WindowSampler(
+            store,
+            observation_keys=[feature.key for feature in features if images or not feature.is_image],
+            observation_steps=config.observation_steps,
+            horizon=config.horizon,
+            episodes=episodes,
+            pad_after=config.horizon - config.observation_steps
+            if config.learn_ending
+            else config.action_steps - 1,
+        )
+
+    def _fit_normalizer(self, store: DemoStore, episodes: NDArray[np.int64]) -> None:
+        bounds = [0, *store.episode_ends]
+        rows = np.concatenate([np.arange(bounds[episode], bounds[episode + 1]) for episode in episodes])
+        windows = self._windows(store, episodes, images=False)
+        low_dimensional = [feature.key for feature in self.policy.spec.observation if not feature.is_image]
+        values = {key: store.array(key)[rows] for key in low_dimensional}
+        self.policy.fit_normalizer(values, windows.gather(np.arange(len(windows))))
+
+    def _batches(self, first: int) -> Iterator[WindowBatch]:
+        """Yields the batches of steps ``first + 1, first + 2, ...`` without end."""
+        ranks, size = self.ranks, self.config.batch_size
+        per_epoch = len(self.sampler) // (size * ranks.world_size)
+        epoch, skipped = divmod(first, per_epoch)
+        while True:
+            order = self.sampler.order(
+                seed=self.config.seed, epoch=epoch, rank=ranks.rank, world_size=ranks.world_size
+            )
+            for start in range(skipped * size, per_epoch * size, size):
+                yield self.sampler.gather(order[start : start + size])
+            epoch, skipped = epoch + 1, 0
+
+    def _step(self, step: int, batch: WindowBatch) -> Tensor:
+        config = self.config
+        rate = self._learning_rate(step)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        seeds = np.random.SeedSequence([config.seed, step, self.ranks.rank])
+        self.generator.manual_seed(int(seeds.generate_state(1, np.uint64)[0]) % 2**63)
+        self.policy.train()
+        with torch.autocast(self.device.partition(":")[0], torch.bfloat16, enabled=config.bf16):
+            loss = self.model(to_tensors(batch, self.device), self.generator)
+        self.optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.policy.parameters(), config.gradient_clip, foreach=True)
+        self.optimizer.step()
+        self.average.update(self.policy, step)
+        return loss.detach()
+
+    def _learning_rate(self, step: int) -> float:
+        config = self.config
+        warm = min(1.0, step / max(config.warmup_steps, 1))
+        return config.learning_rate * warm * 0.5 * (1 + math.cos(math.pi * (step - 1) / config.steps))
+
+    def _save(self, step: int) -> None:
+        progress = {
+            "step": step,
+            "seconds": self._seconds,
+            "losses": [float(loss) for loss in self._losses],
+            "data_fingerprint": self.fingerprint,
+        }
+        save_policy(
+            self.policy,
+            self._last,
+            name=self.name,
+            weights=self.average.named(),
+            details={"data_fingerprint": self.fingerprint, "seed": self.config.seed, "steps": step},
+            extra=lambda folder: save_state(folder, self.policy, self.optimizer, progress),
+        )
+
+    def _start(self) -> int:
+        if self._last.exists() or read_metrics(self.folder):
+            raise ConfigError(
+                f"'{self.folder}' holds a training already. Resume it, or choose another folder."
+            )
+        return 0
+
+    def _resume(self) -> int:
+        """Restores the training and returns the last step taken."""
+        last = find_checkpoint(self._last)
+        progress = load_state(last, self.policy, self.optimizer)
+        if progress["data_fingerprint"] != self.fingerprint:
+            raise StoreError(
+                f"'{self.folder}' was trained on other data than this store; resume with the same data, or "
+                "start a new run."
+            )
+        self.average.restore(last / MODEL)
+        self._losses = [torch.tensor(loss, device=self.device) for loss in progress["losses"]]
+        self._seconds = float(progress["seconds"])
+        return int(progress["step"])
+
+    def _progress(self, first: int) -> tqdm[Any]:
+        return tqdm(
+            total=self.config.steps,
+            initial=first,
+            desc="train",
+            unit="step",
+            disable=not self.ranks.is_main,
+            mininterval=0.5 if sys.stderr.isatty() else 15.0,  # in a log file: a line now and then
+        )
+
+
+@contextmanager
+def _interrupt_flag() -> Iterator[Callable[[], bool]]:
+    """Turns the first SIGINT into a flag; a second one interrupts at once."""
+    seen: list[int] = []
+
+    def note(signum: int, frame: Any) -> None:
+        seen.append(signum)
+        signal.signal(signal.SIGINT, previous)
+
+    try:
+        previous = signal.signal(signal.SIGINT, note)
+    except ValueError:  # not the main thread: interrupts go elsewhere
+        yield lambda: False
+        return
+    try:
+        yield lambda: bool(seen)
+    finally:
+        signal.signal(signal.SIGINT, previous)
+
+
+def _device(name: str) -> str:
+    if name not in ("auto", "cpu", "cuda"):
+        raise ConfigError(f"trainer.device is '{name}'. Allowed: auto, cpu, cuda.")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("trainer.device is 'cuda', but torch finds no GPU. Use trainer.device=auto.")
+    return "cuda" if name != "cpu" and torch.cuda.is_available() else "cpu"
+
+
+def _check(config: TrainerConfig) -> None:
+    for name in ("steps", "batch_size", "validate_every", "log_every", "checkpoint_every"):
+        if getattr(config, name) < 1:
+            raise ConfigError(f"trainer.{name} is {getattr(config, name)}; it must be at least 1.")
+    for name in ("warmup_steps", "weight_decay", "threads", "seed"):
+        if getattr(config, name) < 0:
+            raise ConfigError(f"trainer.{name} is {getattr(config, name)}; it must not be negative.")
+    for name in ("learning_rate", "gradient_clip"):
+        if not getattr(config, name) > 0:
+            raise ConfigError(f"trainer.{name} is {getattr(config, name)}; it must be positive.")
+    for name in ("validation_fraction", "ema_decay"):
+        if not 0 <= getattr(config, name) < 1:
+            raise ConfigError(f"trainer.{name} is {getattr(config, name)}; it must lie in [0, 1).")

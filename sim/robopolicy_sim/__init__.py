@@ -1,0 +1,1 @@
+"""MuJoCo worlds, tasks, scripted experts and simulated robots."""

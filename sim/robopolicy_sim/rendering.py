@@ -1,0 +1,223 @@
+"""Off-screen rendering without a display: finds a GL library that works, and draws MuJoCo scenes fast."""
+
+from __future__ import annotations
+
+import atexit
+import copy
+import importlib
+import importlib.util
+import logging
+import os
+import platform
+import subprocess
+import sys
+import threading
+import weakref
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from robopolicy_datasets.errors import SimulationError, missing_extra
+
+APT_LINE = "sudo apt-get install -y libegl1 libgl1-mesa-dri libosmesa6"
+BACKENDS = ("egl", "osmesa")
+SCENERY = 2  # geom group that only smooth renderers draw
+
+# What PyOpenGL and mujoco answer where a library is missing.
+_GL_ERRORS = (ImportError, AttributeError, RuntimeError, OSError)
+
+_log = logging.getLogger(__name__)
+_renderers = threading.local()
+
+
+@lru_cache(maxsize=1)
+def configure_gl() -> str:
+    """Chooses the GL library for off-screen rendering and puts its name into ``MUJOCO_GL``.
+
+    What ``MUJOCO_GL`` already says is kept. Otherwise each library proves itself in a process of its own,
+    because a broken one can take its process down; child processes inherit the choice.
+
+    Returns:
+        The value of ``MUJOCO_GL``; ``""`` leaves the choice to MuJoCo (outside Linux).
+
+    Raises:
+        SimulationError: no library works; the message names the packages to install.
+        MissingExtraError: mujoco is not installed.
+    """
+    if importlib.util.find_spec("mujoco") is None:
+        raise missing_extra("Simulation", "sim")
+    given = os.environ.get("MUJOCO_GL", "").strip().lower()
+    if given or platform.system() != "Linux":
+        return given
+    reports = []
+    for backend in BACKENDS:
+        failure = _try_backend(backend)
+        if failure is None:
+            os.environ["MUJOCO_GL"] = backend
+            return backend
+        reports.append(f"{backend}: {failure}")
+    raise SimulationError(
+        f"Found no GL library to render with ({'; '.join(reports)}). Install one with: {APT_LINE}"
+    )
+
+
+def _try_backend(backend: str) -> str | None:
+    """Creates a small GL context in a subprocess; returns why it failed, or None."""
+    code = (
+        f"from mujoco.{backend} import GLContext\n"
+        "context = GLContext(16, 16); context.make_current(); context.free(); print('works')"
+    )
+    environment = {**os.environ, "MUJOCO_GL": backend}
+    environment.pop("PYOPENGL_PLATFORM", None)
+    try:
+        result = subprocess.run(
+            [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=60
+        )
+    except subprocess.TimeoutExpired:
+        return "no answer within 60 s"
+    if "works" in result.stdout:
+        return None
+    lines = result.stderr.strip().splitlines()
+    return lines[-1] if lines else f"exit status {result.returncode}"
+
+
+def import_mujoco() -> Any:
+    """Imports mujoco, where possible with a GL library that works, and returns the module.
+
+    Physics needs no GL library; making a ``Renderer`` does.
+
+    Raises:
+        MissingExtraError: mujoco is not installed.
+        SimulationError: mujoco does not start.
+    """
+    try:
+        configure_gl()
+    except SimulationError as error:
+        _log.warning("Physics only: %s", error)
+    try:
+        return importlib.import_module("mujoco")
+    except _GL_ERRORS as error:
+        raise _no_gl(error) from error
+
+
+def _no_gl(error: Exception) -> SimulationError:
+    given = os.environ.get("MUJOCO_GL", "")
+    return SimulationError(
+        f"MuJoCo cannot draw with MUJOCO_GL='{given}' ({error}). Unset MUJOCO_GL to let robopolicy choose, "
+        f"or install the library: {APT_LINE}"
+    )
+
+
+def _make_context(backend: str, width: int, height: int) -> Any:
+    """Makes a GL context; by its own module, because ``mujoco.GLContext`` was chosen at mujoco's import."""
+    module = f"mujoco.{backend}" if backend in BACKENDS else "mujoco"
+    return importlib.import_module(module).GLContext(width, height)
+
+
+class Renderer:
+    """Draws scenes of one model into numpy images. Use it in the thread that made it.
+
+    Args:
+        model: a ``mujoco.MjModel``; its quality settings are replaced.
+        smooth: shadows and smooth edges, for people; many times slower.
+
+    Raises:
+        SimulationError: no GL library works.
+    """
+
+    def __init__(self, model: Any, *, smooth: bool = False) -> None:
+        backend = configure_gl()
+        mujoco = import_mujoco()
+        self._mujoco = mujoco
+        self._model = copy.copy(model)
+        # Without the shadow map (4096 x 4096 by default) and multisampling, software GL is 10-100x faster;
+        # then the triangles of round shapes count, of which a small image needs few.
+        quality = self._model.vis.quality
+        quality.offsamples, quality.shadowsize = (4, 1024) if smooth else (0, 0)
+        quality.numslices, quality.numstacks, quality.numquads = (28, 16, 4) if smooth else (10, 4, 1)
+        self._scene = mujoco.MjvScene(model=self._model, maxgeom=max(2 * model.ngeom, 100))
+        for flag in (mujoco.mjtRndFlag.mjRND_SHADOW, mujoco.mjtRndFlag.mjRND_REFLECTION):
+            self._scene.flags[flag] = smooth
+        self._option = mujoco.MjvOption()
+        self._option.geomgroup[SCENERY] = smooth
+        self._camera = mujoco.MjvCamera()
+        self._camera.type = mujoco.mjtCamera.mjCAMERA_FIXED
+        self._size = (64, 64)
+        self._model.vis.global_.offwidth, self._model.vis.global_.offheight = self._size
+        self._gl: Any = None
+        try:
+            self._gl = _make_context(backend, *self._size)
+            self._gl.make_current()
+            self._context = mujoco.MjrContext(self._model, mujoco.mjtFontScale.mjFONTSCALE_100.value)
+        except (*_GL_ERRORS, mujoco.FatalError) as error:
+            raise _no_gl(error) from error
+        mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN.value, self._context)
+        _register_for_exit(self)
+
+    def render(self, data: Any, camera: int, *, width: int, height: int) -> NDArray[np.uint8]:
+        """Draws what a camera sees.
+
+        Args:
+            data: ``mujoco.MjData`` with up-to-date kinematics.
+            camera: the camera's index in the model.
+            width: of the image [px].
+            height: of the image [px].
+
+        Returns:
+            RGB image ``[height, width, 3]``.
+
+        Raises:
+            SimulationError: the renderer is closed.
+        """
+        if self._gl is None:
+            raise SimulationError("This renderer is closed; make a new one.")
+        mujoco = self._mujoco
+        self._gl.make_current()
+        if self._size != (width, height):
+            mujoco.mjr_resizeOffscreen(width, height, self._context)
+            self._size = (width, height)
+        self._camera.fixedcamid = camera
+        everything = mujoco.mjtCatBit.mjCAT_ALL.value
+        mujoco.mjv_updateScene(self._model, data, self._option, None, self._camera, everything, self._scene)
+        view = mujoco.MjrRect(0, 0, width, height)
+        mujoco.mjr_render(view, self._scene, self._context)
+        image = np.empty((height, width, 3), dtype=np.uint8)
+        mujoco.mjr_readPixels(image, None, view, self._context)
+        return np.ascontiguousarray(image[::-1])
+
+    def close(self) -> None:
+        """Frees the GL context. A second call does nothing."""
+        if self._gl is not None:
+            self._gl.make_current()
+            self._context.free()
+            self._gl.free()
+            self._gl = None
+
+
+def shared_renderer(model: Any, *, smooth: bool = False) -> Renderer:
+    """Returns this thread's renderer of a model: one GL context serves all worlds that share the model."""
+    cache: dict[tuple[int, bool], tuple[Any, Renderer]] = _renderers.__dict__.setdefault("cache", {})
+    key = (id(model), smooth)
+    if key not in cache:
+        cache[key] = (model, Renderer(model, smooth=smooth))
+    return cache[key][1]
+
+
+_open_renderers: weakref.WeakSet[Renderer] = weakref.WeakSet()
+
+
+def _register_for_exit(renderer: Renderer) -> None:
+    """Closes what is still open before the GL library goes; its own destructor comes too late."""
+    if not _open_renderers:
+        atexit.register(_close_all)
+    _open_renderers.add(renderer)
+
+
+def _close_all() -> None:
+    for renderer in list(_open_renderers):
+        try:
+            renderer.close()
+        except Exception as error:  # at exit, nobody is left to act on it
+            _log.debug("Closing a renderer failed: %s", error)

@@ -1,0 +1,272 @@
+"""A simulated robot *is* a robot: the driver interface, real time, and processes of its own.
+
+The control process steps physics and controller at 125 Hz and publishes each state in a ring; a camera
+process draws the newest of them at its own rate, so rendering never delays control. Killing either is
+noticed, as with a device.
+"""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from robopolicy_datasets.clock import NANOSECONDS, now_ns, ns_to_seconds
+from robopolicy_datasets.errors import ConfigError, DeviceError, SpecError
+from robopolicy_datasets.spec import Feature, Spec
+from robopolicy_drivers.embodiments import load_embodiment
+from robopolicy_drivers.realtime.process import DeviceProcess
+from robopolicy_drivers.realtime.ring import Record, Ring
+from robopolicy_drivers.realtime.statistics import LatenessSummary
+from robopolicy_sim.configs import SimulatedRobotConfig
+from robopolicy_sim.tasks.pick_place import pick_place_spec
+from robopolicy_sim.worlds.tabletop import TabletopWorld
+
+STATE_SLOTS = 256  # two seconds of states, to look up the one at an image's time
+IMAGE_SLOTS = 8
+FARTHEST_S = 60.0
+
+_CONTROL = "robopolicy_sim.robot_process:control"
+_FILM = "robopolicy_sim.robot_process:film"
+
+
+class SimulatedRobot:
+    """The arm of the pick-and-place task; see the module text.
+
+    Args:
+        config: the settings.
+
+    Attributes:
+        config: the settings.
+        spec: what ``state`` returns and ``command`` takes.
+        cameras: the scene and the wrist camera, delivered together.
+    """
+
+    def __init__(self, config: SimulatedRobotConfig) -> None:
+        self.config = config
+        embodiment = load_embodiment(config.embodiment)
+        self._gripper = embodiment.gripper
+        task = pick_place_spec(config.image_size)
+        joints = Feature("robot0_joint_pos", (len(embodiment.joints),), kind="joint", unit="rad")
+        low_dimensional = tuple(feature for feature in task.observation if not feature.is_image)
+        self.spec = Spec((*low_dimensional, joints), task.action)
+        self.cameras = (SimulatedCamera(self, config),)
+        self._ring: Ring | None = None
+        self._process: DeviceProcess | None = None
+
+    def connect(self) -> None:
+        """Starts the control process and waits for its first state.
+
+        Raises:
+            DeviceError: it is connected already, or the process does not start.
+        """
+        if self._process is not None:
+            raise DeviceError("The simulated robot is connected already; close it first.")
+        physics_size = TabletopWorld(self.config.embodiment).get_physics_state().size
+        hidden = (Feature("physics", (physics_size,), "float64"), Feature("success", (), "bool"))
+        self._ring = Ring((*self.spec.observation, *hidden), STATE_SLOTS)
+        arguments = {"embodiment": self.config.embodiment}
+        process = DeviceProcess(_CONTROL, arguments, name="simulated robot", rings={"state": self._ring})
+        process.start()
+        self._process = process
+
+    def state(self) -> tuple[int, dict[str, NDArray]]:
+        """Returns the newest state and its time [ns, monotonic]."""
+        self._running().check()
+        return self._visible(self._newest())
+
+    def state_at(self, time_ns: int) -> tuple[int, dict[str, NDArray]]:
+        """Returns the state nearest to ``time_ns`` (of the last two seconds) and its time [ns, monotonic]."""
+        self._running().check()
+        record = self.states.nearest(time_ns)
+        return self._visible(record or self._newest())
+
+    def command(self, target: NDArray, at_ns: int) -> NDArray:
+        """Asks the arm to be at a pose and gripper width at a time; does not wait.
+
+        Args:
+            target: ``[7]``: position (3) [m], axis-angle (3) [rad] and gripper width (1) [m], in the world.
+            at_ns: when [ns, monotonic]; a time that is past means as soon as the speed limits allow.
+
+        Returns:
+            The target that was sent, its width within the gripper's limits.
+
+        Raises:
+            SpecError: the target has a wrong shape or is not finite.
+            ConfigError: ``at_ns`` is not a time of the monotonic clock.
+            DeviceError: the robot is not connected or its process failed.
+        """
+        process = self._running()
+        sent = self._checked(target)
+        ahead_s = ns_to_seconds(at_ns - now_ns())
+        if abs(ahead_s) > FARTHEST_S:
+            raise ConfigError(
+                f"at_ns lies {ahead_s:.0f} s ahead (allowed: {FARTHEST_S:.0f} s either way); give a time of "
+                "the monotonic clock, robopolicy_datasets.clock.now_ns(), not of the wall clock."
+            )
+        process.send("command", (sent, int(at_ns)))
+        return sent.astype(np.float32)
+
+    def stop(self) -> None:
+        """Drops all pending targets; the arm holds where it was commanded to be."""
+        self._running().request("stop")
+
+    def reset(self, seed: int) -> None:
+        """Starts a new scene, the same as ``PickPlaceEnv.reset(seed=seed)``, and counts lateness anew.
+
+        Returns when the cameras, where connected, show the new scene.
+        """
+        self._running().request("reset", int(seed))
+        for camera in self.cameras:
+            camera.await_image(self._newest().time_ns)
+
+    def success(self) -> bool:
+        """Returns whether the task is done, judged by the simulation's own knowledge."""
+        self._running().check()
+        return bool(self._newest().data["success"])
+
+    def lateness(self) -> LatenessSummary:
+        """Returns how late the control ticks were since ``connect`` or the last ``reset``."""
+        return self._running().lateness()
+
+    def close(self) -> None:
+        """Ends the cameras and the control process. Calling it again does nothing."""
+        for camera in self.cameras:
+            camera.close()
+        if self._process is not None:
+            self._process.close()
+        self._process = self._ring = None
+
+    @property
+    def pid(self) -> int | None:
+        """Id of the control process; None while disconnected."""
+        return None if self._process is None else self._process.pid
+
+    @property
+    def states(self) -> Ring:
+        """The ring of states; DeviceError while disconnected."""
+        self._running()
+        if self._ring is None:
+            raise DeviceError("The simulated robot is not connected; call connect() first.")
+        return self._ring
+
+    def __enter__(self) -> Self:
+        self.connect()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _running(self) -> DeviceProcess:
+        if self._process is None:
+            raise DeviceError("The simulated robot is not connected; call connect() first.")
+        return self._process
+
+    def _newest(self) -> Record:
+        record = self.states.newest()
+        if record is None:
+            raise DeviceError("The simulated robot has published no state yet.")
+        return record
+
+    def _visible(self, record: Record) -> tuple[int, dict[str, NDArray]]:
+        return record.time_ns, {feature.key: record.data[feature.key] for feature in self.spec.observation}
+
+    def _checked(self, target: NDArray) -> NDArray[np.float64]:
+        given = np.array(target, np.float64)
+        expected = self.spec["action"]
+        if given.shape != expected.shape:
+            raise SpecError(
+                f"A target of shape {given.shape} was commanded; expected {expected.shape}: "
+                "position (3) [m], axis-angle (3) [rad] and gripper width (1) [m] in the world."
+            )
+        if not np.isfinite(given).all():
+            raise SpecError(f"The commanded target is not finite: {given.tolist()}; it was not sent.")
+        given[6] = np.clip(given[6], self._gripper.min_width, self._gripper.max_width)
+        return given
+
+
+class SimulatedCamera:
+    """The cameras of a simulated robot, drawn together in one process of their own.
+
+    Args:
+        robot: whose scene is filmed; it must be connected first.
+        config: its settings.
+
+    Attributes:
+        spec: the images.
+    """
+
+    def __init__(self, robot: SimulatedRobot, config: SimulatedRobotConfig) -> None:
+        self.config = config
+        images = (feature for feature in pick_place_spec(config.image_size).observation if feature.is_image)
+        self.spec = Spec(tuple(images), ())
+        self._robot = robot
+        self._ring: Ring | None = None
+        self._process: DeviceProcess | None = None
+
+    def connect(self) -> None:
+        """Starts the camera process and waits for its first images.
+
+        Raises:
+            DeviceError: the robot is not connected, this is already, or the process does not start.
+        """
+        if self._process is not None:
+            raise DeviceError("The simulated camera is connected already; close it first.")
+        self._ring = Ring(self.spec.observation, IMAGE_SLOTS)
+        config = self.config
+        arguments = {
+            "embodiment": config.embodiment,
+            "image_size": config.image_size,
+            "rate_hz": config.camera_rate_hz,
+        }
+        rings = {"state": self._robot.states, "images": self._ring}
+        process = DeviceProcess(
+            _FILM, arguments, name="simulated camera", rings=rings, heartbeat_timeout_s=2.0
+        )
+        process.start()
+        self._process = process
+
+    def read(self) -> tuple[int, dict[str, NDArray]]:
+        """Returns the newest images by key, and the time of the state that they show [ns, monotonic]."""
+        if self._process is None or self._ring is None:
+            raise DeviceError("The simulated camera is not connected; call connect() first.")
+        self._process.check()
+        record = self._ring.newest()
+        if record is None:
+            raise DeviceError("The simulated camera has drawn no image yet.")
+        return record.time_ns, record.data
+
+    def await_image(self, time_ns: int, timeout_s: float = 5.0) -> None:
+        """Waits, where connected, until the newest image is not older than ``time_ns`` [ns, monotonic]."""
+        if self._process is None:
+            return
+        deadline = now_ns() + round(timeout_s * NANOSECONDS)
+        while self.read()[0] < time_ns:
+            if now_ns() > deadline:
+                raise DeviceError(f"The simulated camera has shown nothing new for {timeout_s:g} s.")
+            time.sleep(0.002)
+
+    def close(self) -> None:
+        """Ends the camera process. Calling it again does nothing."""
+        if self._process is not None:
+            self._process.close()
+        self._process = self._ring = None
+
+    def __enter__(self) -> Self:
+        self.connect()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def make_robot(config: SimulatedRobotConfig) -> SimulatedRobot:
+    """Builds the simulated robot; connect it, then its ``cameras``."""
+    return SimulatedRobot(config)

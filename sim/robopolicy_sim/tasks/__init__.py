@@ -1,0 +1,1 @@
+"""Simulated tasks as Gymnasium environments; their configs import neither mujoco nor torch."""

@@ -1,0 +1,55 @@
+"""Configs of the simulated tasks; this module imports neither mujoco nor gymnasium."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+
+@dataclass
+class PickPlaceConfig:
+    """Pick up a cube and place it on a pad, seen by a scene camera and a wrist camera.
+
+    Attributes:
+        embodiment: name of the arm.
+        image_size: height and width of both camera images [px].
+        max_steps: control steps (10 Hz) until the episode is truncated.
+    """
+
+    target: ClassVar[str] = "robopolicy_sim.tasks.pick_place:PickPlaceEnv"
+
+    embodiment: str = "ur5e"
+    image_size: int = 64
+    max_steps: int = 72
+
+
+@dataclass
+class PushTStateConfig:
+    """Push a T-shaped block onto its target, from the block's pose.
+
+    Attributes:
+        max_steps: control steps (10 Hz) until the episode is truncated.
+        success_threshold: share of the target that the block must cover.
+    """
+
+    target: ClassVar[str] = "robopolicy_sim.tasks.pusht:PushTEnv"
+
+    max_steps: int = 300
+    success_threshold: float = 0.95
+
+
+@dataclass
+class PushTImageConfig:
+    """Push a T-shaped block onto its target, from images.
+
+    Attributes:
+        max_steps: control steps (10 Hz) until the episode is truncated.
+        image_size: height and width of the camera image [px].
+        success_threshold: share of the target that the block must cover.
+    """
+
+    target: ClassVar[str] = "robopolicy_sim.tasks.pusht:PushTEnv"
+
+    max_steps: int = 300
+    image_size: int = 96
+    success_threshold: float = 0.95

@@ -1,0 +1,1 @@
+"""MuJoCo worlds: models built from embodiment data, without any downloaded mesh."""

@@ -1,0 +1,42 @@
+"""Settings and fixtures of all tests."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import hypothesis
+import pytest
+
+from robopolicy_datasets.errors import SimulationError
+from robopolicy_sim.rendering import configure_gl
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+FULL_COUNTS = os.environ.get("ROBOPOLICY_SOAK", "") not in ("", "0")
+
+# MuJoCo reads MUJOCO_GL when it is first imported, so it is set before any test module is. Without a GL
+# library the tests that draw fail one by one with that error; the others run.
+with contextlib.suppress(SimulationError):
+    configure_gl()
+
+# No test may depend on how fast the machine is: hypothesis' deadline is off.
+hypothesis.settings.register_profile("default", deadline=None, max_examples=50)
+hypothesis.settings.register_profile("soak", deadline=None, max_examples=2000)
+hypothesis.settings.load_profile("soak" if FULL_COUNTS else "default")
+
+
+@pytest.fixture(scope="session")
+def count() -> Callable[[int, int], int]:
+    """``count(small, full)``: how often to repeat; ``full`` under ``make soak``."""
+    return lambda small, full: full if FULL_COUNTS else small
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real recordings: ``$ROBOPOLICY_SHARED_DATA``, else ``../shared/data``."""
+    folder = Path(os.environ.get("ROBOPOLICY_SHARED_DATA") or REPOSITORY.parent / "shared" / "data")
+    if not folder.is_dir():
+        pytest.skip(f"no real recordings: {folder} is missing (set ROBOPOLICY_SHARED_DATA)")
+    return folder

@@ -1,0 +1,109 @@
+"""What the tests run in device processes, and how they watch them."""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+
+from robopolicy_datasets.clock import now_ns
+from robopolicy_datasets.errors import DeviceError
+from robopolicy_datasets.spec import Feature
+from robopolicy_drivers.realtime.loop import DeadlineLoop
+from robopolicy_drivers.realtime.process import DeviceProcess
+from robopolicy_drivers.realtime.ring import Ring
+
+HAMMER_FEATURES = (
+    Feature("counter", (), "int64"),
+    Feature("vector", (300,), "float64"),
+    Feature("flag", (1,), "bool"),
+)
+
+
+def start_hammer():
+    ring = Ring(HAMMER_FEATURES, 4)
+    process = DeviceProcess("device_targets:hammer", {}, name="writer", rings={"ring": ring})
+    process.start()
+    return ring, process
+
+
+def hammer(channel):
+    """Writes as fast as it can."""
+    ring, count = channel.rings["ring"], 0
+    flag = np.array([True])
+    while not channel.closing:
+        count += 1
+        ring.write(count, {"counter": np.int64(count), "vector": np.full(300, count), "flag": flag})
+        if count == 1:
+            channel.ready()
+        if count % 100 == 0:
+            channel.messages()
+
+
+def echo(channel, greeting):
+    """Answers messages at 200 Hz; knows how to fail in several ways."""
+    loop = DeadlineLoop(200.0, channel.statistics)
+    channel.ready(greeting)
+    notes = []
+    while not channel.closing:
+        loop.wait()
+        for message in channel.messages():
+            if message.name == "echo":
+                message.reply(message.payload)
+            elif message.name == "note":
+                notes.append(message.payload)
+            elif message.name == "notes":
+                message.reply(notes)
+            elif message.name == "sleep":
+                time.sleep(message.payload)
+            elif message.name == "fail":
+                raise ValueError(message.payload)
+            elif message.name == "refuse":
+                raise DeviceError(message.payload)
+            elif message.name == "exit":
+                os._exit(3)
+            else:
+                message.refuse(f"unknown: {message.name}")
+
+
+def never_ready(channel):
+    while not channel.closing:
+        channel.messages()
+        time.sleep(0.01)
+
+
+def deaf(channel):
+    """Ignores that it should end."""
+    channel.ready()
+    begin = now_ns()
+    while now_ns() - begin < 60e9:
+        time.sleep(0.05)
+
+
+def ready_without_parent(channel):
+    """Becomes ready when its parent has just been killed."""
+    parent = os.getppid()
+    os.kill(parent, signal.SIGKILL)
+    wait_until(lambda: os.getppid() != parent)
+    channel.ready()
+
+
+def fail_at_once(channel):
+    raise DeviceError("The cable is not plugged in.")
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")")[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def wait_until(condition, timeout_s: float = 20.0) -> bool:
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        if condition():
+            return True
+        time.sleep(0.01)
+    return False

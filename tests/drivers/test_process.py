@@ -1,0 +1,149 @@
+"""Device processes: messages, errors with the child's text, stuck and killed children, parents that crash."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from device_targets import alive, wait_until
+
+from robopolicy_datasets.errors import DeviceError
+from robopolicy_drivers.realtime.process import DeviceProcess
+
+HERE = str(Path(__file__).parent)
+
+
+@pytest.fixture
+def device():
+    process = DeviceProcess(
+        "device_targets:echo", {"greeting": "hello"}, name="echo device", heartbeat_timeout_s=5.0
+    )
+    assert process.start() == "hello"
+    yield process
+    process.close()
+
+
+def fails(process) -> bool:
+    try:
+        process.check()
+    except DeviceError:
+        return True
+    return False
+
+
+def memory_blocks() -> int:
+    return Path("/proc/self/maps").read_text().count("memfd:robopolicy")
+
+
+def test_messages_requests_and_lateness(device):
+    device.send("note", 1)
+    device.send("note", {"a": 2})
+    assert device.request("notes") == [1, {"a": 2}]
+    assert device.request("echo", "x" * 10_000) == "x" * 10_000
+    assert device.lateness().ticks > 0
+    with pytest.raises(DeviceError, match="unknown: dance"):
+        device.request("dance")
+    assert device.request("echo", 5) == 5
+
+
+def test_an_error_in_the_child_comes_back_with_its_text(device):
+    pid = device.pid
+    with pytest.raises(DeviceError, match="ValueError: the motor is hot"):
+        device.request("fail", "the motor is hot")
+    with pytest.raises(DeviceError, match="Connect again"):
+        device.check()
+    assert not alive(pid)
+    assert device.start() == "hello"
+
+
+def test_an_expected_error_comes_back_without_a_traceback(device):
+    with pytest.raises(DeviceError) as caught:
+        device.request("refuse", "The lid is open.")
+    assert "The lid is open." in str(caught.value)
+    assert "Traceback" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("how", "text"), [(signal.SIGKILL, "SIGKILL"), (signal.SIGSEGV, "SIGSEGV")])
+def test_a_killed_child_is_noticed(device, how, text):
+    os.kill(device.pid, how)
+    assert wait_until(lambda: fails(device))
+    with pytest.raises(DeviceError, match=text):
+        device.send("note", 1)
+    with pytest.raises(DeviceError, match=text):
+        device.request("echo", 1)
+
+
+def test_a_child_that_exits_is_noticed(device):
+    with pytest.raises(DeviceError, match=r"ended \(3\)"):
+        device.request("exit")
+
+
+def test_a_stopped_child_is_noticed():
+    process = DeviceProcess(
+        "device_targets:echo", {"greeting": 1}, name="echo device", heartbeat_timeout_s=0.2
+    )
+    process.start()
+    os.kill(process.pid, signal.SIGSTOP)
+
+    assert wait_until(lambda: fails(process))
+    with pytest.raises(DeviceError, match="no sign of life"):
+        process.check()
+    pid = process.pid
+    process.close(timeout_s=0.2)
+    assert not alive(pid)
+
+
+def test_a_request_that_is_not_answered_times_out(device):
+    with pytest.raises(DeviceError, match=r"did not answer 'sleep' within 0\.2 s"):
+        device.request("sleep", 0.5, timeout_s=0.2)
+
+
+def test_start_reports_what_went_wrong():
+    with pytest.raises(DeviceError, match="The cable is not plugged in"):
+        DeviceProcess("device_targets:fail_at_once", {}, name="arm").start()
+    with pytest.raises(DeviceError, match="become ready within 1 s"):
+        DeviceProcess("device_targets:never_ready", {}, name="arm").start(timeout_s=1.0)
+    with pytest.raises(DeviceError, match="no_such_module"):
+        DeviceProcess("no_such_module:run", {}, name="arm").start()
+
+
+def test_close_kills_what_does_not_listen_and_leaves_no_memory():
+    before = memory_blocks()
+    process = DeviceProcess("device_targets:deaf", {}, name="deaf device")
+    process.start()
+    pid = process.pid
+    process.close(timeout_s=0.2)
+    process.close()
+    assert not alive(pid)
+    with pytest.raises(DeviceError, match="not connected"):
+        process.check()
+    del process
+    assert memory_blocks() <= before
+
+
+def test_a_child_ends_when_its_parent_is_killed():
+    code = (
+        "from robopolicy_drivers.realtime.process import DeviceProcess\nimport time\n"
+        "process = DeviceProcess('device_targets:deaf', {}, name='deaf device')\n"
+        "process.start()\nprint(process.pid, flush=True)\ntime.sleep(60)\n"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", code], cwd=HERE, stdout=subprocess.PIPE, text=True)
+    child = int(parent.stdout.readline())
+    assert alive(child)
+    parent.kill()
+    parent.communicate()
+    assert wait_until(lambda: not alive(child))
+
+
+def test_a_child_whose_parent_was_killed_ends_without_a_word():
+    code = (
+        "from robopolicy_drivers.realtime.process import DeviceProcess\n"
+        "DeviceProcess('device_targets:ready_without_parent', {}, name='arm').start()\n"
+    )
+    parent = subprocess.run(
+        [sys.executable, "-c", code], cwd=HERE, stderr=subprocess.PIPE, text=True, timeout=60
+    )
+    assert parent.returncode == -signal.SIGKILL
+    assert parent.stderr == ""

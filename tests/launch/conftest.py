@@ -1,0 +1,26 @@
+"""Running the command as a user does: in a process of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="session")
+def robopolicy(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """``robopolicy(*words, cwd=folder)`` runs the command and returns the finished process."""
+    home = tmp_path_factory.mktemp("command")
+
+    def run(*words: str, cwd: Path = home, prefix: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
+        command = [*prefix, sys.executable, "-m", "robopolicy_launch", *words]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}  # several threads only slow such small nets down
+        return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=600)
+
+    return run

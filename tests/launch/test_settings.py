@@ -1,0 +1,132 @@
+"""Composing settings: typed, complete, and what is typed arrives as it was typed."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import replace
+from types import SimpleNamespace
+
+import hypothesis
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from robopolicy.policies.configs import DiffusionConfig, FlowConfig
+from robopolicy.training.configs import TrainerConfig
+from robopolicy_datasets.errors import ConfigError
+from robopolicy_launch import settings
+from robopolicy_launch.verbs import VERBS
+
+
+def compose(verb: str, *arguments: str) -> settings.Composed:
+    return settings.compose(verb, VERBS[verb].load(), arguments)
+
+
+def test_settings_are_the_components_own_dataclasses():
+    composed = compose(
+        "train", "data=x", "policy=diffusion", "trainer.steps=7", "policy.unet.channels=[8,16]"
+    )
+    assert isinstance(composed.settings.policy, DiffusionConfig)
+    assert isinstance(composed.settings.trainer, TrainerConfig)
+    assert composed.settings.trainer.steps == 7
+    assert composed.settings.policy.unet.channels == [8, 16]
+    assert settings.registered_name("policy", composed.settings.policy) == "diffusion"
+
+
+@pytest.mark.parametrize("task", ["pick_place", "pusht_state", "pusht_image"])
+def test_task_decides_what_the_policy_sees(task):
+    composed = compose("train", "data=x", f"task={task}")
+    environment = compose("train", "data=x", "recipe=none", f"task={task}").settings
+    assert environment.policy.observation_keys == FlowConfig().observation_keys
+    keys = composed.settings.policy.observation_keys
+    assert ("block_pos" in keys) == (task == "pusht_state")
+    assert any("camera" in key for key in keys) == (task != "pusht_state")
+
+
+def test_a_preset_builds_on_its_component():
+    composed = compose("train", "data=x", "policy=diffusion_paper", "policy.action_steps=2")
+    assert composed.settings.policy.unet.channels == [256, 512, 1024]
+    assert composed.settings.policy.action_steps == 2
+    assert settings.registered_name("policy", composed.settings.policy) == "diffusion"
+
+
+@pytest.mark.parametrize("task", ["pick_place", "pusht_state"])
+@pytest.mark.parametrize("policy", ["diffusion", "diffusion_paper"])
+def test_a_chosen_policy_takes_only_what_it_sees_from_the_recipe(task, policy):
+    chosen = compose("train", "data=x", f"task={task}", f"policy={policy}").settings
+    default = compose("train", "data=x", f"task={task}").settings
+    own = compose("train", "data=x", f"task={task}", f"policy={policy}", "recipe=none").settings
+    assert default.policy.learn_ending == (task == "pick_place")
+    assert chosen.policy.net == "unet"
+    assert chosen.policy == replace(own.policy, observation_keys=default.policy.observation_keys)
+    assert chosen.trainer == default.trainer
+    words = ["policy.net=mlp", "policy.observation_keys=[agent_pos]"]
+    typed = compose("train", "data=x", f"task={task}", f"policy={policy}", *words).settings.policy
+    assert (typed.net, typed.observation_keys) == ("mlp", ["agent_pos"])
+
+
+def test_the_last_of_two_values_wins():
+    composed = compose(
+        "train", "data=x", "policy=diffusion", "trainer.seed=1", "policy=flow", "trainer.seed=2"
+    )
+    assert isinstance(composed.settings.policy, FlowConfig)
+    assert composed.settings.trainer.seed == 2
+
+
+def test_the_kept_command_gives_the_same_settings():
+    first = compose(
+        "train", "data=it's ${here}", "task=pusht_state", "policy.unet.channels=[8,16]", "name=1e3"
+    )
+    again = compose("train", *first.config.command)
+    assert again.settings == first.settings
+    assert again.config == first.config
+
+
+def test_positional_values_fill_their_keys_in_order():
+    composed = compose("data import", "from here", "layout=pusht", "there").settings
+    assert (composed.source, composed.target) == ("from here", "there")
+    assert composed.format.layout["state"]["block_angle"] == [4, 5]
+
+
+def test_free_mapping_takes_new_keys():
+    composed = compose(
+        "data import", "a", "b", "layout=pusht", "format.layout.n_contacts=n_contacts"
+    ).settings
+    assert composed.format.layout["n_contacts"] == "n_contacts"
+    assert composed.format.layout["img"] == "camera0_rgb"
+
+
+@hypothesis.settings(max_examples=25)
+@given(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1))
+def test_text_arrives_as_it_was_typed(text):
+    if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"":
+        return  # quotes are Hydra's own
+    assert compose("data info", f"path={text}").settings.path == text
+
+
+@hypothesis.settings(max_examples=10)
+@given(st.integers(), st.floats(allow_nan=False, allow_infinity=False), st.booleans())
+def test_numbers_arrive_as_they_were_typed(steps, rate, flag):
+    trainer = compose(
+        "train", "data=x", f"trainer.steps={steps}", f"trainer.learning_rate={rate}", f"trainer.bf16={flag}"
+    ).settings.trainer
+    assert (trainer.steps, trainer.learning_rate, trainer.bf16) == (steps, rate, flag)
+
+
+@hypothesis.settings(max_examples=25)
+@given(st.text(max_size=30))
+def test_any_argument_is_understood_or_refused_with_our_error(argument):
+    with contextlib.suppress(ConfigError):
+        compose("collect", argument)
+
+
+def test_a_broken_plug_in_is_told_only_when_chosen(monkeypatch):
+    broken = SimpleNamespace(name="broken", value="no_such_package.configs:Config")
+    points = dict(settings.REGISTRIES["policy"]._entry_points)
+    monkeypatch.setitem(settings.REGISTRIES["policy"].__dict__, "_entry_points", points | {"broken": broken})
+    assert (
+        compose("train", "data=x").settings.policy
+        == compose("train", "data=x", "policy=flow").settings.policy
+    )
+    with pytest.raises(ModuleNotFoundError, match="no_such_package"):
+        compose("train", "data=x", "policy=broken")

@@ -1,0 +1,175 @@
+"""The simulated robot through the driver interface: real processes, real time."""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from robopolicy_datasets.clock import now_ns, seconds_to_ns
+from robopolicy_datasets.errors import ConfigError, DeviceError, SpecError
+from robopolicy_datasets.geometry import pose_from_vector
+from robopolicy_datasets.registry import robots
+from robopolicy_drivers.conformance import check_driver
+from robopolicy_drivers.control.differential_ik import DifferentialIK
+from robopolicy_drivers.interfaces import BringsCameras, RecallsStates, ReportsLateness
+from robopolicy_drivers.runtime.executor import run_episode
+from robopolicy_sim.configs import SimulatedRobotConfig
+from robopolicy_sim.experts.pick_place import PickPlaceExpert, Style
+from robopolicy_sim.robot import SimulatedRobot, make_robot
+from robopolicy_sim.tasks.configs import PickPlaceConfig
+from robopolicy_sim.tasks.pick_place import PickPlaceEnv, pick_place_spec
+from robopolicy_sim.worlds.tabletop import TabletopWorld
+
+
+@pytest.fixture(scope="module")
+def robot():
+    with make_robot(SimulatedRobotConfig()) as robot:
+        robot.cameras[0].connect()
+        yield robot
+
+
+class ScriptedPolicy:
+    """The expert, planning in a copy of the robot's world; its observations are only where it starts from."""
+
+    observation_steps = 2
+    action_steps = 4
+    dt = 0.1
+    spec = pick_place_spec(64)
+
+    def __init__(self, robot):
+        self.robot = robot
+        self.world = TabletopWorld()
+        self.ik = DifferentialIK(self.world.kinematics, period_s=self.dt)
+        self.reset()
+
+    def reset(self):
+        self.expert = PickPlaceExpert(self.world, Style(0.11, 0.11, 0.055, ""))
+
+    def infer(self, observation, *, seeds=None):
+        self.world.set_physics_state(self.robot.states.newest().data["physics"])
+        rows, before = [], self.expert.phase
+        for index in range(12):
+            rows.append(self.expert.act())
+            if index == self.action_steps:
+                before = self.expert.phase
+            joints = self.ik.solve(pose_from_vector(rows[-1][None, :6]), self.world.joint_targets[None])[0]
+            self.world.set_targets(joints, rows[-1][6])
+            self.world.step(25)
+        self.expert.phase = before
+        return np.array(rows)[None]
+
+
+def test_it_conforms_to_the_driver_interface():
+    passed = check_driver(lambda: make_robot(SimulatedRobotConfig()))
+    assert len(passed) > 12
+    assert robots.load("sim") is make_robot
+    assert isinstance(SimulatedRobot(SimulatedRobotConfig()), RecallsStates | ReportsLateness)
+    assert isinstance(SimulatedRobot(SimulatedRobotConfig()), BringsCameras)
+
+
+def test_reset_gives_the_scene_of_the_environment(robot):
+    env = PickPlaceEnv(PickPlaceConfig())
+    for seed in (3, 100_004):
+        expected, _ = env.reset(seed=seed)
+        robot.reset(seed)
+        _, state = robot.state()
+        _, images = robot.cameras[0].read()
+        for key in ("robot0_eef_pos", "robot0_eef_rot_axis_angle", "robot0_gripper_width"):
+            np.testing.assert_allclose(state[key], expected[key], atol=5e-3)
+        for key, image in images.items():
+            assert np.abs(image.astype(int) - expected[key]).mean() < 1.0
+        assert not robot.success()
+
+
+def test_a_target_is_reached_and_stop_holds(robot):
+    robot.reset(1)
+    _, state = robot.state()
+    start = state["robot0_eef_pos"]
+    target = np.concatenate([start + np.array([0.05, 0.0, -0.08]), state["robot0_eef_rot_axis_angle"], [0.5]])
+    sent = robot.command(target, now_ns() + seconds_to_ns(0.4))
+    assert sent[6] == pytest.approx(0.085)
+    assert wait_until(lambda: np.linalg.norm(robot.state()[1]["robot0_eef_pos"] - target[:3]) < 0.002)
+    robot.command(np.concatenate([start, target[3:]]), now_ns() + seconds_to_ns(20.0))
+    robot.stop()
+    time.sleep(0.3)
+    held = robot.state()[1]["robot0_eef_pos"]
+    time.sleep(0.3)
+    np.testing.assert_allclose(robot.state()[1]["robot0_eef_pos"], held, atol=5e-4)
+    assert np.linalg.norm(held - start) > 0.02
+
+
+def test_states_are_recalled_by_time_and_images_carry_the_time_of_their_state(robot):
+    image_ns, images = robot.cameras[0].read()
+    state_ns, _ = robot.state_at(image_ns)
+    assert state_ns == image_ns
+    assert set(images) == {"camera0_rgb", "camera1_rgb"}
+    newest_ns, _ = robot.state()
+    assert robot.state_at(newest_ns + seconds_to_ns(5.0))[0] >= newest_ns
+
+
+def test_wrong_commands_are_refused(robot):
+    with pytest.raises(SpecError, match=r"\(7,\).*axis-angle"):
+        robot.command(np.zeros(6), now_ns())
+    with pytest.raises(SpecError, match="finite"):
+        robot.command(np.full(7, np.inf), now_ns())
+    with pytest.raises(ConfigError, match="monotonic"):
+        robot.command(np.zeros(7), time.time_ns())
+    with pytest.raises(DeviceError, match="connected already"):
+        robot.connect()
+
+
+def test_a_scripted_policy_places_the_cube_in_real_time(robot):
+    robot.reset(7)
+    policy = ScriptedPolicy(robot)
+    report = run_episode(robot, robot.cameras, policy, duration_s=30.0, stop_when=robot.success)
+    assert report.success
+    assert report.robot.ticks > 50
+    assert report.actions > 10
+
+
+def test_a_killed_robot_is_an_error_at_once_and_the_robot_can_be_connected_again():
+    robot = make_robot(SimulatedRobotConfig())
+    robot.connect()
+    os.kill(robot.pid, signal.SIGKILL)
+    assert wait_until(lambda: raises(robot.state))
+    with pytest.raises(DeviceError, match="SIGKILL"):
+        robot.command(np.zeros(7), now_ns())
+    robot.close()
+    assert Path("/proc/self/maps").read_text().count("memfd:robopolicy") <= 8
+    robot.connect()
+    os.kill(robot.pid, signal.SIGSTOP)
+    assert wait_until(lambda: raises(robot.state))
+    with pytest.raises(DeviceError, match="no sign of life"):
+        robot.state()
+    robot.close()
+    robot.close()
+    with pytest.raises(DeviceError, match="connect"):
+        robot.state()
+
+
+def test_the_camera_needs_the_robot():
+    robot = make_robot(SimulatedRobotConfig())
+    with pytest.raises(DeviceError, match="connect"):
+        robot.cameras[0].read()
+    with pytest.raises(DeviceError, match="connect"):
+        robot.cameras[0].connect()
+
+
+def raises(action) -> bool:
+    try:
+        action()
+    except DeviceError:
+        return True
+    return False
+
+
+def wait_until(condition, timeout_s: float = 20.0) -> bool:
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        if condition():
+            return True
+        time.sleep(0.01)
+    return False

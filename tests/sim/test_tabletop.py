@@ -1,0 +1,253 @@
+"""The tabletop world: its kinematics are the embodiment's, its physics holds, its state can be mirrored."""
+
+import numpy as np
+import pytest
+
+from robopolicy_datasets.errors import SimulationError, UnknownNameError
+from robopolicy_datasets.geometry import pose_from_vector, pose_matrix
+from robopolicy_drivers.control.differential_ik import DifferentialIK
+from robopolicy_sim.rendering import import_mujoco
+from robopolicy_sim.worlds import tabletop
+from robopolicy_sim.worlds.tabletop import TabletopWorld
+from robopolicy_sim.worlds.tabletop_model import (
+    CUBE_HALF_SIZE,
+    WORKSPACE_CENTER,
+    tabletop_model,
+    tabletop_xml,
+)
+
+
+def new_world(seed=0):
+    world = TabletopWorld()
+    world.reset(np.random.default_rng(seed))
+    return world
+
+
+def go(world, position, width, *, yaw=0.0, seconds=1.0):
+    """Moves the tool in a straight line at 50 Hz."""
+    ik = DifferentialIK(world.kinematics, period_s=0.02)
+    start = world.kinematics.forward(world.joint_targets)[:3, 3]
+    rotation = np.pi * np.array([np.cos(yaw / 2), np.sin(yaw / 2), 0.0])
+    for fraction in np.linspace(0, 1, round(seconds / 0.02) + 1)[1:]:
+        pose = pose_from_vector(np.concatenate([start + fraction * (position - start), rotation]))
+        world.set_targets(ik.solve(pose[None], world.joint_targets[None])[0], width)
+        world.step(5)
+
+
+def cube_in_tool(world):
+    tool = world.tcp_pose
+    return tool[:3, :3].T @ (world.cube_pose[:3, 3] - tool[:3, 3])
+
+
+def grasp(world):
+    cube = world.cube_pose
+    yaw = np.arctan2(cube[1, 0], cube[0, 0])
+    opening = world.embodiment.gripper.max_width
+    go(world, cube[:3, 3] + np.array([0, 0, 0.1]), opening, yaw=yaw)
+    go(world, cube[:3, 3], opening, yaw=yaw)
+    go(world, cube[:3, 3], 0.0, yaw=yaw, seconds=0.5)
+    return yaw
+
+
+def test_kinematics_and_jacobian_equal_mujoco():
+    mujoco = import_mujoco()
+    world = TabletopWorld()
+    model = tabletop_model("ur5e")
+    data = mujoco.MjData(model)
+    site = model.site("tcp").id
+    for positions in np.random.default_rng(0).uniform(-3, 3, (20, 6)):
+        data.qpos[:6] = positions
+        mujoco.mj_forward(model, data)
+        expected = pose_matrix(data.site_xpos[site], data.site_xmat[site].reshape(3, 3))
+        linear, angular = np.zeros((2, 3, model.nv))
+        mujoco.mj_jacSite(model, data, linear, angular, site)
+        pose, jacobian = world.kinematics.forward_and_jacobian(positions)
+        np.testing.assert_allclose(pose, expected, atol=1e-9)
+        np.testing.assert_allclose(jacobian, np.vstack([linear, angular])[:, :6], atol=1e-9)
+
+
+def test_reset_is_decided_by_the_random_numbers_and_covers_the_areas():
+    np.testing.assert_array_equal(new_world(5).get_physics_state(), new_world(5).get_physics_state())
+    world = TabletopWorld()
+    random = np.random.default_rng(0)
+    cubes, yaws, pads = [], [], []
+    for _ in range(400):
+        world.reset(random)
+        cube = world.cube_pose
+        cubes.append(cube[:2, 3])
+        yaws.append(np.arctan2(cube[1, 0], cube[0, 0]))
+        pads.append(world.pad_position[:2])
+        assert not world.success()
+    for places, area in ((cubes, tabletop.CUBE_AREA), (pads, tabletop.PAD_AREA)):
+        extent = np.ptp(np.array(places), axis=0)
+        assert np.all(extent <= area)
+        assert np.all(extent > 0.95 * np.array(area))
+        np.testing.assert_allclose(np.mean(places, axis=0), WORKSPACE_CENTER, atol=0.02)
+    assert np.ptp(yaws) > 0.95 * np.pi / 2
+    assert np.max(np.abs(yaws)) <= np.pi / 4
+    apart = np.max(np.abs(np.array(cubes) - np.array(pads)), axis=1)
+    assert apart.min() >= 0.07
+
+
+def test_state_speaks_of_what_the_arm_measures():
+    world = new_world(1)
+    state = world.state()
+    assert set(state) == {
+        "robot0_eef_pos",
+        "robot0_eef_rot_axis_angle",
+        "robot0_gripper_width",
+        "robot0_joint_pos",
+    }
+    assert all(value.dtype == np.float32 for value in state.values())
+    pose = world.kinematics.forward(world.joint_positions)
+    np.testing.assert_allclose(state["robot0_eef_pos"], pose[:3, 3], atol=1e-6)
+    np.testing.assert_allclose(
+        pose_from_vector(np.r_[0, 0, 0, state["robot0_eef_rot_axis_angle"]]),
+        pose_matrix(np.zeros(3), pose[:3, :3]),
+        atol=1e-6,
+    )
+    assert state["robot0_gripper_width"][0] == pytest.approx(0.085)
+
+
+def test_the_arm_holds_still_and_follows_targets():
+    world = new_world(2)
+    before = world.tcp_pose
+    world.step(250)
+    np.testing.assert_allclose(world.tcp_pose, before, atol=1e-4)
+    assert world.time == pytest.approx(1.0)
+    target = np.array([0.5, -0.1, 0.15])
+    go(world, target, 0.03)
+    world.step(100)
+    np.testing.assert_allclose(world.tcp_pose[:3, 3], target, atol=5e-4)
+    assert world.gripper_width == pytest.approx(0.03, abs=1e-3)
+    np.testing.assert_allclose(world.joint_positions, world.joint_targets, atol=2e-3)
+
+
+def test_targets_beyond_the_limits_are_clipped():
+    world = new_world()
+    world.set_targets(np.full(6, 100.0), 1.0)
+    np.testing.assert_array_equal(world.joint_targets, world.embodiment.position_limits[:, 1])
+    assert world.gripper_target == world.embodiment.gripper.max_width
+
+
+def test_the_gripper_keeps_its_speed_and_force_limits():
+    world = new_world()
+    model = tabletop_model("ur5e")
+    world.set_targets(world.joint_targets, 0.0)
+    before = world.gripper_width
+    world.step(50)
+    assert (before - world.gripper_width) / 0.2 <= 1.05 * world.embodiment.gripper.speed
+    assert model.actuator("gripper").forcerange[1] == world.embodiment.gripper.force
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2, 3])
+def test_a_grasped_cube_stays_where_it_is_held(seed):
+    world = new_world(seed)
+    yaw = grasp(world)
+    held = cube_in_tool(world)
+    start = world.tcp_pose[:3, 3]
+    go(world, start + np.array([0, 0, 0.12]), 0.0, yaw=yaw, seconds=0.4)
+    for _ in range(3):  # faster than any demonstration
+        go(world, start + np.array([-0.1, 0.1, 0.14]), 0.0, yaw=yaw, seconds=0.4)
+        go(world, start + np.array([0.0, 0.0, 0.12]), 0.0, yaw=yaw, seconds=0.4)
+    assert world.cube_pose[2, 3] > 0.1
+    np.testing.assert_allclose(cube_in_tool(world), held, atol=0.006)
+    world.step(125)
+    still = cube_in_tool(world)
+    world.step(250)
+    np.testing.assert_allclose(cube_in_tool(world), still, atol=1e-3)
+
+
+def test_success_needs_all_of_its_conditions():
+    world = new_world(4)
+    yaw = grasp(world)
+    over_pad = world.pad_position + np.array([0, 0, 0.12])
+    progress = [world.progress()]
+    go(world, world.tcp_pose[:3, 3] + np.array([0, 0, 0.1]), 0.0, yaw=yaw)
+    go(world, over_pad, 0.0, yaw=yaw)
+    progress.append(world.progress())
+    assert not world.success()  # held in the air
+    go(world, world.pad_position + np.array([0, 0, CUBE_HALF_SIZE]), 0.0, yaw=yaw)
+    assert not world.success()  # held on the table
+    go(world, world.pad_position + np.array([0, 0, CUBE_HALF_SIZE]), 0.085, yaw=yaw)
+    assert not world.success()  # fingers still around it
+    go(world, over_pad, 0.085, yaw=yaw)
+    assert world.success()
+    progress.append(world.progress())
+    assert progress == sorted(progress)
+    assert progress[-1] == 1.0
+    assert np.linalg.norm(world.cube_pose[:2, 3] - world.pad_position[:2]) <= tabletop.SUCCESS_DISTANCE
+
+
+def test_another_world_goes_on_from_a_state_bit_for_bit_and_draws_the_same():
+    first, mirror = new_world(6), new_world(7)
+    go(first, np.array([0.5, 0.0, 0.1]), 0.05, seconds=0.3)
+    mirror.set_physics_state(first.get_physics_state())
+    for camera in ("camera0", "camera1"):
+        np.testing.assert_array_equal(mirror.render(camera, 48, 48), first.render(camera, 48, 48))
+    np.testing.assert_array_equal(mirror.joint_targets, first.joint_targets)
+    np.testing.assert_array_equal(mirror.pad_position, first.pad_position)
+    assert mirror.time == first.time
+    for world in (first, mirror):
+        go(world, np.array([0.45, 0.1, 0.12]), 0.0, seconds=0.3)
+    np.testing.assert_array_equal(mirror.get_physics_state(), first.get_physics_state())
+
+
+def test_a_state_of_another_size_is_refused():
+    with pytest.raises(SimulationError, match="shape"):
+        new_world().set_physics_state(np.zeros(7))
+
+
+@pytest.mark.parametrize(("joints", "width"), [(np.full(6, np.nan), 0.05), (np.zeros(6), np.inf)])
+def test_targets_that_are_not_finite_are_refused_and_leave_the_arm_alone(joints, width):
+    world = new_world()
+    before = world.joint_targets
+    with pytest.raises(SimulationError, match="not finite"):
+        world.set_targets(joints, width)
+    np.testing.assert_array_equal(world.joint_targets, before)
+
+
+@pytest.mark.parametrize("value", [np.nan, 1e12])
+def test_unstable_physics_is_an_error_until_the_next_reset(value):
+    world = new_world()
+    state = world.get_physics_state()
+    state[20:23] = value
+    world.set_physics_state(state)
+    with pytest.raises(SimulationError, match="unstable"):
+        world.step(5)
+    world.reset(np.random.default_rng(0))
+    world.step(5)
+
+
+def test_cameras_see_cube_pad_and_fingers():
+    red, green, orange = 0, 0, 0
+    for seed in range(10):
+        world = new_world(seed)
+        scene = world.render("camera0", 64, 64).astype(int)
+        red += np.sum((scene[..., 0] > 150) & (scene[..., 1] < 80)) > 8
+        green += np.sum((scene[..., 1] > 120) & (scene[..., 0] < 80)) > 8
+        wrist = world.render("camera1", 64, 64).astype(int)
+        orange += np.sum((wrist[..., 0] > 90) & (wrist[..., 1] > 50) & (wrist[..., 2] < 40)) > 50
+    assert (red, green, orange) == (10, 10, 10)
+
+
+def test_the_wrist_camera_sees_a_grasped_cube_between_the_fingers():
+    world = new_world(3)
+    grasp(world)
+    image = world.render("camera1", 64, 64).astype(int)
+    rows, columns = np.nonzero((image[..., 0] > 100) & (image[..., 1] < 80) & (image[..., 2] < 80))
+    assert len(rows) > 60
+    assert abs(columns.mean() - 32) < 6
+
+
+def test_names_that_do_not_exist_are_refused():
+    with pytest.raises(UnknownNameError, match="camera0"):
+        new_world().render("camera", 8, 8)
+    with pytest.raises(UnknownNameError, match="ur5e"):
+        TabletopWorld("ur5f")
+
+
+def test_the_model_is_plain_text_without_meshes():
+    text = tabletop_xml("ur5e")
+    assert "mesh" not in text
+    assert text == tabletop_xml("ur5e")
