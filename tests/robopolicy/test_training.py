@@ -23,13 +23,15 @@ from torch import nn
 
 from robopolicy.checkpoint import find_checkpoint, load_policy
 from robopolicy.policies.configs import FlowConfig
+from robopolicy.training import trainer
+from robopolicy.training.batches import mirror_some
 from robopolicy.training.configs import TrainerConfig
 from robopolicy.training.ema import AveragedWeights
 from robopolicy.training.metrics import MetricsLog, read_metrics
 from robopolicy.training.trainer import Trainer, train
 from robopolicy_datasets.errors import CheckpointError, ConfigError, StoreError
 from robopolicy_datasets.store.demo_store import DemoStore
-from robopolicy_datasets.windows.sampler import split_episodes
+from robopolicy_datasets.windows.sampler import WindowSampler, split_episodes
 
 from .conftest import IMAGE_SPEC, PLANE_SPEC, episode, tiny
 
@@ -116,7 +118,8 @@ def test_the_learning_rate_warms_up_and_falls_to_zero(make_store, tmp_path):
 
 
 @pytest.mark.parametrize("net", ["mlp", "unet"])
-def test_bfloat16_learns_as_float32_does(make_store, tmp_path, net):
+def test_bfloat16_learns_as_float32_does(make_store, tmp_path, net, monkeypatch):
+    monkeypatch.setattr(trainer, "_computes_bf16", lambda device: True)  # also where it is only imitated
     store, config = make_store(spec=IMAGE_SPEC), tiny(FlowConfig, net=net)
     losses = []
     for bf16 in (False, True):
@@ -127,6 +130,58 @@ def test_bfloat16_learns_as_float32_does(make_store, tmp_path, net):
         losses.append([row["train_loss"] for row in curve(folder).values()])
         assert all(tensor.dtype == torch.float32 for tensor in tensors_of(folder).values())
     np.testing.assert_allclose(losses[1], losses[0], rtol=0.05)
+    assert losses[0] != losses[1]
+
+
+def test_bfloat16_is_left_where_the_processor_cannot(make_store, tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True, "avx512_bf16": False})
+    for bf16 in (False, True):
+        train("flow", POLICY, settings(bf16=bf16), make_store(f"{bf16}.zarr"), tmp_path / f"run-{bf16}")
+    assert_same_training(tmp_path / "run-True", tmp_path / "run-False")
+
+
+def turned(key, values):
+    """The mirror of a task that looks the same when all its numbers change their sign."""
+    return -values
+
+
+def test_half_of_the_windows_are_seen_in_the_mirror(make_store):
+    sampler = WindowSampler(make_store(), observation_keys=["agent_pos"], observation_steps=2, horizon=8)
+    batch = sampler.gather(np.arange(64))
+    mirrored = mirror_some(batch, turned, seed=0)
+    pairs = zip(batch["action"], mirrored["action"], strict=True)
+    flipped = np.array([np.array_equal(after, -before) for before, after in pairs])
+    assert 16 < flipped.sum() < 48
+    sign = np.where(flipped, -1.0, 1.0)[:, None, None]
+    np.testing.assert_array_equal(mirrored["action"], sign * batch["action"])
+    seen, expected = mirrored["observation"]["agent_pos"], batch["observation"]["agent_pos"]
+    np.testing.assert_array_equal(seen, sign * expected)
+
+
+def test_a_mirror_teaches_what_no_demonstration_shows(make_store, tmp_path):
+    """All demonstrations lie on one side; with the mirror the policy knows the other side as well."""
+    store = DemoStore.create(tmp_path / "one-sided.zarr", PLANE_SPEC, rate_hz=10.0)
+    for index in range(6):
+        data = episode(PLANE_SPEC, 30, seed=index)
+        position = 1.0 + 0.1 * data["agent_pos"]
+        store.append_episode({**data, "agent_pos": position, "action": position})
+    errors = []
+    for mirror in (True, False):
+        config = settings(steps=300, learning_rate=3e-3, mirror=mirror)
+        train("flow", POLICY, config, store, tmp_path / f"run-{mirror}", mirror=turned)
+        policy = load_policy(tmp_path / f"run-{mirror}")
+        place = np.full((1, policy.observation_steps, 2), -1.0, np.float32)
+        errors.append(np.abs(policy.infer({"agent_pos": place}, seeds=[0]) - (-1.0)).mean())
+    assert errors[0] < 0.2 < errors[1]
+
+
+def test_a_mirrored_training_resumes_on_its_curve(make_store, tmp_path):
+    store = make_store()
+    train("flow", POLICY, settings(), store, tmp_path / "whole", mirror=turned)
+    with pytest.raises(Failure):
+        train("flow", POLICY, settings(), store, tmp_path / "run", mirror=turned, callbacks=[fail_at(20)])
+    train("flow", POLICY, settings(), store, tmp_path / "run", resume=True, mirror=turned)
+    assert_same_training(tmp_path / "run", tmp_path / "whole")
 
 
 def test_seeds_decide_everything(make_store, tmp_path):

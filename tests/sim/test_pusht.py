@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 import zarr
 
-from robopolicy_datasets.errors import SimulationError
+from robopolicy_datasets.errors import SimulationError, SpecError
 from robopolicy_sim.tasks.configs import PushTImageConfig, PushTStateConfig
+from robopolicy_sim.tasks.pusht_mirror import mirror
 
 pytest.importorskip("gym_pusht", reason="the extra 'pusht' is not installed")
 from robopolicy_sim.tasks.pusht import PushTEnv, make_spec
@@ -186,3 +187,30 @@ def test_import_is_quiet_and_keeps_the_users_video_driver(given: str | None, exp
     assert done.returncode == 0, done.stderr
     assert done.stdout == ""
     assert done.stderr.splitlines()[-1] == expected
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_mirror_image_of_an_episode_is_an_episode(seed: int) -> None:
+    keys = ("agent_pos", "block_pos", "block_angle")
+    state, image, other = (
+        PushTEnv(config()) for config in (PushTStateConfig, PushTImageConfig, PushTImageConfig)
+    )
+    observation, _ = state.reset(seed=seed)
+    image.reset(options={"state": np.concatenate([observation[key] for key in keys])})
+    other.reset(options={"state": np.concatenate([mirror(key, observation[key]) for key in keys])})
+    agent, block = observation["agent_pos"], observation["block_pos"]
+    # Through the block and away from the walls, against which a contact may break either way.
+    for action in np.linspace(agent, 2 * block - agent, 12).clip(60, 452):
+        (seen, _, _, _, info), (expected, _, _, _, there) = (
+            image.step(action),
+            other.step(mirror("action", action)),
+        )
+        assert info["coverage"] == pytest.approx(there["coverage"], abs=1e-5)
+        np.testing.assert_allclose(mirror("agent_pos", seen["agent_pos"]), expected["agent_pos"], atol=1e-2)
+    difference = mirror("camera0_rgb", seen["camera0_rgb"]).astype(float) - expected["camera0_rgb"]
+    assert np.abs(difference).mean() < 1.0  # only edges differ, by how they are drawn; the push moved it by 4
+
+
+def test_what_has_no_known_mirror_image_is_refused() -> None:
+    with pytest.raises(SpecError, match=r"'keypoint'.*agent_pos.*trainer\.mirror=false"):
+        mirror("keypoint", np.zeros((9, 2)))

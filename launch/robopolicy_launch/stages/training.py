@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from robopolicy_datasets.errors import ConfigError
+from robopolicy_datasets.registry import load_target
 from robopolicy_launch.settings import registered_name
 
 if TYPE_CHECKING:
@@ -70,6 +71,7 @@ class LearningCurve:
 def train(
     policy: Any,
     trainer: Any,
+    task: Any,
     store: DemoStore,
     folder: Path,
     *,
@@ -82,6 +84,7 @@ def train(
     Args:
         policy: config of a registered policy.
         trainer: the trainer's config.
+        task: config of the task, which may have a mirror symmetry.
         store: the demonstrations.
         folder: the run folder; checkpoints and metrics go there.
         resume: go on with the training that the folder holds.
@@ -99,8 +102,17 @@ def train(
         if curve.every_steps:
             trainer = replace(trainer, checkpoint_every=min(trainer.checkpoint_every, curve.every_steps))
     name = registered_name("policy", policy)
-    return dict(
-        run_trainer(
-            name, policy, trainer, store, folder, resume=resume, callbacks=callbacks, on_start=on_start
-        )
+    symmetry = getattr(task, "mirror", None)
+    mirror = load_target(symmetry) if symmetry else None
+    figures = run_trainer(
+        name,
+        policy,
+        trainer,
+        store,
+        folder,
+        resume=resume,
+        mirror=mirror,
+        callbacks=callbacks,
+        on_start=on_start,
     )
+    return dict(figures)

@@ -107,6 +107,7 @@ def run(settings: Settings, config: DictConfig) -> int:
         figures = train(
             settings.policy,
             settings.trainer,
+            settings.task,
             store,
             folder.path,
             resume=bool(settings.resume),
@@ -143,7 +144,7 @@ def _check_observations(settings: Settings, store: DemoStore) -> None:
 def _help_to_train(settings: Settings, store: DemoStore) -> int:
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(settings.resume or scratch).expanduser()
-        train(settings.policy, settings.trainer, store, folder, resume=bool(settings.resume))
+        train(settings.policy, settings.trainer, settings.task, store, folder, resume=bool(settings.resume))
     return 0
 
 

@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from robopolicy.checkpoint import MODEL, find_checkpoint, save_policy
 from robopolicy.policies.generative import ChunkPolicy
-from robopolicy.training.batches import to_tensors
+from robopolicy.training.batches import Mirror, mirror_some, to_tensors
 from robopolicy.training.configs import TrainerConfig
 from robopolicy.training.distributed import Ranks, join
 from robopolicy.training.ema import AveragedWeights
@@ -46,6 +46,7 @@ def train(
     folder: str | Path,
     *,
     resume: bool = False,
+    mirror: Mirror | None = None,
     callbacks: Sequence[Callback] = (),
     on_start: Callable[[], None] | None = None,
 ) -> dict[str, float]:
@@ -61,6 +62,7 @@ def train(
         store: the demonstrations.
         folder: of the run; gets ``metrics.jsonl``, ``tensorboard/`` and ``checkpoints/last``.
         resume: continue from ``checkpoints/last``.
+        mirror: the task's mirror symmetry, used where ``trainer_config.mirror`` says so.
         callbacks: called at each checkpoint, on the first process.
         on_start: called on the first process once everything is loaded and fits, before ``folder`` changes.
 
@@ -72,7 +74,7 @@ def train(
         ConfigError: impossible settings. StoreError: too little or unusable data.
         CheckpointError: nothing fitting to resume from.
     """
-    trainer = Trainer(policy_name, policy_config, trainer_config, store, Path(folder), callbacks)
+    trainer = Trainer(policy_name, policy_config, trainer_config, store, Path(folder), mirror, callbacks)
     return trainer.run(resume=resume, on_start=on_start)
 
 
@@ -86,11 +88,14 @@ class Trainer:
         config: TrainerConfig,
         store: DemoStore,
         folder: Path,
+        mirror: Mirror | None = None,
         callbacks: Sequence[Callback] = (),
     ) -> None:
         _check(config)
         self.name, self.config, self.folder, self.callbacks = policy_name, config, folder, callbacks
+        self.mirror = mirror if config.mirror else None
         self.device = _device(config.device)
+        self.bf16 = config.bf16 and _computes_bf16(self.device)
         if config.threads:
             torch.set_num_threads(config.threads)
         self.ranks: Ranks = join(self.device)
@@ -134,17 +139,18 @@ class Trainer:
 
     def run(self, *, resume: bool, on_start: Callable[[], None] | None = None) -> dict[str, float]:
         """Runs (or continues) to the last step and returns the summary; see ``train``."""
+        summary: dict[str, float] = {}
         try:
-            first = self._resume() if resume else self._start()
-            summary: dict[str, float] = {}
-            if self.ranks.is_main:
-                if on_start is not None:
-                    on_start()
-                self._log = MetricsLog(self.folder, first)
-                for row in read_metrics(self.folder):
-                    summary |= row
-            with _interrupt_flag() as interrupted, self._progress(first) as bar:
-                step = self._loop(first, interrupted, bar, summary)
+            with _interrupt_flag() as interrupted:  # before anything of this run can be seen from outside
+                first = self._resume() if resume else self._start()
+                if self.ranks.is_main:
+                    if on_start is not None:
+                        on_start()
+                    self._log = MetricsLog(self.folder, first)
+                    for row in read_metrics(self.folder):
+                        summary |= row
+                with self._progress(first) as bar:
+                    step = self._loop(first, interrupted, bar, summary)
             self.ranks.any(False)  # no process returns before the first one has written its checkpoint
         finally:
             if self._log is not None:
@@ -253,7 +259,11 @@ class Trainer:
         windows = self._windows(store, episodes, images=False)
         low_dimensional = [feature.key for feature in self.policy.spec.observation if not feature.is_image]
         values = {key: store.array(key)[rows] for key in low_dimensional}
-        self.policy.fit_normalizer(values, windows.gather(np.arange(len(windows))))
+        batch = windows.gather(np.arange(len(windows)))
+        if self.mirror is not None:
+            values = {key: np.concatenate([part, self.mirror(key, part)]) for key, part in values.items()}
+            batch = mirror_some(batch, self.mirror, self.config.seed)
+        self.policy.fit_normalizer(values, batch)
 
     def _batches(self, first: int) -> Iterator[WindowBatch]:
         """Yields the batches of steps ``first + 1, first + 2, ...`` without end."""
@@ -273,10 +283,12 @@ class Trainer:
         rate = self._learning_rate(step)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        seeds = np.random.SeedSequence([config.seed, step, self.ranks.rank])
-        self.generator.manual_seed(int(seeds.generate_state(1, np.uint64)[0]) % 2**63)
+        seeds = np.random.SeedSequence([config.seed, step, self.ranks.rank]).generate_state(2, np.uint64)
+        self.generator.manual_seed(int(seeds[0]) % 2**63)
+        if self.mirror is not None:
+            batch = mirror_some(batch, self.mirror, int(seeds[1]))
         self.policy.train()
-        with torch.autocast(self.device.partition(":")[0], torch.bfloat16, enabled=config.bf16):
+        with torch.autocast(self.device.partition(":")[0], torch.bfloat16, enabled=self.bf16):
             loss = self.model(to_tensors(batch, self.device), self.generator)
         self.optimizer.zero_grad()
         loss.backward()
@@ -364,6 +376,17 @@ def _device(name: str) -> str:
     if name == "cuda" and not torch.cuda.is_available():
         raise ConfigError("trainer.device is 'cuda', but torch finds no GPU. Use trainer.device=auto.")
     return "cuda" if name != "cpu" and torch.cuda.is_available() else "cpu"
+
+
+def _computes_bf16(device: str) -> bool:
+    """Whether a device has instructions for bfloat16; imitating them takes many times as long as float32."""
+    if device != "cpu":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    features = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    if any(on for name, on in features.items() if name.endswith("bf16")):
+        return True
+    logger.info("This processor has no bfloat16 arithmetic: training in float32.")
+    return False
 
 
 def _check(config: TrainerConfig) -> None:

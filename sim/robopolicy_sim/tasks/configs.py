@@ -1,4 +1,8 @@
-"""Configs of the simulated tasks; this module imports neither mujoco nor gymnasium."""
+"""Configs of the simulated tasks; this module imports neither mujoco nor gymnasium.
+
+``target`` names the environment; ``mirror``, where a task has a mirror symmetry, a function
+``(key, values [..., *shape]) -> values`` that training uses to see every demonstration from both sides.
+"""
 
 from __future__ import annotations
 
@@ -33,6 +37,7 @@ class PushTStateConfig:
     """
 
     target: ClassVar[str] = "robopolicy_sim.tasks.pusht:PushTEnv"
+    mirror: ClassVar[str] = "robopolicy_sim.tasks.pusht_mirror:mirror"
 
     max_steps: int = 300
     success_threshold: float = 0.95
@@ -49,6 +54,7 @@ class PushTImageConfig:
     """
 
     target: ClassVar[str] = "robopolicy_sim.tasks.pusht:PushTEnv"
+    mirror: ClassVar[str] = "robopolicy_sim.tasks.pusht_mirror:mirror"
 
     max_steps: int = 300
     image_size: int = 96

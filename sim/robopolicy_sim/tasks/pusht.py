@@ -18,12 +18,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from robopolicy_datasets.errors import SimulationError, missing_extra
 from robopolicy_datasets.spec import Feature, Spec
+from robopolicy_sim.tasks.pusht_mirror import WINDOW
 
 if TYPE_CHECKING:
     from robopolicy_sim.tasks.configs import PushTImageConfig, PushTStateConfig
-
-WINDOW = 512
-"""Side of the window, px; targets lie within it."""
 
 VIDEO_SIZE = 384
 """Side of the frames that ``render`` returns, px."""
