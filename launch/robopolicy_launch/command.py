@@ -120,7 +120,9 @@ def _explain_os_error(error: OSError) -> str:
         )
     if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
         reason = "the file system is read-only" if error.errno == errno.EROFS else "permission denied"
-        return f"{path} could not be used: {reason}. Give a place that you may write to (runs=...)."
+        return f"{path} could not be used: {reason}. Give a path that you may use (to write: runs=...)."
+    if error.errno in (errno.ENOTDIR, errno.EEXIST):
+        return f"{path}: a file is where a folder is needed. Give another path (to write: runs=...)."
     if error.errno == errno.ENOENT:
         return f"{path} does not exist."
     return f"{path}: {os.strerror(error.errno or 0)}."

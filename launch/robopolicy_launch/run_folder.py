@@ -77,7 +77,11 @@ class RunFolder:
                 path = parent / f"{stem}-{number}"
         run = cls(path)
         if config is not None:
-            run.save_config(config)
+            try:
+                run.save_config(config)
+            except BaseException:
+                shutil.rmtree(path, ignore_errors=True)  # an empty folder helps nobody
+                raise
         return run
 
     @classmethod

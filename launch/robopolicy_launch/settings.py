@@ -50,7 +50,8 @@ class Composed:
 
     Attributes:
         settings: the verb's ``Settings`` object.
-        config: the same as plain nodes, and ``command``: the arguments, with every choice named.
+        config: the same as plain nodes, and ``verb`` and ``command``: the arguments, with every choice
+            named.
     """
 
     settings: Any
@@ -94,7 +95,7 @@ def compose(verb: str, module: ModuleType, arguments: Sequence[str]) -> Composed
         key = missing[0]
         wanted = "|".join(choices(key)) if key in module.GROUPS else f"<{type_text(config, key)}>"
         raise ConfigError(f"'robopolicy {verb}' needs {key}={wanted}. See: robopolicy {verb} --help")
-    kept = {"command": command, **_to_plain(config)}
+    kept = {"verb": verb, "command": command, **_to_plain(config)}
     return Composed(_to_object(config), OmegaConf.create(_escaped(kept)))
 
 
@@ -271,6 +272,9 @@ class _Composer:
     def _unknown_key(self, key: str, walked: list[str], part: str, allowed: list[str]) -> str:
         where = f"'{'.'.join(walked)}'" if walked else f"'robopolicy {self.verb}'"
         if not allowed:
+            if len(walked) == 1 and walked[0] in self.groups:
+                known = ", ".join(choices(walked[0]))
+                return f"'{key}' needs a {walked[0]}: give {walked[0]}=... too, one of: {known}."
             return f"Unknown key '{key}': {where} is a single value and has no keys."
         close = [".".join([*walked, name]) for name in get_close_matches(part, allowed, n=1, cutoff=0.5)]
         elsewhere = [other for other in _leaf_keys(self._base) if other.rpartition(".")[2] == part]

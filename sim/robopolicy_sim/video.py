@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -13,6 +14,16 @@ from robopolicy_datasets.errors import ConfigError, missing_extra
 
 QUALITY = "23"
 """x264's constant rate factor: small files without visible loss."""
+
+
+def require_encoder() -> None:
+    """Asks for PyAV before the episodes run whose videos need it.
+
+    Raises:
+        MissingExtraError: it is not installed.
+    """
+    if importlib.util.find_spec("av") is None:
+        raise missing_extra("Writing videos", "formats")
 
 
 def write_video(path: str | Path, frames: Sequence[NDArray[np.uint8]], fps: float) -> Path:
@@ -31,10 +42,9 @@ def write_video(path: str | Path, frames: Sequence[NDArray[np.uint8]], fps: floa
         MissingExtraError: PyAV is not installed.
         ConfigError: there are no frames, they do not fit, or fps is not positive.
     """
-    try:
-        import av
-    except ModuleNotFoundError as error:
-        raise missing_extra("Writing videos", "formats") from error
+    require_encoder()
+    import av
+
     height, width = _check_frames(frames, fps)
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)

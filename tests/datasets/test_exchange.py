@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 
 import numpy as np
 import pytest
@@ -146,7 +147,9 @@ def test_pixels_that_are_no_bytes_are_refused(tmp_path, value):
 def test_nan_actions_are_refused(tmp_path):
     data = arrays()
     data["action"][6, 0] = np.nan
-    with pytest.raises(StoreError, match="'action' is not finite"):
+    with pytest.raises(
+        StoreError, match=r"source\.zarr cannot be imported\. Episode 2: 'action' is not finite.*step 1"
+    ):
         import_store(
             DiffusionPolicyFormatConfig(), write(tmp_path / "source.zarr", data, ENDS), tmp_path / "new.zarr"
         )
@@ -195,6 +198,14 @@ HOSTILE = {
         lambda path: (path / "data/action/0.0").write_bytes(os.urandom(50)),
         "action cannot be decoded",
     ),
+    "a codec's settings that are none": (
+        lambda path: edit(path / "data/action/.zarray", filters=[{"id": "delta", "configuration": "x"}]),
+        "metadata that cannot be understood",
+    ),
+    "bytes that are no zlib": (
+        lambda path: edit(path / "data/action/.zarray", compressor={"id": "zlib", "level": 1}),
+        "action cannot be decoded",
+    ),
 }
 
 
@@ -213,6 +224,28 @@ def test_rows_after_the_last_episode_are_told_and_left_out(tmp_path, caplog):
     store = import_store(DiffusionPolicyFormatConfig(**PUSHT), source, tmp_path / "new.zarr")
     assert store.num_steps == 17
     assert "13 rows of 'action' after the last episode are ignored" in caplog.text
+
+
+def test_chunks_that_are_not_there_are_told(tmp_path, caplog):
+    source = write(tmp_path / "source.zarr", arrays(), ENDS)
+    chunks = sorted((source / "data" / "action").glob("[0-9]*"))
+    chunks[1].unlink()
+    store = import_store(DiffusionPolicyFormatConfig(**PUSHT), source, tmp_path / "new.zarr")
+    zeros = np.flatnonzero((store.array("action") == 0).all(axis=1))
+    told = f"{len(zeros)} of 30 rows of 'action' have no file"
+    assert f"{told} and are read as its fill value (the first: {zeros[0]} to {zeros[-1]})" in caplog.text
+    assert "agent_pos" not in caplog.text
+
+
+def test_what_a_killed_import_left_goes_with_the_next(source, tmp_path):
+    process = subprocess.Popen(["true"])
+    process.wait()
+    leftover, running = (tmp_path / f".new.zarr.{pid}.import" for pid in (process.pid, os.getppid()))
+    for folder in (leftover, running):
+        folder.mkdir()
+    import_store(DiffusionPolicyFormatConfig(**PUSHT), source, tmp_path / "new.zarr")
+    assert not leftover.exists()
+    assert running.exists()
 
 
 def test_source_and_target_are_checked(source, tmp_path):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import re
 import threading
 
@@ -81,6 +83,16 @@ def test_failed_run_that_made_nothing_leaves_nothing(tmp_path):
     with pytest.raises(ConfigError), RunFolder.create("train", root=tmp_path, config=CONFIG) as run:
         raise ConfigError("no")
     assert not run.path.exists()
+
+
+def test_a_run_whose_settings_cannot_be_written_leaves_nothing(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        RunFolder.create("train", root=tmp_path, config=CONFIG)
+    assert list((tmp_path / "train").iterdir()) == []
 
 
 def test_resuming_keeps_the_folder_whatever_happens(tmp_path):

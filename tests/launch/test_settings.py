@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from robopolicy.policies.configs import DiffusionConfig, FlowConfig
 from robopolicy.training.configs import TrainerConfig
 from robopolicy_datasets.errors import ConfigError
+from robopolicy_datasets.registry import policies, tasks
 from robopolicy_launch import settings
 from robopolicy_launch.verbs import VERBS
 
@@ -41,6 +42,17 @@ def test_task_decides_what_the_policy_sees(task):
     keys = composed.settings.policy.observation_keys
     assert ("block_pos" in keys) == (task == "pusht_state")
     assert any("camera" in key for key in keys) == (task != "pusht_state")
+
+
+@pytest.mark.parametrize("task", ["pick_place", "pusht_image", "pusht_state"])
+@pytest.mark.parametrize("policy", ["diffusion", "flow"])
+@pytest.mark.parametrize("recipe", ["none", "${task}"])
+def test_default_policies_are_small_enough_for_a_cpu(task, policy, recipe):
+    chosen = compose("train", "data=x", f"task={task}", f"policy={policy}", f"recipe={recipe}").settings
+    environment = tasks.build(task, chosen.task)
+    built = policies.build(policy, chosen.policy, environment.data_spec, environment.dt)
+    environment.close()
+    assert sum(weights.numel() for weights in built.parameters()) <= 5_000_000
 
 
 def test_a_preset_builds_on_its_component():

@@ -12,10 +12,13 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import av
+import numpy as np
 import pytest
 
 from robopolicy_datasets.store.demo_store import DemoStore
 from robopolicy_launch.run_folder import RunFolder
+from robopolicy_launch.stages.deploying import _write_video
 
 TINY = [
     *["policy.unet.channels=[16,32]", "policy.encoder.channels=[8,16]", "policy.encoder.features=8"],
@@ -144,6 +147,38 @@ def test_resumed_training_goes_on_where_it_stopped(robopolicy, demo, tmp_path):
     assert summary_of(folder)["steps"] == 9
 
 
+def test_training_draws_its_curve_and_evaluates_at_the_end(robopolicy, demo, tmp_path):
+    words = [f"data={demo / 'demos.zarr'}", f"runs={tmp_path}", *TINY, "task.max_steps=10"]
+    result = robopolicy("train", *words, "evaluate=true", "evaluate_every=3", "evaluate_episodes=2")
+    assert result.returncode == 0, result.stderr
+    folder = only_folder(tmp_path / "train")
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines if "eval_success" in line] == [3, 6]
+    assert summary_of(folder)["eval_episodes"] == 2
+    assert len(list((folder / "evaluation" / "videos").iterdir())) == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (("train", "evaluate=true", "evaluate_episodes=0"), "0 episodes from seed 100000"),
+        (("train", "evaluate_every=3", "first_seed=-1"), "from seed -1"),
+        (("train", "trainer.betas=[0.9,2]"), "trainer.betas is [0.9, 2.0]"),
+        (("train", "resume={demo}"), "was made by 'robopolicy demo'"),
+        (("collect", "seed=-1"), "seed of the first demonstration is -1"),
+    ],
+)
+def test_what_cannot_work_is_refused_before_the_work(robopolicy, demo, tmp_path, words, expected):
+    verb, *words = (word.format(demo=demo) for word in words)
+    if verb == "train":
+        words += [f"data={demo / 'demos.zarr'}", *TINY]
+    result = robopolicy(verb, *words, f"runs={tmp_path / 'runs'}")
+    assert result.returncode in (1, 2)
+    assert len(result.stderr.splitlines()) == 1
+    assert expected in result.stderr
+    assert not list((tmp_path / "runs").glob("*/*"))
+
+
 def test_resuming_with_another_net_leaves_the_run_as_it_was(robopolicy, demo, tmp_path):
     words = [f"data={demo / 'demos.zarr'}", f"runs={tmp_path}", *TINY]
     assert robopolicy("train", *words).returncode == 0
@@ -214,6 +249,16 @@ def test_interrupted_collection_leaves_a_usable_store(tmp_path):
     assert "Traceback" not in error
     episodes = len(DemoStore.open(store))
     assert f"{episodes} of 1000 demonstrations are in demos.zarr" in error
+
+
+def test_videos_put_cameras_of_different_sizes_side_by_side(tmp_path):
+    images = [np.zeros((64, 64, 3), np.uint8), np.full((100, 120, 3), 255, np.uint8)]
+    _write_video(tmp_path / "video.mp4", [images] * 3, 0.1)
+    with av.open(str(tmp_path / "video.mp4")) as video:
+        frame = next(video.decode(video=0)).to_ndarray(format="rgb24")
+    assert frame.shape == (200, 3 * 64 + 2 * 120, 3)
+    assert frame[:, :190].max() < 20
+    assert frame[:, 194:].min() > 235
 
 
 def test_two_processes_share_one_run_folder(demo, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import logging
 import os
 import shutil
@@ -20,7 +21,7 @@ from robopolicy_datasets.store.demo_store import DemoStore
 from robopolicy_datasets.store.episode import EpisodeInfo, NewEpisode
 from robopolicy_datasets.store.foreign import ForeignArray, ForeignFiles, is_foreign
 from robopolicy_datasets.store.native import is_native
-from robopolicy_datasets.store.transaction import write_error
+from robopolicy_datasets.store.transaction import sync_folder, write_error
 
 _log = logging.getLogger(__name__)
 _BATCH_BYTES = 256 << 20  # decoded source bytes in memory at a time
@@ -62,6 +63,7 @@ def import_store(
         _log.info("%s: the layout leaves out %s.", source, ", ".join(left_out))
     info = EpisodeInfo(task=config.task, operator=config.operator, embodiment=config.embodiment)
     metadata = {"format": "diffusion_policy", "source": source.name}
+    _remove_leftovers(target)
     staging = target.with_name(f".{target.name}.{os.getpid()}.import")
     try:
         store = DemoStore.create(staging, spec_of(columns), rate_hz=config.rate_hz, metadata=metadata)
@@ -70,11 +72,24 @@ def import_store(
             if progress is not None:
                 progress(stop, len(original))
         os.rename(staging, target)
+        sync_folder(target.parent)
     except OSError as error:
         raise write_error(target, error) from error
+    except StoreError as error:
+        if isinstance(error.__cause__, OSError):  # names the staging folder, which is gone by then
+            raise write_error(target, error.__cause__) from error
+        raise StoreError(f"{source} cannot be imported. {error}") from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)
     return DemoStore.open(target)
+
+
+def _remove_leftovers(target: Path) -> None:
+    """Removes what killed imports into ``target`` have left."""
+    for folder in target.parent.glob(f".{glob.escape(target.name)}.*.import"):
+        process = folder.name.split(".")[-2]
+        if process.isdecimal() and not Path(f"/proc/{process}").exists():
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _open_source(source: Path) -> tuple[DemoStore, ForeignFiles]:

@@ -174,7 +174,12 @@ class DemoStore:
             raise StoreError(f"{self.path} is open for reading only. Open it with mode='a' to append.")
         if not episodes:
             raise StoreError("No episodes were given to append.")
-        checked = [check_episode(episode, self.spec, self.rate_hz) for episode in episodes]
+        checked = []
+        for index, episode in enumerate(episodes, start=len(self)):
+            try:
+                checked.append(check_episode(episode, self.spec, self.rate_hz))
+            except StoreError as error:
+                raise StoreError(f"Episode {index}: {error}") from error
         self._ends = self._files.publish(checked)
         first = len(self._ends) - len(checked)
         if first > len(self._infos):  # another process appended in between

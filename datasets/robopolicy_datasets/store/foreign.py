@@ -7,7 +7,12 @@ folder, and every size is checked against the files before anything is allocated
 from __future__ import annotations
 
 import logging
+import lzma
+import math
 import os
+import re
+import zlib
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,8 +33,10 @@ _SAFE_CODECS = frozenset(
     {"blosc", "zstd", "zlib", "gzip", "bz2", "lzma", "lz4", "shuffle", "delta"}
     | {"bytes", "transpose", "sharding_indexed", "crc32c"}
 )
+_CHUNK_FILE = re.compile(r"(?:c[./])?(\d+)(?:[./]\d+)*")
 _MAX_CHUNK_BYTES = 1 << 30
 _MAX_EPISODES = 10_000_000
+_DECODING_ERRORS = (ValueError, RuntimeError, OSError, TypeError, EOFError, zlib.error, lzma.LZMAError)
 _MAX_COMPRESSION = 100_000  # decoded bytes per byte on disk; constant images reach some thousands
 
 
@@ -49,9 +56,10 @@ class ForeignArray:
         content = read_json(folder / (".zarray" if self.zarr_format == 2 else "zarr.json"))
         try:
             shape, chunks, dtype = _parse(content, self.zarr_format)
+            codecs = set(_codec_names(content))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise StoreError(f"{folder} has metadata that cannot be understood: {error}.") from error
-        unsafe = sorted(set(_codec_names(content)) - _SAFE_CODECS)
+        unsafe = sorted(codecs - _SAFE_CODECS)
         if unsafe:
             allowed = ", ".join(sorted(_SAFE_CODECS))
             raise StoreError(
@@ -61,6 +69,9 @@ class ForeignArray:
         self.row_shape = shape[1:]
         self.dtype = dtype.name
         self.chunk_rows = chunks[0]
+        self._chunks_abreast = math.prod(
+            -(-size // chunk) for size, chunk in zip(shape[1:], chunks[1:], strict=True)
+        )
         _check_sizes(folder, shape, chunks, dtype)
 
     @property
@@ -76,9 +87,21 @@ class ForeignArray:
         """
         try:
             values = np.asarray(self._open()[start:stop])
-        except (ValueError, RuntimeError, OSError, TypeError) as error:
+        except _DECODING_ERRORS as error:
             raise StoreError(f"{self.folder} cannot be decoded: {error}. Copy the store again.") from error
         return values.astype(values.dtype.newbyteorder("="), copy=False)
+
+    def missing_rows(self, rows: int) -> list[range]:
+        """Returns the ranges among the first ``rows`` rows of which a chunk has no file."""
+        names = (
+            file.relative_to(self.folder).as_posix() for file in self.folder.rglob("*") if file.is_file()
+        )
+        found = Counter(int(match[1]) for match in map(_CHUNK_FILE.fullmatch, names) if match)
+        return [
+            range(start, min(start + self.chunk_rows, rows))
+            for start in range(0, rows, self.chunk_rows)
+            if found[start // self.chunk_rows] < self._chunks_abreast
+        ]
 
     def _open(self) -> zarr.Array[Any]:
         import zarr  # slow to import, and needed for foreign stores only
@@ -121,7 +144,10 @@ class ForeignFiles:
         return [EpisodeInfo()] * (stop - start)
 
     def check_files(self, rows: int) -> None:
-        """Warns of rows after the last episode; zarr fills chunks that are not there with a constant."""
+        """Warns of rows after the last episode, and of rows that are not there.
+
+        For chunks without a file zarr gives a constant. Some writers leave such chunks out on purpose.
+        """
         for key, array in self.arrays.items():
             if array.rows > rows:
                 _log.warning(
@@ -129,6 +155,18 @@ class ForeignFiles:
                     self.path,
                     array.rows - rows,
                     key,
+                )
+            missing = array.missing_rows(rows)
+            if missing:
+                _log.warning(
+                    "%s: %d of %d rows of '%s' have no file and are read as its fill value (the first: "
+                    "%d to %d). If they should differ, the copy is incomplete: copy the store again.",
+                    self.path,
+                    sum(map(len, missing)),
+                    rows,
+                    key,
+                    missing[0].start,
+                    missing[0].stop - 1,
                 )
 
 
@@ -184,6 +222,10 @@ def _codec_names(content: Any) -> Iterator[str]:
     for codec in [content.get("compressor"), *(content.get("filters") or []), *(content.get("codecs") or [])]:
         if codec is not None:
             yield from _names_of(codec)
+
+
+def _divided_up(size: int, part: int) -> int:
+    return -(-size // part)
 
 
 def _names_of(codec: Any) -> Iterator[str]:

@@ -58,7 +58,9 @@ CARDS = (
     ("late_share", "ticks > 10 ms late", "share"),
     ("deploy_late_share", "ticks > 10 ms late", "share"),
     ("validation_loss", "validation loss", "number"),
+    ("train_validation_loss", "validation loss", "number"),
     ("parameters", "parameters", "number"),
+    ("train_parameters", "parameters", "number"),
     ("minutes", "minutes in all", "number"),
 )
 

@@ -37,6 +37,8 @@ def collect(teleop: Any, task: Any, path: Path, *, episodes: int, seed: int) -> 
 
     if episodes < 1:
         raise ConfigError(f"episodes is {episodes}; give at least 1.")
+    if seed < 0:
+        raise ConfigError(f"The seed of the first demonstration is {seed}; give at least 0.")
     task_name, teleop_name = registered_name("task", task), registered_name("teleop", teleop)
     known = getattr(type(teleop), "tasks", (task_name,))
     if task_name not in known:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import io
 import json
 from collections import Counter
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ from robopolicy_datasets.errors import ConfigError
 from robopolicy_datasets.registry import robots
 from robopolicy_datasets.spec import Spec
 from robopolicy_launch import console
+from robopolicy_launch.run_folder import write_text_atomic
 from robopolicy_launch.settings import registered_name
 
 if TYPE_CHECKING:
@@ -150,6 +152,10 @@ def deploy(
             f"episodes is {episodes}, first_seed {first_seed} and seconds {seconds}; "
             "give at least 1, at least 0 and more than 0."
         )
+    if videos:
+        from robopolicy_sim.video import require_encoder
+
+        require_encoder()
     from robopolicy.checkpoint import load_policy
 
     policy = load_policy(checkpoint, threads=1)
@@ -166,7 +172,7 @@ def deploy(
             device.connect()
             devices.callback(device.close)
         for index in range(episodes):
-            frames: list[NDArray[np.uint8]] | None = [] if index < videos else None
+            frames: list[list[NDArray[np.uint8]]] | None = [] if index < videos else None
             seed = first_seed + index
             deployment.reports.append((seed, _run_one(robot, cameras, policy, seconds, seed, frames)))
             _write(deployment, folder)
@@ -183,7 +189,7 @@ def _run_one(
     policy: Any,
     seconds: float,
     seed: int,
-    frames: list[NDArray[np.uint8]] | None,
+    frames: list[list[NDArray[np.uint8]]] | None,
 ) -> EpisodeReport:
     from robopolicy_drivers.runtime.executor import run_episode
 
@@ -196,7 +202,7 @@ def _run_one(
 
     def record(step: StepRecord) -> None:
         if frames is not None and images:
-            frames.append(np.concatenate([step.observation[key] for key in images], axis=1))
+            frames.append([step.observation[key] for key in images])
 
     return run_episode(
         robot,
@@ -211,16 +217,24 @@ def _run_one(
 
 def _write(deployment: Deployment, folder: Path) -> None:
     rows = deployment.rows()
-    with (folder / "episodes.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
-    (folder / "timing.json").write_text(json.dumps(deployment.timing()), encoding="utf-8")
+    table = io.StringIO(newline="")
+    writer = csv.DictWriter(table, fieldnames=list(rows[0]))
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text_atomic(folder / "episodes.csv", table.getvalue())
+    write_text_atomic(folder / "timing.json", json.dumps(deployment.timing()))
 
 
-def _write_video(path: Path, frames: Sequence[NDArray[np.uint8]], dt: float) -> None:
+def _write_video(path: Path, frames: Sequence[Sequence[NDArray[np.uint8]]], dt: float) -> None:
+    """Writes the cameras' images side by side; smaller ones are enlarged and filled up with black."""
     from robopolicy_sim.video import write_video
 
-    factor = max(1, -(-VIDEO_PIXELS // frames[0].shape[0]))
-    enlarged = [frame.repeat(factor, axis=0).repeat(factor, axis=1) for frame in frames]
-    write_video(path, enlarged, 1.0 / dt)
+    factors = [max(1, -(-VIDEO_PIXELS // image.shape[0])) for image in frames[0]]
+    height = max(factor * image.shape[0] for factor, image in zip(factors, frames[0], strict=True))
+
+    def enlarged(image: NDArray[np.uint8], factor: int) -> NDArray[np.uint8]:
+        large = image.repeat(factor, axis=0).repeat(factor, axis=1)
+        return np.pad(large, ((0, height - len(large)), (0, 0), (0, 0)))
+
+    rows = [np.concatenate(list(map(enlarged, images, factors)), axis=1) for images in frames]
+    write_video(path, rows, 1.0 / dt)

@@ -8,8 +8,36 @@ from pathlib import Path
 from typing import Any
 
 from robopolicy_datasets.errors import ConfigError
+from robopolicy_datasets.registry import tasks
 from robopolicy_launch import console
 from robopolicy_launch.settings import registered_name
+
+MOST_AT_ONCE = 50  # environments; more make no call of the net faster
+
+
+def check_seeds(episodes: int, first_seed: int) -> None:
+    """Refuses numbers that are out of range.
+
+    Raises:
+        ConfigError: there is no episode, or a seed is negative.
+    """
+    if episodes < 1 or first_seed < 0:
+        raise ConfigError(
+            f"{episodes} episodes from seed {first_seed} were asked for; give at least 1 and at least 0."
+        )
+
+
+def check_runs_here(task: Any, *, videos: int) -> None:
+    """Builds the task's environment once, so that what is missing shows before hours of training.
+
+    Raises:
+        MissingExtraError: an extra that the task or its videos need is not installed.
+    """
+    from robopolicy_sim.video import require_encoder
+
+    tasks.build(registered_name("task", task), task).close()
+    if videos:
+        require_encoder()
 
 
 def evaluate(
@@ -19,8 +47,8 @@ def evaluate(
     *,
     episodes: int,
     first_seed: int,
-    batch_size: int,
     videos: int,
+    batch_size: int = MOST_AT_ONCE,
     action_steps: int | None = None,
     device: str = "cpu",
 ) -> dict[str, Any]:
@@ -32,18 +60,15 @@ def evaluate(
         folder: for ``episodes.csv``, videos and plots.
         episodes: how many.
         first_seed: seeds are consecutive from here.
-        batch_size: episodes that run at the same time.
         videos: of the first episodes.
+        batch_size: episodes that run at the same time.
         action_steps: actions executed of each chunk; None: the policy's own.
         device: torch device.
 
     Returns:
         success with its interval, score, seconds and more.
     """
-    if episodes < 1 or first_seed < 0:
-        raise ConfigError(
-            f"episodes is {episodes} and first_seed {first_seed}; give at least 1 and at least 0."
-        )
+    check_seeds(episodes, first_seed)
     from robopolicy.checkpoint import load_policy
     from robopolicy.evaluation.closed_loop import evaluate as run_evaluation
 
@@ -56,7 +81,7 @@ def evaluate(
             task,
             seeds=range(first_seed, first_seed + episodes),
             folder=folder,
-            batch_size=batch_size,
+            batch_size=min(batch_size, episodes),
             videos=videos,
             action_steps=action_steps,
             progress=lambda result: progress(next(done), episodes),

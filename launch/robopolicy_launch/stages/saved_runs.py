@@ -5,23 +5,46 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from omegaconf import OmegaConf
+import yaml
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
-from robopolicy_datasets.errors import CheckpointError
+from robopolicy_datasets.errors import CheckpointError, ConfigError
 
 
-def saved_command(path: str | Path) -> list[str]:
+def saved_command(path: str | Path, *, verb: str = "") -> list[str]:
     """Returns the arguments that a run folder was made with; empty where there are none.
 
     Args:
         path: a run folder or anything inside one.
+        verb: that must have made it; empty: any.
+
+    Raises:
+        ConfigError: its settings cannot be read, or another verb made it.
     """
     given = Path(path).expanduser().absolute()
     for folder in (given, *list(given.parents)[:3]):
-        if (folder / "config.yaml").is_file():
-            words = OmegaConf.select(OmegaConf.load(folder / "config.yaml"), "command")
-            return [str(word) for word in words or []]
+        if (folder / "config.yaml").is_file() and (folder / "checkpoints").is_dir():
+            config = _load(folder / "config.yaml")
+            made_by = config.get("verb", verb)
+            if verb and made_by != verb:
+                raise ConfigError(
+                    f"'{folder}' was made by 'robopolicy {made_by}'; 'robopolicy {verb}' cannot continue it. "
+                    f"Give a folder that 'robopolicy {verb}' made."
+                )
+            words = config.get("command")
+            return [str(word) for word in words] if isinstance(words, ListConfig) else []
     return []
+
+
+def _load(file: Path) -> DictConfig:
+    try:
+        config = OmegaConf.load(file)
+    except (OmegaConfBaseException, yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            f"'{file}' cannot be read: {error}. Restore it, or name the task (task=...)."
+        ) from error
+    return config if isinstance(config, DictConfig) else OmegaConf.create()
 
 
 def with_task_of(arguments: Sequence[str]) -> list[str]:

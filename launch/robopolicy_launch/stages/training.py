@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from robopolicy_datasets.errors import ConfigError
 from robopolicy_datasets.registry import load_target
 from robopolicy_launch.settings import registered_name
+from robopolicy_launch.stages.evaluating import check_seeds
 
 if TYPE_CHECKING:
     from robopolicy_datasets.store.demo_store import DemoStore
@@ -29,10 +30,9 @@ class LearningCurve:
     def __init__(
         self, task: Any, *, episodes: int, first_seed: int, every_steps: int, every_minutes: float
     ) -> None:
-        if episodes < 1 or every_steps < 0 or every_minutes < 0:
-            raise ConfigError(
-                "evaluate_episodes must be at least 1, evaluate_every and evaluate_every_minutes at least 0."
-            )
+        check_seeds(episodes, first_seed)
+        if every_steps < 0 or every_minutes < 0:
+            raise ConfigError("evaluate_every and evaluate_every_minutes must be at least 0.")
         self.task = task
         self.seeds = range(first_seed, first_seed + episodes)
         self.every_steps = every_steps

@@ -152,7 +152,6 @@ def _evaluate(settings: Settings, folder: RunFolder) -> dict[str, Any]:
         folder.path / "evaluation",
         episodes=settings.evaluate_episodes,
         first_seed=settings.evaluate_first_seed,
-        batch_size=min(50, settings.evaluate_episodes),
         videos=4,
     )
 

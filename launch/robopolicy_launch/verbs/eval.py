@@ -16,7 +16,7 @@ from omegaconf import MISSING, DictConfig
 
 from robopolicy_launch.reports import report
 from robopolicy_launch.run_folder import RunFolder
-from robopolicy_launch.stages.evaluating import evaluate
+from robopolicy_launch.stages.evaluating import MOST_AT_ONCE, evaluate
 from robopolicy_launch.stages.saved_runs import with_task_of
 
 GROUPS: dict[str, str | None] = {"task": None}
@@ -43,7 +43,7 @@ class Settings:
     checkpoint: str = MISSING
     episodes: int = 200
     first_seed: int = 100_000
-    batch_size: int = 50
+    batch_size: int = MOST_AT_ONCE
     action_steps: int | None = None
     videos: int = 4
     device: str = "cpu"

@@ -21,7 +21,7 @@ from robopolicy_datasets.errors import ConfigError, SpecError
 from robopolicy_launch.reports import report
 from robopolicy_launch.run_folder import RunFolder
 from robopolicy_launch.settings import registered_name
-from robopolicy_launch.stages.evaluating import evaluate
+from robopolicy_launch.stages.evaluating import check_runs_here, check_seeds, evaluate
 from robopolicy_launch.stages.saved_runs import saved_command
 from robopolicy_launch.stages.training import LearningCurve, train
 
@@ -35,6 +35,7 @@ GROUPS: dict[str, str | None] = {
     "recipe": "${task}",
 }
 POSITIONAL: tuple[str, ...] = ()
+VIDEOS = 4  # of the evaluation at the end
 
 
 @dataclass
@@ -76,7 +77,7 @@ def complete_arguments(arguments: Sequence[str]) -> list[str]:
     given = next((word.partition("=")[2] for word in arguments if word.startswith("resume=")), "")
     if not given:
         return list(arguments)
-    saved = saved_command(given)
+    saved = saved_command(given, verb="train")
     if not saved:
         raise ConfigError(
             f"'{given}' is not the run folder of a training: it has no config.yaml with its settings."
@@ -91,7 +92,11 @@ def run(settings: Settings, config: DictConfig) -> int:
     store = DemoStore.open(Path(settings.data).expanduser())
     _check_observations(settings, store)
     curve = None
-    if settings.evaluate_every or settings.evaluate_every_minutes:
+    with_curve = settings.evaluate_every or settings.evaluate_every_minutes
+    if settings.evaluate or with_curve:
+        check_seeds(settings.evaluate_episodes, settings.first_seed)
+        check_runs_here(settings.task, videos=VIDEOS if settings.evaluate else 0)
+    if with_curve:
         curve = LearningCurve(
             settings.task,
             episodes=settings.evaluate_episodes,
@@ -155,8 +160,7 @@ def _evaluate(settings: Settings, folder: RunFolder) -> None:
         folder.path / "evaluation",
         episodes=settings.evaluate_episodes,
         first_seed=settings.first_seed,
-        batch_size=settings.evaluate_episodes,
-        videos=4,
+        videos=VIDEOS,
     )
     folder.add_figures(figures, prefix="eval_")
 

@@ -38,7 +38,7 @@ class UnetConfig:
         embedding: size of the noise-level embedding.
     """
 
-    channels: list[int] = field(default_factory=lambda: [64, 128, 192])
+    channels: list[int] = field(default_factory=lambda: [32, 64, 128])
     kernel_size: int = 5
     groups: int = 8
     embedding: int = 256

@@ -20,7 +20,7 @@ class TrainerConfig:
         ema_decay: largest decay of the averaged weights, which are what is saved and evaluated.
         bf16: compute in bfloat16 where it is safe (weights stay float32), if the hardware can; processors
             that only imitate it, many times slower, keep float32.
-        mirror: train on the mirror image of every other window, where the task has a mirror symmetry.
+        mirror: train on the mirror image of half of the windows, where the task has a mirror symmetry.
         device: ``auto`` (GPU when there is one), ``cpu`` or ``cuda``.
         threads: of torch on the CPU; more than one help large nets on quiet machines, and cost much on busy
             ones. 0: torch's own choice.

@@ -74,7 +74,9 @@ def train(
         ConfigError: impossible settings. StoreError: too little or unusable data.
         CheckpointError: nothing fitting to resume from.
     """
-    trainer = Trainer(policy_name, policy_config, trainer_config, store, Path(folder), mirror, callbacks)
+    trainer = Trainer(
+        policy_name, policy_config, trainer_config, store, Path(folder), callbacks, mirror=mirror
+    )
     return trainer.run(resume=resume, on_start=on_start)
 
 
@@ -88,8 +90,9 @@ class Trainer:
         config: TrainerConfig,
         store: DemoStore,
         folder: Path,
-        mirror: Mirror | None = None,
         callbacks: Sequence[Callback] = (),
+        *,
+        mirror: Mirror | None = None,
     ) -> None:
         _check(config)
         self.name, self.config, self.folder, self.callbacks = policy_name, config, folder, callbacks
@@ -399,6 +402,8 @@ def _check(config: TrainerConfig) -> None:
     for name in ("learning_rate", "gradient_clip"):
         if not getattr(config, name) > 0:
             raise ConfigError(f"trainer.{name} is {getattr(config, name)}; it must be positive.")
+    if len(config.betas) != 2 or not all(0 <= beta < 1 for beta in config.betas):
+        raise ConfigError(f"trainer.betas is {list(config.betas)}; it must be two numbers in [0, 1).")
     for name in ("validation_fraction", "ema_decay"):
         if not 0 <= getattr(config, name) < 1:
             raise ConfigError(f"trainer.{name} is {getattr(config, name)}; it must lie in [0, 1).")
