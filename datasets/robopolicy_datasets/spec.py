@@ -55,6 +55,11 @@ class Feature:
             raise SpecError(f"Feature '{self.key}' has the unknown kind '{self.kind}'. Allowed: {options}.")
         if any(size < 1 for size in self.shape):
             raise SpecError(f"Feature '{self.key}' has the shape {self.shape}; every size is at least 1.")
+        if self.kind == "rgb" and (self.dtype != "uint8" or len(self.shape) != 3 or self.shape[2] != 3):
+            raise SpecError(
+                f"Feature '{self.key}' is {self.dtype}{list(self.shape)}; an rgb image is "
+                "uint8[height, width, 3]. Convert it, or give it another kind."
+            )
         try:
             np.dtype(self.dtype)
         except TypeError as error:

@@ -32,7 +32,6 @@ _log = logging.getLogger(__name__)
 _renderers = threading.local()
 
 
-@lru_cache(maxsize=1)
 def configure_gl() -> str:
     """Chooses the GL library for off-screen rendering and puts its name into ``MUJOCO_GL``.
 
@@ -51,16 +50,25 @@ def configure_gl() -> str:
     given = os.environ.get("MUJOCO_GL", "").strip().lower()
     if given or platform.system() != "Linux":
         return given
-    reports = []
+    backend, failures = _working_backend()
+    if not backend:
+        raise SimulationError(
+            f"Found no GL library to render with ({failures}). Install one with: {APT_LINE}"
+        )
+    os.environ["MUJOCO_GL"] = backend
+    return backend
+
+
+@lru_cache(maxsize=1)
+def _working_backend() -> tuple[str, str]:
+    """Returns the first library that works, or "" and why none does; asked once in a process."""
+    failures = []
     for backend in BACKENDS:
         failure = _try_backend(backend)
         if failure is None:
-            os.environ["MUJOCO_GL"] = backend
-            return backend
-        reports.append(f"{backend}: {failure}")
-    raise SimulationError(
-        f"Found no GL library to render with ({'; '.join(reports)}). Install one with: {APT_LINE}"
-    )
+            return backend, ""
+        failures.append(f"{backend}: {failure}")
+    return "", "; ".join(failures)
 
 
 def _try_backend(backend: str) -> str | None:

@@ -85,21 +85,25 @@ def rollout(
     Raises:
         ConfigError: a setting is out of range.
         SpecError: policy and environment do not fit, or the policy returns chunks of a wrong shape.
-        SimulationError: an environment cannot be built.
+        SimulationError: an environment cannot be built, or no episode can begin.
     """
     seeds = [int(seed) for seed in seeds]
     action_steps = policy.action_steps if action_steps is None else action_steps
     _check_settings(seeds, action_steps=action_steps, batch_size=batch_size)
     if not seeds:
         return []
-    slots = [_Slot(_builder(environment), policy) for _ in range(min(batch_size, len(seeds)))]
+    slots: list[_Slot] = []
     try:
+        for _ in range(min(batch_size, len(seeds))):
+            slots.append(_Slot(_builder(environment), policy))
         _check_fit(policy, slots[0].environment)
         policy.reset()
         results = _run(policy, slots, seeds, action_steps, frozenset(video_seeds), progress)
     finally:
         for slot in slots:
             slot.close()
+    if all(result.error is not None and result.steps == 0 for result in results):
+        raise SimulationError(f"No episode could begin. The first failed with: {results[0].error}")
     logger.info(
         "Rolled out %d episodes: %.1f s in the environments, %.1f s in the policy.",
         len(results),

@@ -45,6 +45,9 @@ def test_what_is_no_spec_is_refused(content):
     ("arguments", "message"),
     [
         ({"kind": "rbg"}, "rgb"),
+        ({"kind": "rgb", "shape": (8, 8), "dtype": "uint8"}, r"uint8\[height, width, 3\]"),
+        ({"kind": "rgb", "shape": (8, 8, 1), "dtype": "uint8"}, r"uint8\[height, width, 3\]"),
+        ({"kind": "rgb", "shape": (8, 8, 3), "dtype": "float32"}, r"uint8\[height, width, 3\]"),
         ({"shape": (0,)}, "at least 1"),
         ({"dtype": "float33"}, "float33"),
     ],

@@ -11,6 +11,7 @@ from robopolicy_datasets.errors import ConfigError, DeviceError, RobopolicyError
 from robopolicy_datasets.spec import Feature, Spec
 from robopolicy_drivers.realtime.interpolator import WaypointInterpolator, WaypointPart
 from robopolicy_drivers.realtime.statistics import LatenessStatistics
+from robopolicy_drivers.runtime import executor, inference
 from robopolicy_drivers.runtime.executor import MAX_OBSERVATION_AGE_S, run_episode
 
 POSITION = Feature("robot0_eef_pos", (2,), "float64", kind="position", unit="m")
@@ -123,10 +124,22 @@ def test_a_stalled_policy_means_hold_then_resume():
     assert "fresh" in statuses[last + 1 :]
     held = [record.action for record in records[first:last] if record.status == "hold"]
     assert all((action == held[0]).all() for action in held)
+    lateness_ns = [began - due for (began, _, due) in robot.commands]
+    assert max(lateness_ns) < seconds_to_ns(0.5)  # a hold is a command for now, not for long ago
     limit = policy.action_steps + 10
     assert max(record.action[0] for record in records) <= 0.4 + 1e-9
     assert last - first < len(statuses) - limit
     assert np.linalg.norm(robot.trajectory.evaluate(now_ns()) - policy.goal) < 0.002
+
+
+def test_a_first_inference_that_hangs_is_told_as_that(monkeypatch):
+    monkeypatch.setattr(executor, "FIRST_CHUNK_TIMEOUT_S", 0.1)
+    monkeypatch.setattr(inference, "_CLOSE_TIMEOUT_S", 0.1)
+    robot, policy = PointRobot(), TowardsGoal(0.6)
+    with pytest.raises(RobopolicyError, match=r"gave no action within 0\.1 s; nothing was moved"):
+        run_episode(robot, [], policy, duration_s=1.0)
+    assert len(policy.calls) == 1
+    assert (robot.commands, robot.stopped) == ([], 1)
 
 
 def test_history_has_the_policy_s_shape_and_seeds_are_reproducible():

@@ -100,6 +100,13 @@ def test_a_request_that_is_not_answered_times_out(device):
         device.request("sleep", 0.5, timeout_s=0.2)
 
 
+def test_a_late_refusal_answers_no_later_request(device):
+    device.send("sleep", 0.5)
+    with pytest.raises(DeviceError, match="did not answer"):
+        device.request("unheard of", timeout_s=0.2)
+    assert device.request("echo", 5) == 5
+
+
 def test_start_reports_what_went_wrong():
     with pytest.raises(DeviceError, match="The cable is not plugged in"):
         DeviceProcess("device_targets:fail_at_once", {}, name="arm").start()

@@ -69,6 +69,7 @@ def test_an_evaluation_summarises_and_leaves_its_files(tmp_path):
     )
     assert sorted(seen) == [100, 101, 102, 103, 104]
     assert (summary["episodes"], summary["success"], summary["score"]) == (5, 0.6, pytest.approx(0.7))
+    assert summary["errors"] == 0
     assert summary["mean_steps"] == pytest.approx((3 * 5 + 2 * 6) / 5)
     assert summary["success_low"] < 0.6 < summary["success_high"]
     with (tmp_path / "evaluation" / "episodes.csv").open() as file:
@@ -97,6 +98,8 @@ def test_batches_change_no_result():
 def test_what_does_not_fit_is_told(tmp_path):
     with pytest.raises(SpecError, match=r"robot0_eef_pos.*missing"):
         evaluate(make_policy(ARM_SPEC), EvenSeedsSucceed, seeds=[0])
+    with pytest.raises(ConfigError, match="videos is -1"):
+        evaluate(make_policy(), EvenSeedsSucceed, seeds=[0], videos=-1)
     with pytest.raises(ConfigError, match="at least one seed"):
         evaluate(make_policy(), EvenSeedsSucceed, seeds=[], folder=tmp_path / "evaluation")
     assert not (tmp_path / "evaluation").exists()

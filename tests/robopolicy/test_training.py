@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 import json
 import math
 import os
@@ -572,6 +573,17 @@ def test_a_training_that_diverges_stops_and_keeps_its_checkpoint(make_store, tmp
     with pytest.raises(ConfigError, match=r"diverged: the loss is nan at step 25.*learning_rate"):
         trainer.run(resume=False)
     assert json.loads((tmp_path / "run/checkpoints/last/config.json").read_text())["steps"] == 20
+    load_policy(tmp_path / "run")
+
+
+def test_gradients_that_are_not_finite_never_reach_the_checkpoint(make_store, tmp_path):
+    trainer = Trainer("flow", POLICY, settings(), make_store(), tmp_path / "run")
+    weights, steps = next(trainer.policy.parameters()), itertools.count(1)
+    # in the very step after which a checkpoint is due: its loss is that of the weights before
+    weights.register_hook(lambda gradient: gradient / 0.0 if next(steps) == 40 else gradient)
+    with pytest.raises(ConfigError, match=r"diverged: the gradient is (nan|inf) at step 40"):
+        trainer.run(resume=False)
+    assert json.loads((tmp_path / "run/checkpoints/last/config.json").read_text())["steps"] < 40
     load_policy(tmp_path / "run")
 
 

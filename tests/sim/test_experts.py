@@ -1,12 +1,14 @@
 """The scripted expert succeeds, varies, recovers, and records clean labels from measured states."""
 
+import itertools
 import logging
 
 import numpy as np
 import pytest
 
-from robopolicy_datasets.errors import ConfigError
+from robopolicy_datasets.errors import ConfigError, SimulationError
 from robopolicy_datasets.registry import teleops
+from robopolicy_sim.experts import pick_place
 from robopolicy_sim.experts.configs import ScriptedConfig
 from robopolicy_sim.experts.pick_place import (
     Disturbance,
@@ -108,6 +110,13 @@ def test_collect_leaves_failures_out_and_says_so(caplog):
     with caplog.at_level(logging.INFO, logger="robopolicy_sim.experts.pick_place"):
         assert list(collect(ScriptedConfig(), PickPlaceConfig(image_size=8, max_steps=5), range(2))) == []
     assert "seed 1 failed" in caplog.text
+
+
+def test_collect_gives_up_where_nothing_succeeds(monkeypatch):
+    monkeypatch.setattr(pick_place, "MOST_FAILURES", 4)
+    demonstrations = collect(ScriptedConfig(), PickPlaceConfig(image_size=8, max_steps=2), itertools.count())
+    with pytest.raises(SimulationError, match=r"4 demonstrations failed.*seed 3.*task\.max_steps=2"):
+        next(demonstrations)
 
 
 @pytest.mark.parametrize("config", [ScriptedConfig(disturbance=-1.0), ScriptedConfig(recovery_rate=1.5)])

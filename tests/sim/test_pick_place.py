@@ -1,13 +1,14 @@
 """The pick-and-place task as a Gymnasium environment, and the conformance check itself."""
 
 import warnings
+from dataclasses import replace
 
 import gymnasium
 import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env as gymnasium_check_env
 
-from robopolicy_datasets.errors import SpecError
+from robopolicy_datasets.errors import ConfigError, SpecError
 from robopolicy_datasets.registry import tasks
 from robopolicy_sim.conformance import check_env
 from robopolicy_sim.tasks.configs import PickPlaceConfig
@@ -25,8 +26,18 @@ def hold(observation):
     return np.concatenate([observation[key] for key in keys])
 
 
-def test_conforms():
-    assert len(check_env(lambda: PickPlaceEnv(PickPlaceConfig(image_size=32, max_steps=10)))) > 15
+@pytest.mark.parametrize("name", tasks.names())
+def test_conforms(name):
+    if name.startswith("pusht"):
+        pytest.importorskip("gym_pusht", reason="the extra 'pusht' is not installed")
+    config = replace(tasks.config_class(name)(), max_steps=10)
+    assert len(check_env(lambda: tasks.build(name, config))) > 15
+
+
+@pytest.mark.parametrize("name", tasks.names())
+def test_an_episode_has_steps(name):
+    with pytest.raises(ConfigError, match=r"task\.max_steps is 0"):
+        tasks.build(name, replace(tasks.config_class(name)(), max_steps=0))
 
 
 def test_passes_gymnasiums_own_check():

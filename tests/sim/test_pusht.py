@@ -155,7 +155,7 @@ def test_same_seed_and_actions_give_the_same_numbers() -> None:
 def test_bad_actions_are_refused(action: Any) -> None:
     environment = PushTEnv(PushTStateConfig())
     environment.reset(seed=0)
-    with pytest.raises(SimulationError, match="two finite numbers"):
+    with pytest.raises(SpecError, match="two finite numbers"):
         environment.step(action)
 
 

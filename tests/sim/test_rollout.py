@@ -149,6 +149,30 @@ def test_a_failing_simulation_is_a_failure_with_its_cause() -> None:
     assert sorted(each.seed for each in done) == list(range(5))
 
 
+def test_episodes_that_cannot_begin_are_no_failures_of_the_policy() -> None:
+    built = []
+
+    class BrokenEnv(PushTEnv):
+        def __init__(self, config: Any) -> None:
+            if len(built) == 3:
+                raise SimulationError("no more of them")
+            built.append(self)
+            super().__init__(config)
+
+        def reset(self, **_: Any) -> Any:
+            raise SimulationError("nothing can be drawn")
+
+        def close(self) -> None:
+            built.remove(self)
+
+    config = PushTStateConfig()
+    with pytest.raises(SimulationError, match=r"No episode could begin.*nothing can be drawn"):
+        rollout(PushPolicy(), lambda: BrokenEnv(config), range(4), batch_size=2)
+    with pytest.raises(SimulationError, match="no more of them"):
+        rollout(PushPolicy(), lambda: BrokenEnv(config), range(4), batch_size=4)
+    assert built == []  # all were closed
+
+
 def test_actions_that_are_not_finite_fail_only_their_own_episode() -> None:
     class DivergedPolicy(PushPolicy):
         def infer(self, observation: Any, *, seeds: Any = None) -> np.ndarray:

@@ -101,6 +101,10 @@ class DeviceProcess:
                 pass_fds=[*inherited, *(handle["descriptor"] for handle in rings.values())],
                 env={**os.environ, **_ONE_THREAD},
             )
+        except BaseException:
+            self._connection.close()
+            os.close(self._lifeline)
+            raise
         finally:
             theirs.close()
             os.close(lifeline_read)
@@ -183,10 +187,11 @@ class DeviceProcess:
                 self._fail()
             if not ok and reply_number == 0:
                 self._fail(value)
+            if reply_number != number:  # the late answer to a request that was given up
+                continue
             if not ok:
                 raise DeviceError(f"The {self.name} refused to {action}: {value}")
-            if reply_number == number:
-                return value
+            return value
         raise DeviceError(
             f"The {self.name} process (pid {self.pid}) did not {action} within {timeout_s:g} s."
         )

@@ -27,6 +27,7 @@ from robopolicy_datasets.errors import ConfigError, DeviceError, RobopolicyError
 from robopolicy_datasets.spec import Spec
 from robopolicy_drivers.interfaces import (
     Camera,
+    Chunk,
     ChunkPolicy,
     Observation,
     RecallsStates,
@@ -130,13 +131,14 @@ def run_episode(
     )
     episode = _Episode(robot, cameras, policy, seed, recorder)
     try:
-        return episode.run(duration_s, stop_when)
+        report = episode.run(duration_s, stop_when)
     except BaseException:
-        with contextlib.suppress(RobopolicyError):
-            robot.stop()
+        for end in (robot.stop, episode.inference.close):
+            with contextlib.suppress(RobopolicyError):  # what went wrong first is what must be told
+                end()
         raise
-    finally:
-        episode.inference.close()
+    episode.inference.close()
+    return report
 
 
 class _Episode:
@@ -209,7 +211,8 @@ class _Episode:
         self.counts[scheduled.status] += 1
         sent = None
         if scheduled.action is not None:
-            sent = self.robot.command(scheduled.action, scheduled.due_ns)
+            due_ns = now_ns() if scheduled.status == "hold" else scheduled.due_ns
+            sent = self.robot.command(scheduled.action, due_ns)
         if self.recorder is not None:
             self.recorder(StepRecord(step, time_ns, observation, sent, scheduled.status))
 
@@ -218,23 +221,27 @@ class _Episode:
 
         The inference before it lets the policy allocate and compile what it needs.
         """
-        for _ in range(2):
-            self.policy.reset()
-            self.history.clear()
-            time_ns, observation = self._observe()
-            self._remember(observation)
-            self.inference.request(0, time_ns, self._stacked_history(), self._seeds(0))
-            self.inference.wait(now_ns() + seconds_to_ns(FIRST_CHUNK_TIMEOUT_S))
-            self.inference.check()
+        self._first_chunk()
+        chunk = self._first_chunk()
         self.history.clear()
         self.inference.latencies_s.clear()
+        self.scheduler.add(replace(chunk, time_ns=now_ns()))
+        self.observed_step = 0
+
+    def _first_chunk(self) -> Chunk:
+        self.policy.reset()
+        self.history.clear()
+        time_ns, observation = self._observe()
+        self._remember(observation)
+        self.inference.request(0, time_ns, self._stacked_history(), self._seeds(0))
+        self.inference.wait(now_ns() + seconds_to_ns(FIRST_CHUNK_TIMEOUT_S))
+        self.inference.check()
         chunk = self.inference.newest
         if chunk is None or self.inference.busy:
             raise RobopolicyError(
                 f"The policy gave no action within {FIRST_CHUNK_TIMEOUT_S:g} s; nothing was moved."
             )
-        self.scheduler.add(replace(chunk, time_ns=now_ns()))
-        self.observed_step = 0
+        return chunk
 
     def _remember(self, observation: dict[str, NDArray]) -> None:
         self.history.append(

@@ -15,27 +15,33 @@ from robopolicy_launch.settings import registered_name
 MOST_AT_ONCE = 50  # environments; more make no call of the net faster
 
 
-def check_seeds(episodes: int, first_seed: int) -> None:
+def check_seeds(episodes: int, first_seed: int, videos: int = 0) -> None:
     """Refuses numbers that are out of range.
 
     Raises:
-        ConfigError: there is no episode, or a seed is negative.
+        ConfigError: there is no episode, or a number is negative.
     """
-    if episodes < 1 or first_seed < 0:
+    if episodes < 1 or first_seed < 0 or videos < 0:
         raise ConfigError(
-            f"{episodes} episodes from seed {first_seed} were asked for; give at least 1 and at least 0."
+            f"{episodes} episodes from seed {first_seed} with {videos} videos were asked for; give at least "
+            "1 episode, and no negative numbers."
         )
 
 
 def check_runs_here(task: Any, *, videos: int) -> None:
-    """Builds the task's environment once, so that what is missing shows before hours of training.
+    """Begins one episode of the task, so that what is missing shows before hours of training.
 
     Raises:
         MissingExtraError: an extra that the task or its videos need is not installed.
+        SimulationError: the task cannot be drawn here.
     """
     from robopolicy_sim.video import require_encoder
 
-    tasks.build(registered_name("task", task), task).close()
+    environment = tasks.build(registered_name("task", task), task)
+    try:
+        environment.reset(seed=0)
+    finally:
+        environment.close()
     if videos:
         require_encoder()
 
@@ -68,7 +74,7 @@ def evaluate(
     Returns:
         success with its interval, score, seconds and more.
     """
-    check_seeds(episodes, first_seed)
+    check_seeds(episodes, first_seed, videos)
     from robopolicy.checkpoint import load_policy
     from robopolicy.evaluation.closed_loop import evaluate as run_evaluation
 

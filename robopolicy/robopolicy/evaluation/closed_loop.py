@@ -41,13 +41,26 @@ def evaluate(
 
     Returns:
         ``success``, ``success_low``, ``success_high`` (Wilson, 95 %), ``score``, ``score_low``,
-        ``score_high`` (mean over seeds and its 95 % interval), ``episodes``, ``mean_steps``,
-        ``environment_seconds``, ``policy_seconds``.
+        ``score_high`` (mean over seeds and its 95 % interval), ``episodes``, ``errors`` (episodes whose
+        simulation failed), ``mean_steps``, ``environment_seconds``, ``policy_seconds``.
 
     Raises:
         SpecError: policy and task do not fit.
         ConfigError: a setting is out of range, or there are no seeds.
     """
+    if videos < 0:
+        raise ConfigError(f"videos is {videos}; give 0 or more.")
+    folder = None if folder is None else Path(folder)
+
+    def keep(result: EpisodeResult) -> None:
+        """Writes the video at once: frames of many episodes would fill the memory."""
+        if folder is not None and result.frames:
+            outcome = "success" if result.success else "failure"
+            write_video(folder / "videos" / f"{result.seed}-{outcome}.mp4", result.frames, 1.0 / policy.dt)
+            result.frames.clear()
+        if progress is not None:
+            progress(result)
+
     results = rollout(
         policy,
         task_config,
@@ -55,11 +68,11 @@ def evaluate(
         action_steps=action_steps,
         batch_size=batch_size,
         video_seeds=list(seeds)[:videos],
-        progress=progress,
+        progress=keep,
     )
     summary = summarise(results)
     if folder is not None:
-        write_episodes(results, Path(folder), fps=1.0 / policy.dt)
+        _write_table(results, folder)
     return summary
 
 
@@ -83,14 +96,14 @@ def summarise(results: Sequence[EpisodeResult]) -> dict[str, float]:
         "score_low": float(score_low),
         "score_high": float(score_high),
         "episodes": float(len(results)),
+        "errors": float(sum(result.error is not None for result in results)),
         "mean_steps": float(np.mean([result.steps for result in results])),
         "environment_seconds": sum(result.environment_seconds for result in results),
         "policy_seconds": sum(result.policy_seconds for result in results),
     }
 
 
-def write_episodes(results: Sequence[EpisodeResult], folder: Path, *, fps: float) -> None:
-    """Writes ``episodes.csv`` and the videos of the episodes that have frames."""
+def _write_table(results: Sequence[EpisodeResult], folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "episodes.csv").open("w", newline="") as file:
         table = csv.writer(file)
@@ -99,7 +112,3 @@ def write_episodes(results: Sequence[EpisodeResult], folder: Path, *, fps: float
             table.writerow(
                 [result.seed, int(result.success), f"{result.score:.4f}", result.steps, result.error or ""]
             )
-    for result in results:
-        if result.frames:
-            outcome = "success" if result.success else "failure"
-            write_video(folder / "videos" / f"{result.seed}-{outcome}.mp4", result.frames, fps)

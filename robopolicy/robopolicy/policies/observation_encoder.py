@@ -44,7 +44,10 @@ class ObservationEncoder(nn.Module):
         size = 0
         for feature in spec.observation:
             if feature.kind == "depth":
-                raise SpecError(f"'{feature.key}' is a depth image; the image encoder takes rgb only so far.")
+                raise SpecError(
+                    f"'{feature.key}' is a depth image; the image encoder takes rgb only so far. "
+                    "Leave it out of policy.observation_keys."
+                )
             if feature.kind == "rgb":
                 height, width, _ = feature.shape
                 halvings = len(config.channels) + 2

@@ -137,6 +137,7 @@ class Trainer:
         self.average = AveragedWeights(self.policy, config.ema_decay)
         self.generator = torch.Generator(self.device)
         self._log: MetricsLog | None = None
+        self._largest_norm = torch.zeros((), device=self.device)  # of the gradient, so far
         self._losses: list[Tensor] = []  # since the last line of metrics
         self._seconds = 0.0
 
@@ -210,11 +211,12 @@ class Trainer:
             "learning_rate": self._learning_rate(step),
             "seconds": self._seconds,
         }
-        if not math.isfinite(metrics["train_loss"]):
-            raise ConfigError(
-                f"The training diverged: the loss is {metrics['train_loss']} at step {step}. Lower "
-                "trainer.learning_rate; the last checkpoint is kept."
-            )
+        for name, value in (("loss", metrics["train_loss"]), ("gradient", float(self._largest_norm))):
+            if not math.isfinite(value):
+                raise ConfigError(
+                    f"The training diverged: the {name} is {value} at step {step}. Lower "
+                    "trainer.learning_rate; the last checkpoint is kept."
+                )
         if log or validate or checkpoint:  # an interrupted run resumes with the losses since its last line
             self._losses.clear()
         try:
@@ -295,7 +297,8 @@ class Trainer:
             loss = self.model(to_tensors(batch, self.device), self.generator)
         self.optimizer.zero_grad()
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.policy.parameters(), config.gradient_clip, foreach=True)
+        norm = torch.nn.utils.clip_grad_norm_(self.policy.parameters(), config.gradient_clip, foreach=True)
+        self._largest_norm = torch.maximum(self._largest_norm, norm)  # of a NaN and a number, the NaN
         self.optimizer.step()
         self.average.update(self.policy, step)
         return loss.detach()

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from robopolicy_datasets.errors import ConfigError
+from robopolicy_datasets.errors import ConfigError, SimulationError
 from robopolicy_datasets.geometry import Array
 from robopolicy_datasets.store import EpisodeInfo
 from robopolicy_sim.experts.configs import ScriptedConfig
@@ -29,6 +29,7 @@ TASK_TEXT = "put the cube on the pad"
 
 _NOISE_MOVING = 0.012  # [m] standard deviation of the disturbance, each axis
 _NOISE_NEAR = 0.006  # [m]
+MOST_FAILURES = 50  # demonstrations one after the other
 LONGEST_CLOSING = 5  # steps after which whatever is between the fingers is lifted
 LONGEST_MISHAP = 3  # steps
 MISS_BELOW = 0.09  # [m] height of the TCP at which a miss sets in
@@ -297,6 +298,7 @@ def collect(
 
     Raises:
         ConfigError: a setting is out of range.
+        SimulationError: the expert keeps failing.
     """
     if config.disturbance < 0 or not 0 <= config.recovery_rate <= 1:
         raise ConfigError(
@@ -305,12 +307,20 @@ def collect(
             "give a disturbance of at least 0 and a recovery_rate from 0 to 1."
         )
     env = PickPlaceEnv(task_config)
+    failures = 0
     for seed in seeds:
         data, info = collect_episode(env, config, np.random.default_rng(seed))
+        failures = 0 if info.success else failures + 1
         if info.success:
             yield data, info
-        else:
+        elif failures < MOST_FAILURES:
             _log.info("The demonstration with seed %d failed and is left out.", seed)
+        else:
+            raise SimulationError(
+                f"{failures} demonstrations failed one after the other (the last with seed {seed}), with "
+                f"task.max_steps={task_config.max_steps} and teleop.disturbance={config.disturbance}. The "
+                "expert needs about 40 steps and a disturbance of about 1."
+            )
 
 
 def _funnel(error: float, height: float) -> float:

@@ -12,6 +12,7 @@ from robopolicy_datasets.errors import SpecError
 from robopolicy_datasets.geometry import Array, pose_from_vector
 from robopolicy_datasets.spec import Feature, Spec
 from robopolicy_drivers.control.differential_ik import DifferentialIK
+from robopolicy_sim.tasks.common import checked_max_steps, feature_space
 from robopolicy_sim.tasks.configs import PickPlaceConfig
 from robopolicy_sim.worlds.tabletop import TabletopWorld
 
@@ -62,14 +63,14 @@ class PickPlaceEnv(gymnasium.Env[Observation, NDArray[Any]]):
         self.render_mode = render_mode
         self.data_spec = pick_place_spec(self.config.image_size)
         self.dt = 1.0 / RATE_HZ
-        self.max_steps = self.config.max_steps
+        self.max_steps = checked_max_steps(self.config.max_steps)
         self.world = TabletopWorld(self.config.embodiment)
         self._ik = DifferentialIK(self.world.kinematics, period_s=self.dt)
         self._substeps = round(self.dt / self.world.timestep / RAMP_STEPS)
         self._steps = 0
         self._score = 0.0
         self.observation_space: gymnasium.spaces.Space[Any] = gymnasium.spaces.Dict(
-            {feature.key: _space(feature) for feature in self.data_spec.observation}
+            {feature.key: feature_space(feature) for feature in self.data_spec.observation}
         )
         self.action_space = gymnasium.spaces.Box(*self._action_bounds(), dtype=np.float32)
 
@@ -157,9 +158,3 @@ class PickPlaceEnv(gymnasium.Env[Observation, NDArray[Any]]):
         reach = [1.0, 1.0, 1.0, np.pi, np.pi, np.pi]
         low = np.array([*(-np.array(reach)), gripper.min_width], dtype=np.float32)
         return low, np.array([*reach, gripper.max_width], dtype=np.float32)
-
-
-def _space(feature: Feature) -> gymnasium.spaces.Box:
-    if feature.is_image:
-        return gymnasium.spaces.Box(0, 255, feature.shape, np.uint8)
-    return gymnasium.spaces.Box(-np.inf, np.inf, feature.shape, np.float32)

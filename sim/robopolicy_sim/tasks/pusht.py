@@ -16,8 +16,9 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import ArrayLike, NDArray
 
-from robopolicy_datasets.errors import SimulationError, missing_extra
+from robopolicy_datasets.errors import SimulationError, SpecError, missing_extra
 from robopolicy_datasets.spec import Feature, Spec
+from robopolicy_sim.tasks.common import checked_max_steps, feature_space
 from robopolicy_sim.tasks.pusht_mirror import WINDOW
 
 if TYPE_CHECKING:
@@ -128,7 +129,7 @@ class PushTEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
         # Not named `spec` in gymnasium's sense: our Spec says more than its registry entry.
         self.data_spec = make_spec(image_size=image_size)
         self.dt = 1.0 / CONTROL_RATE_HZ
-        self.max_steps = config.max_steps
+        self.max_steps = checked_max_steps(config.max_steps)
         self.success_threshold = config.success_threshold
         self._simulation = _simulation_class()(
             obs_type="state",
@@ -142,7 +143,7 @@ class PushTEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
         self._steps = 0
         self._score = 0.0
         self._started = False
-        self.observation_space = spaces.Dict({f.key: _space(f) for f in self.data_spec.observation})
+        self.observation_space = spaces.Dict({f.key: feature_space(f) for f in self.data_spec.observation})
         self.action_space = spaces.Box(0.0, WINDOW, (2,), np.float32)
 
     def reset(
@@ -155,7 +156,7 @@ class PushTEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
             options: ``{"state": [5]}`` starts from that recorded state instead.
 
         Returns:
-            The observation (keys of ``spec``) and info.
+            The observation (keys of ``data_spec``) and info.
 
         Raises:
             SimulationError: the given state is not five finite numbers.
@@ -179,13 +180,14 @@ class PushTEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
             Observation, reward (= progress), terminated (success), truncated (after ``max_steps``), info.
 
         Raises:
-            SimulationError: ``reset`` was not called, or the action is not two finite numbers.
+            SimulationError: ``reset`` was not called.
+            SpecError: the action is not two finite numbers.
         """
         if not self._started:
             raise SimulationError("Push-T was stepped before it was reset. Call reset(seed=...) first.")
         target = np.asarray(action, dtype=np.float64)
         if target.shape != (2,) or not np.isfinite(target).all():
-            raise SimulationError(
+            raise SpecError(
                 f"Push-T was given the action {np.array2string(target, threshold=8)} of shape "
                 f"{target.shape}; an action is two finite numbers, the agent's target x and y in px. "
                 "Check the policy's output."
@@ -227,11 +229,3 @@ def _check_state(state: ArrayLike) -> NDArray[np.float64]:
             "angle (rad)."
         )
     return values
-
-
-def _space(feature: Feature) -> spaces.Box:
-    """Returns the gymnasium space of a feature."""
-    if feature.is_image:
-        return spaces.Box(0, 255, feature.shape, np.uint8)
-    # Unbounded: gym-pusht's kinematic agent can leave the window.
-    return spaces.Box(-np.inf, np.inf, feature.shape, np.float32)
