@@ -120,7 +120,7 @@ def test_the_learning_rate_warms_up_and_falls_to_zero(make_store, tmp_path):
 
 @pytest.mark.parametrize("net", ["mlp", "unet"])
 def test_bfloat16_learns_as_float32_does(make_store, tmp_path, net, monkeypatch):
-    monkeypatch.setattr(trainer, "_computes_bf16", lambda device: True)  # also where it is only imitated
+    monkeypatch.setattr(trainer, "computes_bf16", lambda device: True)  # also where it is only imitated
     store, config = make_store(spec=IMAGE_SPEC), tiny(FlowConfig, net=net)
     losses = []
     for bf16 in (False, True):

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from robopolicy.nets.unet import ConditionalUnet
+from robopolicy.training.trainer import computes_bf16
 from robopolicy_launch.benchmarks import Row
 from robopolicy_launch.benchmarks._reference import ReferenceUnet
 from robopolicy_launch.benchmarks._timing import side_by_side, threads
@@ -28,7 +29,7 @@ def run(
     most_threads: int = 2,
     seconds: float = 5.0,
 ) -> Iterator[Row]:
-    """Measures steps in fp32 and bf16 (autocast), on one and on two threads.
+    """Measures steps in fp32 and, where the processor computes it, bf16 (autocast), on one and two threads.
 
     Args:
         channels: of the U-Net.
@@ -38,9 +39,10 @@ def run(
     """
     torch.manual_seed(0)
     nets = ConditionalUnet(ACTION, CONDITION, channels), ReferenceUnet(ACTION, CONDITION, channels)
+    precisions = ("fp32", "bf16") if computes_bf16("cpu") else ("fp32",)
     for count in range(1, min(most_threads, len(os.sched_getaffinity(0))) + 1):
         for batch in batches:
-            for precision in ("fp32", "bf16"):
+            for precision in precisions:
                 ours, reference = (_step(net, batch, bf16=precision == "bf16") for net in nets)
                 with threads(count):
                     times = side_by_side(ours, reference, seconds=seconds)

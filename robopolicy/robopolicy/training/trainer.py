@@ -98,7 +98,7 @@ class Trainer:
         self.name, self.config, self.folder, self.callbacks = policy_name, config, folder, callbacks
         self.mirror = mirror if config.mirror else None
         self.device = _device(config.device)
-        self.bf16 = config.bf16 and _computes_bf16(self.device)
+        self.bf16 = config.bf16 and computes_bf16(self.device)
         if config.threads:
             torch.set_num_threads(config.threads)
         self.ranks: Ranks = join(self.device)
@@ -384,7 +384,7 @@ def _device(name: str) -> str:
     return "cuda" if name != "cpu" and torch.cuda.is_available() else "cpu"
 
 
-def _computes_bf16(device: str) -> bool:
+def computes_bf16(device: str) -> bool:
     """Whether a device has instructions for bfloat16; imitating them takes many times as long as float32."""
     if device != "cpu":
         return torch.cuda.is_bf16_supported(including_emulation=False)
