@@ -31,10 +31,13 @@ def test_the_suites_are_found():
     assert {"train", "sample", "loader"} <= set(benchmarks.suites())
 
 
-def test_train():
+@pytest.mark.parametrize("bf16", [True, False])
+def test_train(bf16, monkeypatch):
+    monkeypatch.setattr(train, "computes_bf16", lambda device: bf16)
+    precisions = ["fp32", "bf16"] if bf16 else ["fp32"]
     check(
         train.run(channels=SMALL, batches=(2,), most_threads=1, seconds=0.0),
-        ["train_step_b2_fp32", "train_step_b2_bf16"],
+        [f"train_step_b2_{precision}" for precision in precisions],
     )
 
 
