@@ -6,7 +6,6 @@ import errno
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -135,23 +134,11 @@ def test_explanations(error, expected):
 
 # --- a disk that is full or read-only, made of real file systems in a namespace of our own ------------------
 
-MOUNT = 'mount -t tmpfs -o "$0" tmpfs "$1" && shift && exec "$@"'
-
-
-def on_file_system(options: str, folder: Path) -> tuple[str, ...]:
-    """Returns the words that run a command with a tmpfs of these options at ``folder``."""
-    prefix = ("unshare", "--user", "--map-root-user", "--mount", "sh", "-c", MOUNT, options, str(folder))
-    try:
-        allowed = subprocess.run([*prefix, "true"], capture_output=True).returncode == 0
-    except FileNotFoundError:
-        allowed = False
-    if not allowed:
-        pytest.skip("this machine does not allow mounting in a user namespace")
-    return prefix
-
 
 @pytest.mark.parametrize(("options", "expected"), [("ro", "read-only"), ("size=200k", "no space left")])
-def test_collect_on_an_unusable_disk_is_one_clear_line(robopolicy, tmp_path, options, expected):
+def test_collect_on_an_unusable_disk_is_one_clear_line(
+    robopolicy, on_file_system, tmp_path, options, expected
+):
     folder = tmp_path / "disk"
     folder.mkdir()
     result = robopolicy("collect", "episodes=2", f"runs={folder}", prefix=on_file_system(options, folder))

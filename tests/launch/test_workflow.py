@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -177,6 +178,30 @@ def test_what_cannot_work_is_refused_before_the_work(robopolicy, demo, tmp_path,
     assert len(result.stderr.splitlines()) == 1
     assert expected in result.stderr
     assert not list((tmp_path / "runs").glob("*/*"))
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"), [("ro", "read-only"), ("size=24k", "no space left|disk is full")]
+)
+@pytest.mark.parametrize("verb", ["train", "eval", "deploy"])
+def test_an_unusable_disk_is_one_clear_line(
+    robopolicy, on_file_system, demo, tmp_path, verb, options, expected
+):
+    words = {
+        "train": [f"data={demo / 'demos.zarr'}", *TINY],
+        "eval": [str(demo), "episodes=2", "videos=1", "task.max_steps=20"],
+        "deploy": [str(demo), "episodes=1", "seconds=2", "videos=1"],
+    }[verb]
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    before = {path: path.stat().st_mtime_ns for path in demo.rglob("*")}
+    result = robopolicy(verb, *words, f"runs={folder}", prefix=on_file_system(options, folder))
+    assert result.returncode == 1
+    (line,) = [line for line in result.stderr.splitlines() if line.startswith("robopolicy: ")]
+    assert "Traceback" not in result.stderr
+    assert re.search(expected, line.lower()), line
+    assert str(folder) in line
+    assert before == {path: path.stat().st_mtime_ns for path in demo.rglob("*")}
 
 
 def test_resuming_with_another_net_leaves_the_run_as_it_was(robopolicy, demo, tmp_path):
