@@ -88,8 +88,18 @@ def _remove_leftovers(target: Path) -> None:
     """Removes what killed imports into ``target`` have left."""
     for folder in target.parent.glob(f".{glob.escape(target.name)}.*.import"):
         process = folder.name.split(".")[-2]
-        if process.isdecimal() and not Path(f"/proc/{process}").exists():
+        if process.isdecimal() and not _runs(int(process)):
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)  # signal 0 asks only
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # it is another user's
+        return True
+    return True
 
 
 def _open_source(source: Path) -> tuple[DemoStore, ForeignFiles]:

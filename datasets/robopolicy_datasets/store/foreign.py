@@ -224,10 +224,6 @@ def _codec_names(content: Any) -> Iterator[str]:
             yield from _names_of(codec)
 
 
-def _divided_up(size: int, part: int) -> int:
-    return -(-size // part)
-
-
 def _names_of(codec: Any) -> Iterator[str]:
     if not isinstance(codec, dict):
         yield repr(codec)
