@@ -72,7 +72,10 @@ class ForeignArray:
         self._chunks_abreast = math.prod(
             -(-size // chunk) for size, chunk in zip(shape[1:], chunks[1:], strict=True)
         )
-        _check_sizes(folder, shape, chunks, dtype)
+        files = {file: file.stat().st_size for file in folder.rglob("*") if file.is_file()}
+        _check_sizes(folder, sum(files.values()), shape, chunks, dtype)
+        matches = (_CHUNK_FILE.fullmatch(file.relative_to(folder).as_posix()) for file in files)
+        self._found = Counter(int(match[1]) for match in matches if match)  # files by place along the rows
 
     @property
     def row_bytes(self) -> int:
@@ -93,14 +96,10 @@ class ForeignArray:
 
     def missing_rows(self, rows: int) -> list[range]:
         """Returns the ranges among the first ``rows`` rows of which a chunk has no file."""
-        names = (
-            file.relative_to(self.folder).as_posix() for file in self.folder.rglob("*") if file.is_file()
-        )
-        found = Counter(int(match[1]) for match in map(_CHUNK_FILE.fullmatch, names) if match)
         return [
             range(start, min(start + self.chunk_rows, rows))
             for start in range(0, rows, self.chunk_rows)
-            if found[start // self.chunk_rows] < self._chunks_abreast
+            if self._found[start // self.chunk_rows] < self._chunks_abreast
         ]
 
     def _open(self) -> zarr.Array[Any]:
@@ -234,12 +233,13 @@ def _names_of(codec: Any) -> Iterator[str]:
         yield from _names_of(inner)
 
 
-def _check_sizes(folder: Path, shape: tuple[int, ...], chunks: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+def _check_sizes(
+    folder: Path, on_disk: int, shape: tuple[int, ...], chunks: tuple[int, ...], dtype: np.dtype[Any]
+) -> None:
     chunk_bytes = int(np.prod(chunks, dtype=object)) * dtype.itemsize
     total_bytes = int(np.prod(shape, dtype=object)) * dtype.itemsize
     if chunk_bytes > _MAX_CHUNK_BYTES:
         raise StoreError(f"{folder} has chunks of {chunk_bytes} bytes; at most {_MAX_CHUNK_BYTES} are read.")
-    on_disk = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
     if total_bytes > on_disk * _MAX_COMPRESSION:
         raise StoreError(
             f"{folder} declares the shape {list(shape)} ({total_bytes} bytes) but holds {on_disk} bytes "

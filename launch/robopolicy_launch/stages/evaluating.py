@@ -87,7 +87,7 @@ def evaluate(
             task,
             seeds=range(first_seed, first_seed + episodes),
             folder=folder,
-            batch_size=min(batch_size, episodes),
+            batch_size=batch_size,
             videos=videos,
             action_steps=action_steps,
             progress=lambda result: progress(next(done), episodes),

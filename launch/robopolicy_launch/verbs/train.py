@@ -92,11 +92,7 @@ def run(settings: Settings, config: DictConfig) -> int:
     store = DemoStore.open(Path(settings.data).expanduser())
     _check_observations(settings, store)
     curve = None
-    with_curve = settings.evaluate_every or settings.evaluate_every_minutes
-    if settings.evaluate or with_curve:
-        check_seeds(settings.evaluate_episodes, settings.first_seed)
-        check_runs_here(settings.task, videos=VIDEOS if settings.evaluate else 0)
-    if with_curve:
+    if settings.evaluate_every or settings.evaluate_every_minutes:
         curve = LearningCurve(
             settings.task,
             episodes=settings.evaluate_episodes,
@@ -104,6 +100,10 @@ def run(settings: Settings, config: DictConfig) -> int:
             every_steps=settings.evaluate_every,
             every_minutes=settings.evaluate_every_minutes,
         )
+    if settings.evaluate:
+        check_seeds(settings.evaluate_episodes, settings.first_seed)
+    if settings.evaluate or curve is not None:
+        check_runs_here(settings.task, videos=VIDEOS if settings.evaluate else 0)
     if (
         int(os.environ.get("RANK", "0")) > 0
     ):  # under torchrun: the first process writes, the others only compute
