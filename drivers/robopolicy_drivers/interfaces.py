@@ -71,6 +71,11 @@ class ChunkPolicy(Protocol):
         """
 
 
+def noise_seed(episode_seed: int, step: int) -> int:
+    """Returns the seed (63 bit) of a policy's noise at a step of an episode: no two calls share theirs."""
+    return int(np.random.SeedSequence((episode_seed, step)).generate_state(1, np.uint64)[0]) >> 1
+
+
 class Robot(Protocol):
     """An arm, gripper, vehicle or any composition of them that takes time-stamped targets."""
 

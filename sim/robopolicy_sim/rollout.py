@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from robopolicy_datasets.errors import ConfigError, SimulationError, SpecError
 from robopolicy_datasets.registry import load_target
 from robopolicy_datasets.spec import Spec
-from robopolicy_drivers.interfaces import ChunkPolicy
+from robopolicy_drivers.interfaces import ChunkPolicy, noise_seed
 
 logger = logging.getLogger(__name__)
 
@@ -73,7 +73,7 @@ def rollout(
 
     Args:
         policy: plans for all running environments at once. Each row of a call gets
-            ``call_seed(episode seed, step)`` for its noise.
+            ``noise_seed(episode seed, step)`` for its noise.
         environment: a task config (its ``target`` names the environment class), or a function that
             builds one environment.
         seeds: of the initial states, not negative.
@@ -111,11 +111,6 @@ def rollout(
         sum(result.policy_seconds for result in results),
     )
     return results
-
-
-def call_seed(seed: int, step: int) -> int:
-    """Returns the seed (63 bit) of the policy's noise at a step of an episode: no two calls share theirs."""
-    return int(np.random.SeedSequence((seed, step)).generate_state(1, np.uint64)[0]) >> 1
 
 
 class _Slot:
@@ -249,7 +244,7 @@ def _plan_and_execute(policy: ChunkPolicy, slots: Sequence[_Slot], action_steps:
         return
     histories = [slot.observation() for slot in slots]
     observation = {key: np.stack([history[key] for history in histories]) for key in histories[0]}
-    noise_seeds = [call_seed(slot.seed, slot.steps) for slot in slots]
+    noise_seeds = [noise_seed(slot.seed, slot.steps) for slot in slots]
     begin = time.perf_counter()
     chunks = np.asarray(policy.infer(observation, seeds=noise_seeds))
     share = (time.perf_counter() - begin) / len(slots)

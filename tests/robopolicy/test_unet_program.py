@@ -62,6 +62,16 @@ def in_inference_mode(net):
             parameter.mul_(1.5)
 
 
+def through_data(net):
+    for parameter in net.parameters():
+        parameter.data.mul_(1.5)
+
+
+def one_number(net):
+    with torch.no_grad():
+        net.condition_projection.weight[0, 1] += 1.0
+
+
 def replace_module(net):
     net.final = make(seed=6).final
 
@@ -73,6 +83,8 @@ CHANGES = {
     "other memory": replace_data,
     "another dtype and back": double_and_back,
     "in-place updates in inference mode": in_inference_mode,
+    "in-place updates of data, which count no version": through_data,
+    "one number": one_number,
     "another module": replace_module,
 }
 

@@ -13,7 +13,8 @@ import pytest
 
 from robopolicy_datasets.errors import ConfigError, SimulationError, SpecError
 from robopolicy_datasets.spec import Spec
-from robopolicy_sim.rollout import call_seed, rollout
+from robopolicy_drivers.interfaces import noise_seed
+from robopolicy_sim.rollout import rollout
 from robopolicy_sim.tasks.configs import PushTStateConfig
 from robopolicy_sim.video import write_video
 
@@ -78,7 +79,7 @@ def test_a_plain_loop_gives_the_same_episode() -> None:
     previous, step, ended = observation, 0, False
     while not ended:
         batch = {key: np.stack([previous[key], observation[key]])[None] for key in observation}
-        for action in policy.infer(batch, seeds=[call_seed(seed, step)])[0, :4]:
+        for action in policy.infer(batch, seeds=[noise_seed(seed, step)])[0, :4]:
             previous = observation
             observation, _, terminated, truncated, info = environment.step(action)
             step, ended = step + 1, terminated or truncated

@@ -33,6 +33,7 @@ from robopolicy_drivers.interfaces import (
     RecallsStates,
     ReportsLateness,
     Robot,
+    noise_seed,
 )
 from robopolicy_drivers.realtime.loop import DeadlineLoop, set_timer_slack
 from robopolicy_drivers.realtime.statistics import LatenessSummary
@@ -285,8 +286,4 @@ class _Episode:
         return {key: np.stack([row[key] for row in rows])[None] for key in rows[0]}
 
     def _seeds(self, step: int) -> list[int] | None:
-        if self.seed is None:
-            return None
-        return [
-            int(np.random.SeedSequence((self.seed, step)).generate_state(1, np.uint64)[0] >> np.uint64(1))
-        ]
+        return None if self.seed is None else [noise_seed(self.seed, step)]

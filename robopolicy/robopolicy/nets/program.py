@@ -26,9 +26,8 @@ from robopolicy.nets.temporal import TemporalConv, TemporalGroupNorm, Upsample
 
 MOST_ROWS = 128
 """Up to so many rows (batch times steps) a program is faster than the net itself."""
-LARGE = 50_000
-"""Weights with as many numbers are summed before each product: that streams them into the cache, which the
-product itself, with few rows, does several times slower. It pays when other processes fill the cache."""
+FEWEST_ROWS, MOST_INPUTS = 4, 1500
+"""With so few rows of so few numbers ``weight @ rows.T`` is faster than ``rows @ weight.T``."""
 
 
 class _Programs(threading.local):
@@ -137,24 +136,32 @@ class UnetProgram:
         return buffer
 
     def _product(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-        """Multiplies a view ``x [B, T, ...]`` of ``in`` numbers a step with ``weight [in, out]``."""
-        rows = torch.empty(x.shape)
-        self.calls.append(partial(rows.copy_, x))
-        if weight.numel() >= LARGE:
-            self.calls.append(partial(torch.sum, weight))
-        result = torch.empty(*x.shape[:2], weight.shape[1])
-        operands = (rows.flatten(0, 1).flatten(1), weight)
-        product = partial(torch.mm, *operands) if bias is None else partial(torch.addmm, bias, *operands)
-        self.calls.append(partial(product, out=result.flatten(0, 1)))
+        """Multiplies a view ``x [B, T, ...]`` of ``in`` numbers a step with ``weight [out, in]``."""
+        if x.is_contiguous():
+            rows = x
+        else:
+            rows = torch.empty(x.shape)
+            self.calls.append(partial(rows.copy_, x))
+        flat = rows.flatten(0, 1).flatten(1)
+        result = torch.empty(*x.shape[:2], len(weight))
+        out = result.flatten(0, 1)
+        if len(flat) <= FEWEST_ROWS and flat.shape[1] <= MOST_INPUTS:
+            transposed = torch.empty(out.shape[::-1])
+            self.calls.append(partial(torch.mm, weight, flat.t(), out=transposed))
+            self.calls.append(partial(torch.add, transposed.t(), 0 if bias is None else bias, out=out))
+        elif bias is None:
+            self.calls.append(partial(torch.mm, flat, weight.t(), out=out))
+        else:
+            self.calls.append(partial(torch.addmm, bias, flat, weight.t(), out=out))
         return result
 
     def _convolution(self, conv: TemporalConv, x: Padded) -> Tensor:
-        windows = x.windows(conv.weight.shape[0], conv.stride)
-        return self._product(windows, conv.weight.flatten(0, 1), conv.bias)
+        windows = x.windows(conv.weight.shape[1], conv.stride)
+        return self._product(windows, conv.weight.flatten(1), conv.bias)
 
     def _block(self, block: Any, x: Padded, films: Iterator[Tensor]) -> Padded:
         scale, shift = (part[:, :, None, None] for part in next(films).chunk(2, dim=-1))
-        steps, channels = x.rows.shape[1], block.first.conv.weight.shape[-1]
+        steps, channels = x.rows.shape[1], len(block.first.conv.weight)
         hidden, result = self._buffer(steps, channels), self._buffer(steps, channels)
         first = as_image(self._convolution(block.first.conv, x))
         into_hidden = as_image(hidden.rows)
@@ -166,7 +173,7 @@ class UnetProgram:
         second = as_image(self._convolution(block.second.conv, hidden))
         shortcut = x.rows
         if isinstance(block.shortcut, nn.Linear):
-            shortcut = self._product(x.rows, block.shortcut.weight.t(), block.shortcut.bias)
+            shortcut = self._product(x.rows, block.shortcut.weight, block.shortcut.bias)
         added, into_result = as_image(shortcut), as_image(result.rows)
 
         def add() -> None:

@@ -1,17 +1,17 @@
 """1-D convolutions over short time axes, fast on CPUs.
 
 Tensors are time-major, ``[T, B, C]``. Action chunks are short (4 to 16 steps), which makes torch's ``Conv1d``
-slow; the same sums are computed here in one of three ways, whichever is fastest for the shape:
+slow; the same sums are computed here in one of two ways:
 
 - few rows (inference): one matrix product of each step's window of neighbours with all taps;
-- at most four steps (the coarse levels of a U-Net): a product of block Toeplitz matrices by Karatsuba's
-  scheme, which takes 9 instead of 20 products of channel matrices at four steps and five taps;
-- else: a 2-D convolution over (time, batch), which needs no change of memory layout.
+- else: a 2-D convolution over (time, batch).
+
+Time-major tensors and weights ``[out, taps, in]`` are, seen as images, in channels-last order: neither way
+copies them into another layout.
 """
 
 from __future__ import annotations
 
-import functools
 import math
 from typing import Any
 
@@ -21,35 +21,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 FEW_ROWS = 64
-"""Up to so many output rows (steps times batch), arranging the weights costs more than it saves."""
-
-
-@functools.cache
-@torch.inference_mode(False)  # the matrices are kept, and training needs ordinary tensors
-def karatsuba(steps: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Returns the three matrices of a fast product of a Toeplitz matrix with a vector.
-
-    With diagonals ``d[j - i + steps - 1]``, ``M[i, j] = d[j - i + steps - 1]``, the product is
-    ``M x = output @ ((diagonals @ d) * (inputs @ x))``. The halves of ``M = [[a, b], [c, a]]`` need three
-    instead of four half-sized products, ``a (x0 + x1)``, ``(b - a) x1``, ``(c - a) x0``, and so on in turn.
-
-    Args:
-        steps: size of the matrix, a power of two.
-
-    Returns:
-        ``inputs [n, steps]``, ``diagonals [n, 2 * steps - 1]``, ``output [steps, n]``, n = 3 ** log2(steps).
-    """
-    if steps == 1:
-        return torch.ones(1, 1), torch.ones(1, 1), torch.ones(1, 1)
-    half = steps // 2
-    inputs, diagonals, output = karatsuba(half)
-    place = torch.eye(2 * steps - 1)
-    c, a, b = (diagonals @ place[start : start + steps - 1] for start in (0, half, steps))
-    return (
-        torch.kron(torch.tensor([[1.0, 1.0], [0.0, 1.0], [1.0, 0.0]]), inputs),
-        torch.cat([a, b - a, c - a]),
-        torch.kron(torch.tensor([[1.0, 1.0, 0.0], [1.0, 0.0, 1.0]]), output),
-    )
+"""Up to so many output rows (steps times batch) a matrix product is faster than a convolution."""
 
 
 class TemporalConv(nn.Module):
@@ -68,49 +40,31 @@ class TemporalConv(nn.Module):
         self.padding = kernel_size // 2
         bound = 1 / math.sqrt(kernel_size * in_channels)
         self.weight = nn.Parameter(
-            torch.empty(kernel_size, in_channels, out_channels).uniform_(-bound, bound)
+            torch.empty(out_channels, kernel_size, in_channels).uniform_(-bound, bound)
         )
         self.bias = nn.Parameter(torch.empty(out_channels).uniform_(-bound, bound))
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps ``[T, B, in]`` to ``[T / stride, B, out]``."""
         steps, batch, _ = x.shape
-        if steps * batch <= FEW_ROWS * self.stride:
-            return self._windows(x)
-        exact = x.dtype == torch.float32 and not torch.is_autocast_enabled(x.device.type)
-        if self.stride == 1 and steps in (1, 2, 4) and exact and x.device.type == "cpu":
-            return self._toeplitz(x)
-        return self._convolution(x)
+        few = steps * batch <= FEW_ROWS * self.stride
+        return self._windows(x) if few else self._convolution(x)
 
     def _windows(self, x: Tensor) -> Tensor:
-        kernel, channels, _ = self.weight.shape
+        _, kernel, channels = self.weight.shape
         padded = F.pad(x, (0, 0, 0, 0, self.padding, self.padding)).contiguous()  # no pad, no copy
         length, batch, _ = padded.shape
         steps = (length - kernel) // self.stride + 1
         row = batch * channels
         windows = padded.as_strided((steps, batch, kernel, channels), (self.stride * row, channels, row, 1))
-        product = torch.addmm(self.bias, windows.reshape(steps * batch, -1), self.weight.flatten(0, 1))
+        product = F.linear(windows.reshape(steps * batch, -1), self.weight.flatten(1), self.bias)
         return product.view(steps, batch, -1)
 
-    def _toeplitz(self, x: Tensor) -> Tensor:
-        steps, batch, channels = x.shape
-        inputs, diagonals, output = karatsuba(steps)
-        # tap k is the diagonal k - padding; those beyond the matrix meet only zeros
-        reach = min(self.padding, steps - 1)
-        diagonals = diagonals[:, steps - 1 - reach : steps + reach]
-        taps: Tensor = self.weight
-        if reach < self.padding:
-            taps = taps[self.padding - reach : self.padding + reach + 1]
-        weights = (diagonals @ taps.flatten(1)).unflatten(1, taps.shape[1:])
-        mixed = (inputs @ x.reshape(steps, -1)).view(-1, batch, channels)
-        products = torch.bmm(mixed, weights).flatten(1)
-        return torch.addmm(self.bias.repeat(batch), output, products).view(steps, batch, -1)
-
     def _convolution(self, x: Tensor) -> Tensor:
-        image = x.permute(2, 0, 1).unsqueeze(0)  # [1, in, T, B] in channels-last order
-        weight = self.weight.permute(2, 1, 0).unsqueeze(-1).contiguous(memory_format=torch.channels_last)
+        image = x[None].permute(0, 3, 1, 2)  # [1, in, T, B]
+        weight = self.weight[:, :, None].permute(0, 3, 1, 2)  # [out, in, taps, 1]
         image = F.conv2d(image, weight, self.bias, (self.stride, 1), (self.padding, 0))
-        return image.squeeze(0).permute(1, 2, 0)
+        return image.permute(0, 2, 3, 1)[0]
 
 
 class Upsample(nn.Module):
@@ -122,12 +76,12 @@ class Upsample(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         bound = 1 / math.sqrt(2 * channels)  # two taps reach each output
-        self.weight = nn.Parameter(torch.empty(channels, 4 * channels).uniform_(-bound, bound))
+        self.weight = nn.Parameter(torch.empty(4 * channels, channels).uniform_(-bound, bound))
         self.bias = nn.Parameter(torch.empty(channels).uniform_(-bound, bound))
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps ``[T, B, C]`` to ``[2 T, B, C]``."""
-        before, even, odd, after = (x @ self.weight).chunk(4, dim=-1)
+        before, even, odd, after = F.linear(x, self.weight).chunk(4, dim=-1)
         even = even + F.pad(after[:-1], (0, 0, 0, 0, 1, 0))
         odd = odd + F.pad(before[1:], (0, 0, 0, 0, 0, 1))
         return torch.stack([even, odd], dim=1).flatten(0, 1) + self.bias

@@ -50,6 +50,50 @@ Levels = list[tuple[ResidualBlock, ResidualBlock, nn.Module]]
 """Of each level: two blocks, then what changes the time resolution."""
 
 
+class _StepFilms:
+    """The noise levels' share of a net's FiLM parameters, a quarter of what a sample reads from memory.
+
+    They are kept until their weights change. That shows in the weights' addresses, in the version counters by
+    which autograd notices changes, and, since fused optimizers and ``.data`` count no version, in a hundred
+    numbers of each weight.
+
+    Args:
+        weights: those that the films depend on.
+        levels: the noise levels.
+        of_level: the films ``[sum(film_sizes)]`` of each level.
+    """
+
+    def __init__(
+        self, weights: Sequence[Tensor], levels: Sequence[float], of_level: dict[float, Tensor]
+    ) -> None:
+        self.weights = [weight.detach() for weight in weights]  # held, so that no others get their addresses
+        self.state = self._state(weights)
+        self.probes = [_probe(weight).clone() for weight in self.weights]
+        self.levels = list(levels)
+        self.of_level = of_level
+
+    def fits(self, weights: Sequence[Tensor], levels: Sequence[float]) -> bool:
+        """Tells whether these are the films of ``levels`` and of the weights as they are now."""
+        return (
+            self.levels == list(levels)
+            and self.state == self._state(weights)
+            and all(
+                now.data_ptr() == then.data_ptr() for now, then in zip(weights, self.weights, strict=True)
+            )
+            and all(torch.equal(_probe(now), then) for now, then in zip(weights, self.probes, strict=True))
+        )
+
+    @staticmethod
+    def _state(weights: Sequence[Tensor]) -> list[object]:
+        autocast = torch.is_autocast_enabled(weights[0].device.type)
+        return [autocast, *((weight.dtype, weight._version) for weight in weights)]
+
+
+def _probe(weight: Tensor) -> Tensor:
+    """Returns about a hundred numbers from all over a weight."""
+    return weight.detach().flatten()[:: weight.numel() // 100 + 1]
+
+
 class ConditionalUnet(nn.Module):
     """Predicts a field over an action chunk from the noisy chunk, the noise level and a condition.
 
@@ -99,6 +143,7 @@ class ConditionalUnet(nn.Module):
         self.output = nn.Linear(channels[0], action_size)
         self.film_sizes = film_sizes
         self.condition_projection = nn.Linear(embedding_size + condition_size, sum(film_sizes))
+        self._step_films: _StepFilms | None = None
 
     def forward(self, noisy: Tensor, step: Tensor, condition: Tensor) -> Tensor:
         """Evaluates the net.
@@ -118,7 +163,7 @@ class ConditionalUnet(nn.Module):
         """Returns the net with its condition bound, for sampling.
 
         The FiLM parameters are a sum of a part that depends on the noise level and one that depends on the
-        condition; both are computed here once instead of at each evaluation.
+        condition. Neither is computed at each evaluation; the former is kept for the next call.
 
         Args:
             condition: ``[B, condition_size]``.
@@ -128,19 +173,15 @@ class ConditionalUnet(nn.Module):
             a function of noisy chunks ``[B, T, action_size]`` and a level, the same for all rows, ``[B]``. It
             serves one thread at a time.
         """
-        steps = torch.tensor(levels, dtype=torch.float32, device=condition.device)
         projection = self.condition_projection
         split = projection.in_features - condition.shape[1]
-        if not torch.is_grad_enabled():
-            projection.weight.sum()  # into the cache, see program.LARGE
-        step_films = F.linear(F.silu(self.step_embedding(steps)), projection.weight[:, :split])
-        films = dict(zip(steps.tolist(), step_films, strict=True))
         condition_film = F.linear(F.silu(condition), projection.weight[:, split:], projection.bias)
+        step_films = self._films_of(levels)
         program: UnetProgram | None = None
 
         def field(noisy: Tensor, level: Tensor) -> Tensor:
             nonlocal program
-            step_film = films.get(float(level[0]))
+            step_film = step_films.get(float(level[0]))
             if step_film is None:
                 return self(noisy, level, condition)
             film = step_film + condition_film
@@ -150,6 +191,25 @@ class ConditionalUnet(nn.Module):
             return program(noisy, film)
 
         return field
+
+    def _films_of(self, levels: Sequence[float]) -> dict[float, Tensor]:
+        """Returns the share of each noise level in the FiLM parameters ``[sum(film_sizes)]``.
+
+        It is kept on the CPU where gradients are off, but for weights made in inference mode, which count no
+        versions.
+        """
+        projection = self.condition_projection.weight
+        weights = [*self.step_embedding.parameters(), projection]
+        unversioned = any(weight.is_inference() for weight in weights)
+        keep = projection.device.type == "cpu" and not torch.is_grad_enabled() and not unversioned
+        if keep and self._step_films is not None and self._step_films.fits(weights, levels):
+            return self._step_films.of_level
+        steps = torch.tensor(levels, dtype=torch.float32, device=projection.device)
+        embedded = F.silu(self.step_embedding(steps))
+        films = F.linear(embedded, projection[:, : embedded.shape[1]])
+        of_level = dict(zip(steps.tolist(), films, strict=True))
+        self._step_films = _StepFilms(weights, levels, of_level) if keep else None
+        return of_level
 
     def levels(self) -> tuple[Levels, Levels]:
         """Returns the modules of the way down and of the way up."""
