@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import glob
 import logging
-import os
-import shutil
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -17,11 +14,11 @@ from numpy.typing import NDArray
 from robopolicy_datasets.errors import StoreError
 from robopolicy_datasets.exchange.configs import DiffusionPolicyFormatConfig
 from robopolicy_datasets.exchange.layout import Column, plan_columns, spec_of
+from robopolicy_datasets.exchange.staging import new_store
 from robopolicy_datasets.store.demo_store import DemoStore
 from robopolicy_datasets.store.episode import EpisodeInfo, NewEpisode
 from robopolicy_datasets.store.foreign import ForeignArray, ForeignFiles, is_foreign
 from robopolicy_datasets.store.native import is_native
-from robopolicy_datasets.store.transaction import sync_folder, write_error
 
 _log = logging.getLogger(__name__)
 _BATCH_BYTES = 256 << 20  # decoded source bytes in memory at a time
@@ -49,9 +46,7 @@ def import_store(
             the target exists or cannot be written.
         ConfigError: the layout does not fit the source.
     """
-    source, target = Path(source), Path(target)
-    if target.exists() or target.is_symlink():
-        raise StoreError(f"{target} exists already. Choose another target or remove it.")
+    source = Path(source)
     original, files = _open_source(source)
     columns = plan_columns(
         config.layout,
@@ -63,43 +58,12 @@ def import_store(
         _log.info("%s: the layout leaves out %s.", source, ", ".join(left_out))
     info = EpisodeInfo(task=config.task, operator=config.operator, embodiment=config.embodiment)
     metadata = {"format": "diffusion_policy", "source": source.name}
-    _remove_leftovers(target)
-    staging = target.with_name(f".{target.name}.{os.getpid()}.import")
-    try:
-        store = DemoStore.create(staging, spec_of(columns), rate_hz=config.rate_hz, metadata=metadata)
+    with new_store(source, target, spec_of(columns), rate_hz=config.rate_hz, metadata=metadata) as store:
         for first, stop in _batches(original.episode_ends, _row_bytes(files, columns)):
             store.append_episodes(_read_episodes(files, columns, original.episode_ends, first, stop, info))
             if progress is not None:
                 progress(stop, len(original))
-        os.rename(staging, target)
-        sync_folder(target.parent)
-    except OSError as error:
-        raise write_error(target, error) from error
-    except StoreError as error:
-        if isinstance(error.__cause__, OSError):  # names the staging folder, which is gone by then
-            raise write_error(target, error.__cause__) from error
-        raise StoreError(f"{source} cannot be imported. {error}") from error
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
     return DemoStore.open(target)
-
-
-def _remove_leftovers(target: Path) -> None:
-    """Removes what killed imports into ``target`` have left."""
-    for folder in target.parent.glob(f".{glob.escape(target.name)}.*.import"):
-        process = folder.name.split(".")[-2]
-        if process.isdecimal() and not _runs(int(process)):
-            shutil.rmtree(folder, ignore_errors=True)
-
-
-def _runs(process: int) -> bool:
-    try:
-        os.kill(process, 0)  # signal 0 asks only
-    except ProcessLookupError:
-        return False
-    except PermissionError:  # it is another user's
-        return True
-    return True
 
 
 def _open_source(source: Path) -> tuple[DemoStore, ForeignFiles]:
