@@ -18,7 +18,13 @@ from robopolicy_datasets.store.transaction import sync_folder, write_error
 
 @contextmanager
 def new_store(
-    source: Path, target: str | Path, spec: Spec, *, rate_hz: float, metadata: Mapping[str, Any]
+    source: Path,
+    target: str | Path,
+    spec: Spec,
+    *,
+    rate_hz: float,
+    metadata: Mapping[str, Any],
+    codecs: Mapping[str, str] | None = None,
 ) -> Iterator[DemoStore]:
     """Lends an empty store to be filled; at the end of the ``with`` block it appears at ``target``.
 
@@ -28,6 +34,7 @@ def new_store(
         spec: of the new store.
         rate_hz: of the new store, steps per second.
         metadata: of the new store.
+        codecs: of the new store.
 
     Raises:
         StoreError: the target exists or cannot be written; or what the block raised, with the source named.
@@ -38,7 +45,7 @@ def new_store(
     _remove_leftovers(target)
     staging = target.with_name(f".{target.name}.{os.getpid()}.import")
     try:
-        yield DemoStore.create(staging, spec, rate_hz=rate_hz, metadata=metadata)
+        yield DemoStore.create(staging, spec, rate_hz=rate_hz, metadata=metadata, codecs=codecs)
         os.rename(staging, target)
         sync_folder(target.parent)
     except OSError as error:

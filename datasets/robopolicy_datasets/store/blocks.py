@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import threading
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,19 +14,35 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robopolicy_datasets.errors import StoreError
-from robopolicy_datasets.store.codecs import (
-    compress,
-    decode_strings,
-    decompress,
-    encode_strings,
-    pack_shard,
-    unpack_shard,
-)
 from robopolicy_datasets.store.layout import ArrayLayout
+from robopolicy_datasets.store.shards import Shard, pack_shard
+from robopolicy_datasets.store.texts import decode_texts, encode_texts
 
 _In = TypeVar("_In")
 _Out = TypeVar("_Out")
+_MOST_OPEN_SHARDS = 256
 _THREAD_FROM_BYTES = 4 << 20  # below this, starting threads costs more than it saves
+
+
+class _OpenShards:
+    """The shards that were read last, kept open; a bounded number of them."""
+
+    def __init__(self) -> None:
+        self._shards: OrderedDict[int, Shard] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, block: int) -> Shard | None:
+        """Returns an open shard."""
+        return self._shards.get(block)
+
+    def put(self, block: int, shard: Shard) -> Shard:
+        """Keeps a shard open, in place of the oldest one where there are many; returns it."""
+        with self._lock:
+            self._shards[block] = shard
+            self._shards.move_to_end(block)
+            if len(self._shards) > _MOST_OPEN_SHARDS:
+                self._shards.popitem(last=False)
+        return shard
 
 
 class BlockArray:
@@ -40,6 +58,7 @@ class BlockArray:
         self.folder = folder
         self.layout = layout
         self.rows = rows
+        self._shards = _OpenShards()
 
     @classmethod
     def open(cls, folder: Path) -> BlockArray:
@@ -74,9 +93,23 @@ class BlockArray:
         """
         layout = self.layout
         out = np.empty((max(0, stop - start), *layout.row_shape), dtype=layout.data_type)
+        if layout.sharded:
+            return self.take(np.arange(start, max(start, stop)), out)
         spans = self._spans(start, stop)
-        load = self._load_shard if layout.sharded else self._load_chunk
-        _for_each(lambda span: load(*span, out[span[2]]), spans, out.nbytes)
+        _for_each(lambda span: self._load_chunk(*span, out[span[2]]), spans, out.nbytes)
+        return out
+
+    def take(self, rows: NDArray[np.integer], out: NDArray[Any]) -> NDArray[Any]:
+        """Reads single rows of a sharded array straight from the shards' bytes, in threads where it is much.
+
+        Args:
+            rows: ``[N]``.
+            out: ``[N, *row_shape]``, filled and returned.
+
+        Raises:
+            StoreError: a row is missing or damaged.
+        """
+        _for_each(lambda row: self._load_row(*row), list(zip(rows.tolist(), out, strict=True)), out.nbytes)
         return out
 
     def read_texts(self, start: int, stop: int) -> list[str]:
@@ -89,7 +122,7 @@ class BlockArray:
         for block, rows, _ in self._spans(start, stop):
             path = self._path(block)
             try:
-                texts += decode_strings(decompress(_read(path)))[rows]
+                texts += decode_texts(_read(path))[rows]
             except ValueError as error:
                 raise _damaged(path, error) from error
         if len(texts) != stop - start:
@@ -117,7 +150,7 @@ class BlockArray:
             part = rows[offset : offset + layout.block_rows]
             padding = np.zeros((layout.block_rows - len(part), *layout.row_shape), dtype=layout.data_type)
             path = self._path(first + offset // layout.block_rows)
-            files[path] = compress(np.concatenate([part, padding]))
+            files[path] = layout.codec.encode(np.concatenate([part, padding]))
         return files
 
     def extended_texts(self, committed: int, texts: Sequence[str]) -> dict[Path, bytes]:
@@ -127,18 +160,17 @@ class BlockArray:
         everything = [*self.read_texts(first * size, committed), *texts]
         files = {}
         for offset in range(0, len(everything), size):
-            chunk = encode_strings(everything[offset : offset + size], size)
-            files[self._path(first + offset // size)] = compress(chunk)
+            part = everything[offset : offset + size]
+            files[self._path(first + offset // size)] = encode_texts(part, size)
         return files
 
     def _extended_shards(self, committed: int, rows: NDArray[Any]) -> dict[Path, bytes]:
         size = self.layout.block_rows
         first, kept = divmod(committed, size)
-        chunks: list[bytes | memoryview] = []
+        chunks: list[bytes] = []
         if kept:
-            path = self._path(first)
-            chunks += self._shard_chunks(path, _read(path), range(kept))
-        chunks += _for_each(compress, rows, rows.nbytes)
+            chunks += [self._chunk(row) for row in range(committed - kept, committed)]
+        chunks += _for_each(self.layout.codec.encode, rows, rows.nbytes)
         return {
             self._path(first + offset // size): pack_shard(chunks[offset : offset + size], size)
             for offset in range(0, len(chunks), size)
@@ -159,29 +191,33 @@ class BlockArray:
         path = self._path(block)
         whole = np.empty((self.layout.block_rows, *self.layout.row_shape), dtype=self.layout.data_type)
         try:
-            decompress(_read(path), whole)
+            self.layout.codec.decode(_read(path), whole)
         except ValueError as error:
             raise _damaged(path, error) from error
         out[...] = whole[rows]
 
-    def _load_shard(self, block: int, rows: slice, _: slice, out: NDArray[Any]) -> None:
-        path = self._path(block)
-        chunks = self._shard_chunks(path, _read(path), range(rows.start, rows.stop))
+    def _load_row(self, row: int, out: NDArray[Any]) -> None:
+        data = self._chunk(row)
         try:
-            for chunk, row in zip(chunks, out, strict=True):
-                decompress(chunk, row)
+            self.layout.codec.decode(data, out)
         except ValueError as error:
-            raise _damaged(path, error) from error
+            raise _damaged(self._path(row // self.layout.block_rows), error) from error
 
-    def _shard_chunks(self, path: Path, data: bytes, rows: range) -> list[memoryview]:
+    def _chunk(self, row: int) -> bytes:
+        """Reads the encoded chunk of one row of a sharded array."""
+        block, slot = divmod(row, self.layout.block_rows)
+        path = self._path(block)
         try:
-            chunks = unpack_shard(data, self.layout.block_rows)
+            shard = self._shards.get(block)
+            if shard is None or not shard.holds(slot):  # a writer may have replaced the file since
+                shard = self._shards.put(block, Shard(path, self.layout.block_rows))
+            return shard.read(slot)
+        except FileNotFoundError as error:
+            raise _missing(path) from error
+        except OSError as error:
+            raise StoreError(f"{path} cannot be read: {error.strerror}.") from error
         except ValueError as error:
             raise _damaged(path, error) from error
-        found = [chunk for chunk in chunks[rows.start : rows.stop] if chunk is not None]
-        if len(found) != len(rows):
-            raise StoreError(f"{path} lacks {len(rows) - len(found)} committed frames; it is damaged.")
-        return found
 
     def _path(self, block: int) -> Path:
         return self.folder / self.layout.block_name(block)
@@ -199,9 +235,13 @@ def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except FileNotFoundError as error:
-        raise StoreError(f"{path} is missing: the store is incomplete. Restore it from a copy.") from error
+        raise _missing(path) from error
     except OSError as error:
         raise StoreError(f"{path} cannot be read: {error.strerror}.") from error
+
+
+def _missing(path: Path) -> StoreError:
+    return StoreError(f"{path} is missing: the store is incomplete. Restore it from a copy.")
 
 
 def _damaged(path: Path, error: Exception) -> StoreError:

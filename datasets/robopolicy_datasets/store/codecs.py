@@ -1,95 +1,241 @@
-"""Bytes of blocks: zstd chunks, zarr v3 shards and zarr's variable-length strings."""
+"""How one chunk of an array becomes bytes: raw, lz4, zstd or jpeg, each with a checksum.
+
+A codec is named in settings by a text, ``"zstd"`` or, with its number, ``"jpeg:90"``. On disk each is a chain
+of zarr v3 codecs, which zarr itself reads too (jpeg through ``zarr_jpeg``, registered by an entry point).
+"""
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
-from typing import Any
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import google_crc32c
 import numpy as np
+import simplejpeg
+from numcodecs import blosc
 from numcodecs.zstd import Zstd
 from numpy.typing import NDArray
 
-from robopolicy_datasets.store.layout import COMPRESSION_LEVEL
+from robopolicy_datasets.errors import ConfigError, nearest_names
 
-_EMPTY = 2**64 - 1
+BYTES_CODEC: Mapping[str, Any] = {"name": "bytes", "configuration": {"endian": "little"}}
+CHECKSUM_CODEC: Mapping[str, Any] = {"name": "crc32c"}
+JPEG_CODEC_NAME = "robopolicy.jpeg"
+AUTO = "auto"  # in settings: let the first episodes decide, see choose_codec
 _CHECKSUM_BYTES = 4
+_BLOSC_SIZE_AT = 4  # in blosc's header: the decoded size
+_FLAT_SHARE = 0.25  # lossless frames that small are drawn, not filmed
 
 
-def compress(data: NDArray[Any] | bytes) -> bytes:
-    """Compresses an array's bytes (C order) or plain bytes into a checksummed zstd frame."""
-    return bytes(Zstd(COMPRESSION_LEVEL, checksum=True).encode(data))
+@dataclass(frozen=True)
+class ChunkCodec(ABC):
+    """Encodes and decodes chunks.
 
-
-def decompress(data: bytes | memoryview, out: NDArray[Any] | None = None) -> bytes:
-    """Decompresses a zstd frame, into ``out`` where given.
-
-    Raises:
-        ValueError: the frame is damaged or has another size than ``out``.
+    Attributes:
+        name: in settings.
+        level: the codec's number (zstd's level, jpeg's quality); 0 where it has none.
     """
-    try:
-        return bytes(Zstd().decode(data)) if out is None else Zstd().decode(data, out)
-    except RuntimeError as error:
-        raise ValueError(str(error)) from error
+
+    name: ClassVar[str]
+    levels: ClassVar[range] = range(1)
+    lossless: ClassVar[bool] = True
+
+    level: int = 0
+
+    @property
+    def text(self) -> str:
+        """The codec as it is written in settings."""
+        return f"{self.name}:{self.level}" if len(self.levels) > 1 else self.name
+
+    @abstractmethod
+    def chain(self, item_bytes: int) -> list[Mapping[str, Any]]:
+        """Returns the zarr v3 codecs, from array to bytes.
+
+        Args:
+            item_bytes: of one array element.
+        """
+
+    @abstractmethod
+    def encode(self, chunk: NDArray[Any]) -> bytes:
+        """Encodes a chunk (little-endian, C order)."""
+
+    @abstractmethod
+    def decode(self, data: bytes | memoryview, out: NDArray[Any]) -> None:
+        """Decodes a chunk into ``out`` (C-contiguous).
+
+        Raises:
+            ValueError: the bytes are damaged or of another size than ``out``.
+        """
 
 
-def pack_shard(chunks: Sequence[bytes | memoryview], slots: int) -> bytes:
-    """Builds a shard of ``slots`` chunks, the first ``len(chunks)`` of them present; index at the end."""
-    index = np.full((slots, 2), _EMPTY, dtype="<u8")
-    sizes = np.array([len(chunk) for chunk in chunks], dtype="<u8")
-    index[: len(chunks), 0] = np.cumsum(sizes) - sizes
-    index[: len(chunks), 1] = sizes
-    index_bytes = index.tobytes()
-    return b"".join([*chunks, index_bytes, struct.pack("<I", google_crc32c.value(index_bytes))])
+class RawCodec(ChunkCodec):
+    """The array's bytes as they are."""
+
+    name = "raw"
+
+    def chain(self, item_bytes: int) -> list[Mapping[str, Any]]:  # noqa: D102
+        return [BYTES_CODEC, CHECKSUM_CODEC]
+
+    def encode(self, chunk: NDArray[Any]) -> bytes:  # noqa: D102
+        return _with_checksum(chunk.tobytes())
+
+    def decode(self, data: bytes | memoryview, out: NDArray[Any]) -> None:  # noqa: D102
+        content = _checked(data)
+        if len(content) != out.nbytes:
+            raise ValueError(f"{len(content)} bytes where {out.nbytes} are expected")
+        out.reshape(-1).view(np.uint8)[...] = np.frombuffer(content, np.uint8)
 
 
-def unpack_shard(data: bytes, slots: int) -> list[memoryview | None]:
-    """Returns the chunks of a shard, ``None`` where one is absent.
+class Lz4Codec(ChunkCodec):
+    """Blosc with lz4: the fastest compression."""
+
+    name = "lz4"
+
+    def chain(self, item_bytes: int) -> list[Mapping[str, Any]]:  # noqa: D102
+        configuration = {
+            "typesize": item_bytes,
+            "cname": "lz4",
+            "clevel": 5,
+            "shuffle": "shuffle" if item_bytes > 1 else "noshuffle",
+            "blocksize": 0,
+        }
+        return [BYTES_CODEC, {"name": "blosc", "configuration": configuration}, CHECKSUM_CODEC]
+
+    def encode(self, chunk: NDArray[Any]) -> bytes:  # noqa: D102
+        shuffle = blosc.SHUFFLE if chunk.itemsize > 1 else blosc.NOSHUFFLE
+        return _with_checksum(blosc.compress(np.ascontiguousarray(chunk), b"lz4", 5, shuffle, 0))
+
+    def decode(self, data: bytes | memoryview, out: NDArray[Any]) -> None:  # noqa: D102
+        content = _checked(data)
+        try:
+            (size,) = struct.unpack_from("<I", content, _BLOSC_SIZE_AT)
+            if size != out.nbytes:
+                raise ValueError(f"{size} decoded bytes where {out.nbytes} are expected")
+            blosc.decompress(content, out)
+        except (RuntimeError, struct.error) as error:
+            raise ValueError(str(error)) from error
+
+
+class ZstdCodec(ChunkCodec):
+    """Zstandard, with its own checksum: small where images are drawn, not filmed."""
+
+    name = "zstd"
+    levels = range(1, 20)
+
+    def chain(self, item_bytes: int) -> list[Mapping[str, Any]]:  # noqa: D102
+        return [BYTES_CODEC, {"name": "zstd", "configuration": {"level": self.level, "checksum": True}}]
+
+    def encode(self, chunk: NDArray[Any]) -> bytes:  # noqa: D102
+        return bytes(Zstd(self.level, checksum=True).encode(np.ascontiguousarray(chunk)))
+
+    def decode(self, data: bytes | memoryview, out: NDArray[Any]) -> None:  # noqa: D102
+        try:
+            Zstd().decode(data, out)
+        except RuntimeError as error:
+            raise ValueError(str(error)) from error
+
+
+class JpegCodec(ChunkCodec):
+    """JPEG with halved colour resolution, for images ``[..., height, width, 3]``: small, not lossless."""
+
+    name = "jpeg"
+    levels = range(1, 101)
+    lossless = False
+
+    def chain(self, item_bytes: int) -> list[Mapping[str, Any]]:  # noqa: D102
+        return [{"name": JPEG_CODEC_NAME, "configuration": {"quality": self.level}}, CHECKSUM_CODEC]
+
+    def encode(self, chunk: NDArray[Any]) -> bytes:  # noqa: D102
+        return _with_checksum(encode_jpeg(chunk, self.level))
+
+    def decode(self, data: bytes | memoryview, out: NDArray[Any]) -> None:  # noqa: D102
+        decode_jpeg(_checked(data), out)
+
+
+CODECS: Mapping[str, type[ChunkCodec]] = {
+    codec.name: codec for codec in (RawCodec, Lz4Codec, ZstdCodec, JpegCodec)
+}
+_DEFAULT_LEVELS = {"zstd": 3, "jpeg": 95}
+
+
+def parse_codec(text: str) -> ChunkCodec:
+    """Returns the codec that ``text`` names, e.g. ``"lz4"`` or ``"jpeg:90"``.
 
     Raises:
-        ValueError: the shard is damaged.
+        ConfigError: there is no such codec, or it has no such level.
+    """
+    name, colon, number = text.partition(":")
+    if name not in CODECS:
+        options = ", ".join(nearest_names(name, [*CODECS, AUTO]))
+        raise ConfigError(f"There is no codec '{text}'. Allowed: {options}, with a level e.g. jpeg:90.")
+    codec = CODECS[name]
+    level = int(number) if number.isdecimal() else -1
+    if not colon:
+        level = _DEFAULT_LEVELS.get(name, 0)
+    if level not in codec.levels or (colon and len(codec.levels) == 1):
+        allowed = f"{codec.levels[0]} to {codec.levels[-1]}" if len(codec.levels) > 1 else "none"
+        raise ConfigError(f"The codec '{text}' has no such level. Allowed for {name}: {allowed}.")
+    return codec(level)
+
+
+def codec_of_chain(chain: Sequence[Mapping[str, Any]], item_bytes: int) -> ChunkCodec | None:
+    """Returns the codec whose ``chain`` this is; ``None`` if it is none of ours."""
+    settings = [value for codec in chain for value in codec.get("configuration", {}).values()]
+    for kind in CODECS.values():
+        for level in [0, *(value for value in settings if type(value) is int)]:
+            if level in kind.levels and kind(level).chain(item_bytes) == list(chain):
+                return kind(level)
+    return None
+
+
+def choose_codec(frames: NDArray[np.uint8]) -> ChunkCodec:
+    """Chooses a codec by content: zstd for drawn images, jpeg for filmed ones.
+
+    Args:
+        frames: some rgb images ``[N, height, width, 3]``.
+    """
+    zstd = ZstdCodec(_DEFAULT_LEVELS["zstd"])
+    size = sum(len(zstd.encode(frame)) for frame in frames)
+    return zstd if size <= _FLAT_SHARE * frames.nbytes else JpegCodec(_DEFAULT_LEVELS["jpeg"])
+
+
+def encode_jpeg(image: NDArray[np.uint8], quality: int) -> bytes:
+    """Encodes an rgb image; leading axes of size 1 are dropped."""
+    height, width, _ = image.shape[-3:]
+    pixels = np.ascontiguousarray(image).reshape(height, width, 3)
+    return bytes(simplejpeg.encode_jpeg(pixels, quality=quality, colorspace="RGB", colorsubsampling="420"))
+
+
+def decode_jpeg(data: bytes | memoryview, out: NDArray[np.uint8]) -> None:
+    """Decodes an rgb image into ``out [..., height, width, 3]``.
+
+    Raises:
+        ValueError: the bytes are damaged or of another size.
+    """
+    height, width = out.shape[-3:-1]
+    found = simplejpeg.decode_jpeg_header(data)[:2]
+    if found != (height, width):
+        raise ValueError(f"an image of {found[0]} x {found[1]} where {height} x {width} is expected")
+    simplejpeg.decode_jpeg(data, "RGB", buffer=out)
+
+
+def _with_checksum(content: bytes) -> bytes:
+    return content + struct.pack("<I", google_crc32c.value(content))
+
+
+def _checked(data: bytes | memoryview) -> memoryview:
+    """Returns the content before a checksum.
+
+    Raises:
+        ValueError: it does not fit.
     """
     view = memoryview(data)
-    index_start = len(data) - 16 * slots - _CHECKSUM_BYTES
-    if index_start < 0:
-        raise ValueError(f"{len(data)} bytes are too few for an index of {slots} chunks")
-    index_bytes = data[index_start:-_CHECKSUM_BYTES]
-    if struct.unpack("<I", data[-_CHECKSUM_BYTES:])[0] != google_crc32c.value(index_bytes):
-        raise ValueError("the checksum of the shard index is wrong")
-    index = np.frombuffer(index_bytes, dtype="<u8").reshape(slots, 2)
-    entries = [None if start == _EMPTY else (start, start + size) for start, size in index.tolist()]
-    if any(entry is not None and entry[1] > index_start for entry in entries):
-        raise ValueError("the shard index points outside the shard")
-    return [None if entry is None else view[slice(*entry)] for entry in entries]
-
-
-def encode_strings(texts: Sequence[str], slots: int) -> bytes:
-    """Encodes a chunk of ``slots`` texts (zarr's ``vlen-utf8``); absent ones are empty."""
-    encoded = [text.encode() for text in texts] + [b""] * (slots - len(texts))
-    parts = [struct.pack("<I", slots)]
-    for text in encoded:
-        parts += [struct.pack("<I", len(text)), text]
-    return b"".join(parts)
-
-
-def decode_strings(data: bytes) -> list[str]:
-    """Decodes what ``encode_strings`` wrote.
-
-    Raises:
-        ValueError: the bytes are damaged.
-    """
-    texts = []
-    try:
-        (count,) = struct.unpack_from("<I", data)
-        position = 4
-        for _ in range(count):
-            (size,) = struct.unpack_from("<I", data, position)
-            position += 4
-            if position + size > len(data):
-                raise ValueError("a text is cut off")
-            texts.append(data[position : position + size].decode())
-            position += size
-    except struct.error as error:
-        raise ValueError(str(error)) from error
-    return texts
+    content = view[:-_CHECKSUM_BYTES]
+    if len(view) < _CHECKSUM_BYTES or google_crc32c.value(np.frombuffer(content, np.uint8)) != int.from_bytes(
+        view[-_CHECKSUM_BYTES:], "little"
+    ):
+        raise ValueError("the checksum of a chunk is wrong")
+    return content

@@ -38,7 +38,13 @@ class DemoStore:
 
     @classmethod
     def create(
-        cls, path: str | Path, spec: Spec, *, rate_hz: float, metadata: Mapping[str, Any] | None = None
+        cls,
+        path: str | Path,
+        spec: Spec,
+        *,
+        rate_hz: float,
+        metadata: Mapping[str, Any] | None = None,
+        codecs: Mapping[str, str] | None = None,
     ) -> DemoStore:
         """Creates an empty store and opens it for appending.
 
@@ -47,9 +53,13 @@ class DemoStore:
             spec: the features of every step.
             rate_hz: steps per second.
             metadata: plain JSON data to keep with the store.
+            codecs: by key, how its chunks are encoded: ``raw``, ``lz4``, ``zstd`` or, for rgb images and
+                not lossless, ``jpeg``, with a level where wanted (``jpeg:90``); ``auto`` lets the first
+                episodes decide between zstd (drawn images) and jpeg (filmed ones). Else zstd.
 
         Raises:
             StoreError: the path exists or cannot be written, or the Spec cannot be stored.
+            ConfigError: there is no such codec.
         """
         path = Path(path)
         if path.exists() or path.is_symlink():
@@ -58,7 +68,7 @@ class DemoStore:
             raise StoreError(f"The rate of a store is {rate_hz}; it must be a positive number of Hz.")
         if not spec.features:
             raise StoreError("The Spec of a store needs at least one feature.")
-        create_files(path, spec, float(rate_hz), metadata or {})
+        create_files(path, spec, float(rate_hz), metadata or {}, codecs or {})
         return cls.open(path, "a")
 
     @classmethod

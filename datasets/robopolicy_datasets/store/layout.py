@@ -27,12 +27,20 @@ import numpy as np
 
 from robopolicy_datasets.errors import StoreError
 from robopolicy_datasets.spec import Feature
+from robopolicy_datasets.store.codecs import (
+    BYTES_CODEC,
+    CHECKSUM_CODEC,
+    ChunkCodec,
+    ZstdCodec,
+    codec_of_chain,
+)
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+READABLE_SCHEMAS = (1, 2)  # 1 knew zstd only
 SCHEMA_KEY = "robopolicy_schema"
 TIME_KEY = "time_ns"
 STRING = "string"
-COMPRESSION_LEVEL = 3
+LOSSLESS = ZstdCodec(3)
 FILL_VALUES: Mapping[str, Any] = {
     "bool": False,
     **dict.fromkeys(("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"), 0),
@@ -53,30 +61,36 @@ class ArrayLayout:
         data_type: zarr's name of the element type; numpy's, or ``"string"``.
         block_rows: rows in one file.
         sharded: whether each row is a chunk of its own inside the file.
+        codec: how a chunk is encoded.
     """
 
     row_shape: tuple[int, ...]
     data_type: str
     block_rows: int
     sharded: bool = False
+    codec: ChunkCodec = LOSSLESS
 
     @classmethod
-    def of_feature(cls, feature: Feature) -> ArrayLayout:
+    def of_feature(cls, feature: Feature, codec: ChunkCodec = LOSSLESS) -> ArrayLayout:
         """Chooses the layout for a feature.
 
         Raises:
-            StoreError: the dtype cannot be stored.
+            StoreError: the dtype cannot be stored, or not with this codec.
         """
         data_type = np.dtype(feature.dtype).name
         if data_type not in FILL_VALUES:
             allowed = ", ".join(name for name in FILL_VALUES if name != STRING)
             raise StoreError(f"'{feature.key}' has the dtype '{feature.dtype}'; a store holds {allowed}.")
+        if not codec.lossless and feature.kind != "rgb":
+            raise StoreError(
+                f"'{feature.key}' is of the kind '{feature.kind}'; the codec {codec.name} is for rgb images. "
+                "Use raw, lz4 or zstd."
+            )
         row_bytes = max(1, feature.size * np.dtype(feature.dtype).itemsize)
         if feature.is_image:
-            return cls(
-                feature.shape, data_type, int(np.clip(_SHARD_BYTES // row_bytes, 8, 128)), sharded=True
-            )
-        return cls(feature.shape, data_type, int(np.clip(_CHUNK_BYTES // row_bytes, 64, 4096)))
+            rows = int(np.clip(_SHARD_BYTES // row_bytes, 8, 128))
+            return cls(feature.shape, data_type, rows, sharded=True, codec=codec)
+        return cls(feature.shape, data_type, int(np.clip(_CHUNK_BYTES // row_bytes, 64, 4096)), codec=codec)
 
     @property
     def row_bytes(self) -> int:
@@ -89,15 +103,16 @@ class ArrayLayout:
 
     def metadata(self, rows: int) -> dict[str, Any]:
         """Returns the content of the array's ``zarr.json``."""
-        codecs: list[dict[str, Any]] = [
-            {"name": "vlen-utf8"} if self.data_type == STRING else _BYTES_CODEC,
-            {"name": "zstd", "configuration": {"level": COMPRESSION_LEVEL, "checksum": True}},
-        ]
+        codecs: list[Mapping[str, Any]]
+        if self.data_type == STRING:
+            codecs = [{"name": "vlen-utf8"}, *self.codec.chain(1)[1:]]
+        else:
+            codecs = self.codec.chain(np.dtype(self.data_type).itemsize)
         if self.sharded:
             configuration = {
                 "chunk_shape": [1, *self.row_shape],
                 "codecs": codecs,
-                "index_codecs": [_BYTES_CODEC, {"name": "crc32c"}],
+                "index_codecs": [BYTES_CODEC, CHECKSUM_CODEC],
                 "index_location": "end",
             }
             codecs = [{"name": "sharding_indexed", "configuration": configuration}]
@@ -126,7 +141,11 @@ class ArrayLayout:
             rows, *row_shape = content["shape"]
             sharded = content["codecs"][0]["name"] == "sharding_indexed"
             block_rows = content["chunk_grid"]["configuration"]["chunk_shape"][0]
-            layout = cls(tuple(row_shape), content["data_type"], block_rows, sharded)
+            chain = content["codecs"][0]["configuration"]["codecs"] if sharded else content["codecs"]
+            data_type = content["data_type"]
+            text = data_type == STRING
+            codec = LOSSLESS if text else codec_of_chain(chain, np.dtype(data_type).itemsize)
+            layout = cls(tuple(row_shape), data_type, block_rows, sharded, codec or LOSSLESS)
             same = layout.metadata(rows) == {**content, "attributes": {}}
         except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
             raise StoreError(f"{folder / 'zarr.json'} does not describe an array: {error!r}.") from error
@@ -138,7 +157,6 @@ class ArrayLayout:
         return layout, rows
 
 
-_BYTES_CODEC: dict[str, Any] = {"name": "bytes", "configuration": {"endian": "little"}}
 ENDS_LAYOUT = ArrayLayout((), "int64", 4096)
 TIME_LAYOUT = ArrayLayout((), "int64", 4096)
 INFO_LAYOUT = ArrayLayout((), STRING, 256)

@@ -13,13 +13,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from robopolicy_datasets.errors import SpecError, StoreError
+from robopolicy_datasets.errors import ConfigError, SpecError, StoreError, nearest_names
 from robopolicy_datasets.spec import Spec
 from robopolicy_datasets.store.blocks import BlockArray
+from robopolicy_datasets.store.codecs import AUTO, choose_codec, parse_codec
 from robopolicy_datasets.store.episode import CheckedEpisode, EpisodeInfo
 from robopolicy_datasets.store.layout import (
     ENDS_LAYOUT,
     INFO_LAYOUT,
+    LOSSLESS,
+    READABLE_SCHEMAS,
     SCHEMA_KEY,
     SCHEMA_VERSION,
     TIME_KEY,
@@ -32,6 +35,7 @@ from robopolicy_datasets.store.layout import (
 from robopolicy_datasets.store.transaction import commit, exclusive, sync_folder, write_durably, write_error
 
 _log = logging.getLogger(__name__)
+_UNDECIDED = "codec_by_content"  # attribute: the keys whose codec the first episodes decide
 
 
 class NativeFiles:
@@ -54,15 +58,16 @@ class NativeFiles:
         self.path = path
         attributes = read_json(path / "zarr.json").get("attributes", {})
         version = attributes.get(SCHEMA_KEY)
-        if version != SCHEMA_VERSION:
+        if version not in READABLE_SCHEMAS:
+            readable = " and ".join(map(str, READABLE_SCHEMAS))
             raise StoreError(
-                f"{path} has the store schema {version!r}; this version reads {SCHEMA_VERSION}. "
-                "Update robopolicy."
+                f"{path} has the store schema {version!r}; this version reads {readable}. Update robopolicy."
             )
         try:
             self.spec = Spec.from_json(attributes["spec"])
             self.rate_hz = float(attributes["rate_hz"])
             self.metadata: dict[str, Any] = dict(attributes["metadata"])
+            undecided = list(attributes.get(_UNDECIDED, []))
         except (KeyError, TypeError, ValueError, SpecError) as error:
             raise StoreError(f"The attributes in {path / 'zarr.json'} are damaged: {error}.") from error
         keys = [_checked_key(feature.key) for feature in self.spec.features]
@@ -77,6 +82,7 @@ class NativeFiles:
         self.arrays = {key: BlockArray.open(path / "data" / key) for key in keys}
         self.time = BlockArray.open(path / "data" / TIME_KEY)
         self._infos = BlockArray.open(path / "meta" / "episodes")
+        self._undecided = [key for key in keys if key in undecided and not self.arrays[key].rows]
 
     def read_infos(self, start: int, stop: int) -> list[EpisodeInfo]:
         """Reads the infos of episodes ``start`` to ``stop`` (exclusive)."""
@@ -120,6 +126,7 @@ class NativeFiles:
         try:
             with exclusive(self._ends_folder):
                 ends = self._read_ends()  # another process may have appended
+                self._settle_codecs(episodes, ends)
                 committed = ends[-1] if len(ends) else 0
                 lengths = [episode.length for episode in episodes]
                 new_ends = np.concatenate([ends, committed + np.cumsum(lengths, dtype=np.int64)])
@@ -130,6 +137,18 @@ class NativeFiles:
         for array in (*self.arrays.values(), self.time):
             array.rows = int(new_ends[-1])
         return new_ends
+
+    def _settle_codecs(self, episodes: Sequence[CheckedEpisode], ends: NDArray[np.int64]) -> None:
+        """Chooses the codecs that are left to the first episodes, or takes over what another writer chose."""
+        for key in self._undecided:
+            folder = self.arrays[key].folder
+            if len(ends):
+                self.arrays[key] = BlockArray.open(folder)
+            else:
+                frames = np.concatenate([episode.data[key][::20] for episode in episodes])
+                codec = choose_codec(frames[:: max(1, len(frames) // 8)])
+                self.arrays[key] = BlockArray(folder, ArrayLayout.of_feature(self.spec[key], codec))
+        self._undecided = []
 
     def _read_ends(self) -> NDArray[np.int64]:
         array = BlockArray.open(self._ends_folder)
@@ -162,20 +181,32 @@ def is_native(path: Path) -> bool:
     return isinstance(content, dict) and SCHEMA_KEY in (content.get("attributes") or {})
 
 
-def create_files(path: Path, spec: Spec, rate_hz: float, metadata: Mapping[str, Any]) -> None:
+def create_files(
+    path: Path, spec: Spec, rate_hz: float, metadata: Mapping[str, Any], codecs: Mapping[str, str]
+) -> None:
     """Creates an empty store at ``path``, which must not exist; it appears whole or not at all.
 
     Raises:
         StoreError: the path exists, the Spec cannot be stored, or the disk cannot be written.
+        ConfigError: a codec is none of ours, or for a key that the Spec has not.
     """
+    keys = spec.keys()
+    strangers = [key for key in codecs if key not in keys]
+    if strangers:
+        options = ", ".join(nearest_names(strangers[0], keys))
+        raise ConfigError(f"A codec is given for '{strangers[0]}', but the Spec has: {options}.")
     attributes = {
         SCHEMA_KEY: SCHEMA_VERSION,
         "rate_hz": rate_hz,
         "spec": spec.to_json(),
         "metadata": dict(metadata),
+        _UNDECIDED: [key for key, codec in codecs.items() if codec == AUTO and spec[key].kind == "rgb"],
     }
     arrays = {
-        f"data/{_checked_key(feature.key)}": ArrayLayout.of_feature(feature) for feature in spec.features
+        f"data/{_checked_key(feature.key)}": ArrayLayout.of_feature(
+            feature, parse_codec(_given_codec(feature.key, codecs))
+        )
+        for feature in spec.features
     }
     arrays |= {
         f"data/{TIME_KEY}": TIME_LAYOUT,
@@ -203,6 +234,11 @@ def create_files(path: Path, spec: Spec, rate_hz: float, metadata: Mapping[str, 
         raise write_error(path, error) from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+
+
+def _given_codec(key: str, codecs: Mapping[str, str]) -> str:
+    given = codecs.get(key, AUTO)
+    return LOSSLESS.text if given == AUTO else given
 
 
 def _checked_key(key: str) -> str:
