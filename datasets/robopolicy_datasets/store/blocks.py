@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,7 +23,8 @@ from robopolicy_datasets.store.texts import decode_texts, encode_texts
 _In = TypeVar("_In")
 _Out = TypeVar("_Out")
 _MOST_OPEN_SHARDS = 256
-_THREAD_FROM_BYTES = 4 << 20  # below this, starting threads costs more than it saves
+_THREADS = min(8, os.cpu_count() or 1)
+_THREAD_FROM_BYTES = 4 << 20  # below this, handing out work costs more than it saves
 
 
 class _OpenShards:
@@ -100,7 +103,7 @@ class BlockArray:
         return out
 
     def take(self, rows: NDArray[np.integer], out: NDArray[Any]) -> NDArray[Any]:
-        """Reads single rows of a sharded array straight from the shards' bytes, in threads where it is much.
+        """Reads single rows, of a sharded array straight from the shards' bytes; in threads where it is much.
 
         Args:
             rows: ``[N]``.
@@ -109,7 +112,12 @@ class BlockArray:
         Raises:
             StoreError: a row is missing or damaged.
         """
-        _for_each(lambda row: self._load_row(*row), list(zip(rows.tolist(), out, strict=True)), out.nbytes)
+        pairs = list(zip(rows.tolist(), out, strict=True))
+        if self.layout.sharded:
+            _for_each(lambda pair: self._load_row(*pair), pairs, out.nbytes)
+        else:
+            for row, place in pairs:
+                place[...] = self.read(row, row + 1)[0]
         return out
 
     def read_texts(self, start: int, stop: int) -> list[str]:
@@ -197,38 +205,56 @@ class BlockArray:
         out[...] = whole[rows]
 
     def _load_row(self, row: int, out: NDArray[Any]) -> None:
-        data = self._chunk(row)
-        try:
-            self.layout.codec.decode(data, out)
-        except ValueError as error:
-            raise _damaged(self._path(row // self.layout.block_rows), error) from error
+        with self._shard_of(row) as (shard, slot):
+            self.layout.codec.load(shard, slot, out)
 
     def _chunk(self, row: int) -> bytes:
         """Reads the encoded chunk of one row of a sharded array."""
+        with self._shard_of(row) as (shard, slot):
+            return shard.read(slot)
+
+    @contextmanager
+    def _shard_of(self, row: int) -> Iterator[tuple[Shard, int]]:
+        """Lends the open shard that holds a row; names the file in errors.
+
+        Raises:
+            StoreError: it is missing, damaged or cannot be read.
+        """
         block, slot = divmod(row, self.layout.block_rows)
-        path = self._path(block)
         try:
             shard = self._shards.get(block)
             if shard is None or not shard.holds(slot):  # a writer may have replaced the file since
-                shard = self._shards.put(block, Shard(path, self.layout.block_rows))
-            return shard.read(slot)
+                shard = self._shards.put(block, Shard(self._path(block), self.layout.block_rows))
+            yield shard, slot
         except FileNotFoundError as error:
-            raise _missing(path) from error
+            raise _missing(self._path(block)) from error
         except OSError as error:
-            raise StoreError(f"{path} cannot be read: {error.strerror}.") from error
+            raise StoreError(f"{self._path(block)} cannot be read: {error.strerror}.") from error
         except ValueError as error:
-            raise _damaged(path, error) from error
+            raise _damaged(self._path(block), error) from error
 
     def _path(self, block: int) -> Path:
         return self.folder / self.layout.block_name(block)
 
 
 def _for_each(function: Callable[[_In], _Out], items: Iterable[_In], num_bytes: int) -> list[_Out]:
-    """Maps ``function`` over ``items``, in threads where the work is large (zstd releases the GIL)."""
+    """Maps ``function`` over ``items``, in threads where the work is large (the codecs release the GIL)."""
     if num_bytes < _THREAD_FROM_BYTES:
         return [function(item) for item in items]
-    with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
-        return list(pool.map(function, items))
+    items = list(items)
+    shares = [items[first::_THREADS] for first in range(_THREADS)]  # few tasks: each costs some 20 us
+    results: list[Any] = [None] * len(items)
+    for first, done in enumerate(
+        _threads(os.getpid()).map(lambda share: [function(item) for item in share], shares)
+    ):
+        results[first::_THREADS] = done
+    return results
+
+
+@functools.cache
+def _threads(process: int) -> ThreadPoolExecutor:
+    """Returns the threads of a process; a forked one needs its own."""
+    return ThreadPoolExecutor(_THREADS, "robopolicy-store")
 
 
 def _read(path: Path) -> bytes:

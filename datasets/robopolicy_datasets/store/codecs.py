@@ -20,6 +20,7 @@ from numcodecs.zstd import Zstd
 from numpy.typing import NDArray
 
 from robopolicy_datasets.errors import ConfigError, nearest_names
+from robopolicy_datasets.store.shards import Shard
 
 BYTES_CODEC: Mapping[str, Any] = {"name": "bytes", "configuration": {"endian": "little"}}
 CHECKSUM_CODEC: Mapping[str, Any] = {"name": "crc32c"}
@@ -70,6 +71,15 @@ class ChunkCodec(ABC):
             ValueError: the bytes are damaged or of another size than ``out``.
         """
 
+    def load(self, shard: Shard, slot: int, out: NDArray[Any]) -> None:
+        """Decodes a chunk of a shard into ``out``.
+
+        Raises:
+            OSError: the shard cannot be read.
+            ValueError: the chunk is not there, damaged, or of another size than ``out``.
+        """
+        self.decode(shard.read(slot), out)
+
 
 class RawCodec(ChunkCodec):
     """The array's bytes as they are."""
@@ -87,6 +97,11 @@ class RawCodec(ChunkCodec):
         if len(content) != out.nbytes:
             raise ValueError(f"{len(content)} bytes where {out.nbytes} are expected")
         out.reshape(-1).view(np.uint8)[...] = np.frombuffer(content, np.uint8)
+
+    def load(self, shard: Shard, slot: int, out: NDArray[Any]) -> None:  # noqa: D102
+        checksum = bytearray(_CHECKSUM_BYTES)
+        shard.read_into(slot, [out.data, memoryview(checksum)])  # without a copy
+        _check(out, checksum)
 
 
 class Lz4Codec(ChunkCodec):
@@ -132,6 +147,9 @@ class ZstdCodec(ChunkCodec):
         return bytes(Zstd(self.level, checksum=True).encode(np.ascontiguousarray(chunk)))
 
     def decode(self, data: bytes | memoryview, out: NDArray[Any]) -> None:  # noqa: D102
+        size = _zstd_size(data)
+        if size != out.nbytes:  # zstd fills a part of a larger buffer without complaint
+            raise ValueError(f"{size} decoded bytes where {out.nbytes} are expected")
         try:
             Zstd().decode(data, out)
         except RuntimeError as error:
@@ -222,6 +240,15 @@ def decode_jpeg(data: bytes | memoryview, out: NDArray[np.uint8]) -> None:
     simplejpeg.decode_jpeg(data, "RGB", buffer=out)
 
 
+def _zstd_size(data: bytes | memoryview) -> int:
+    """Returns the decoded size that a zstd frame declares (RFC 8878, 3.1.1.1)."""
+    descriptor = data[4] if len(data) > 4 else 0
+    single = bool(descriptor & 0x20)
+    first = 5 + (not single) + (0, 1, 2, 4)[descriptor & 3]
+    count = (int(single), 2, 4, 8)[descriptor >> 6]
+    return int.from_bytes(data[first : first + count], "little") + (256 if count == 2 else 0)
+
+
 def _with_checksum(content: bytes) -> bytes:
     return content + struct.pack("<I", google_crc32c.value(content))
 
@@ -234,8 +261,10 @@ def _checked(data: bytes | memoryview) -> memoryview:
     """
     view = memoryview(data)
     content = view[:-_CHECKSUM_BYTES]
-    if len(view) < _CHECKSUM_BYTES or google_crc32c.value(np.frombuffer(content, np.uint8)) != int.from_bytes(
-        view[-_CHECKSUM_BYTES:], "little"
-    ):
-        raise ValueError("the checksum of a chunk is wrong")
+    _check(np.frombuffer(content, np.uint8), view[-_CHECKSUM_BYTES:])
     return content
+
+
+def _check(content: NDArray[Any], checksum: bytearray | memoryview) -> None:
+    if google_crc32c.value(content) != int.from_bytes(checksum, "little"):
+        raise ValueError("the checksum of a chunk is wrong")

@@ -218,6 +218,27 @@ class DemoStore:
         self._rows_of(index)
         return self._infos[index]
 
+    def take(self, key: str, rows: NDArray[np.integer]) -> NDArray[Any]:
+        """Reads single rows of ``key`` from disk, without keeping them.
+
+        Args:
+            key: of a feature; quick for images, whose frames are read straight from the shards' bytes.
+            rows: ``[N]``, each from 0 to ``num_steps - 1``.
+
+        Returns:
+            ``[N, *shape]``.
+
+        Raises:
+            StoreError: no such key or row, or its bytes are damaged.
+        """
+        feature, source = self.spec[key], self._source(key)
+        if len(rows) and not (rows.min() >= 0 and rows.max() < self.num_steps):
+            raise StoreError(
+                f"Rows {rows.min()} to {rows.max()} of '{key}' were asked for; {self.path} has "
+                f"{self.num_steps}, from 0 on."
+            )
+        return source.take(rows, np.empty((len(rows), *feature.shape), dtype=feature.dtype))
+
     def array(self, key: str) -> NDArray[Any]:
         """Returns all rows of ``key`` (or ``"time_ns"``) as ``[num_steps, *shape]``.
 

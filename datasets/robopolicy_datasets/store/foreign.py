@@ -94,6 +94,16 @@ class ForeignArray:
             raise StoreError(f"{self.folder} cannot be decoded: {error}. Copy the store again.") from error
         return values.astype(values.dtype.newbyteorder("="), copy=False)
 
+    def take(self, rows: NDArray[np.integer], out: NDArray[Any]) -> NDArray[Any]:
+        """Reads single rows ``[N]`` into ``out [N, *row_shape]``; each costs a whole chunk.
+
+        Raises:
+            StoreError: the bytes are damaged.
+        """
+        for row, place in zip(rows.tolist(), out, strict=True):
+            place[...] = self.read(row, row + 1)[0]
+        return out
+
     def missing_rows(self, rows: int) -> list[range]:
         """Returns the ranges among the first ``rows`` rows of which a chunk has no file."""
         return [

@@ -52,7 +52,9 @@ class Shard:
         if struct.unpack("<I", tail[index_bytes:])[0] != google_crc32c.value(tail[:index_bytes]):
             raise ValueError("the checksum of the shard index is wrong")
         index = np.frombuffer(tail[:index_bytes], dtype="<u8").reshape(slots, 2)
-        self._entries = [None if first == _EMPTY else (first, count) for first, count in index.tolist()]
+        self._entries: list[tuple[int, int] | None] = [
+            None if first == _EMPTY else (first, count) for first, count in index.tolist()
+        ]
         if any(entry is not None and sum(entry) > start for entry in self._entries):
             raise ValueError("the shard index points outside the shard")
 
@@ -67,11 +69,28 @@ class Shard:
             OSError: it cannot be read.
             ValueError: it is not there.
         """
-        entry = self._entries[slot]
-        if entry is None:
-            raise ValueError(f"chunk {slot} is missing")
-        first, count = entry
+        first, count = self._entry(slot)
         data = os.pread(self._descriptor, count, first)
         if len(data) != count:
             raise ValueError(f"chunk {slot} is cut off")
         return data
+
+    def read_into(self, slot: int, parts: Sequence[memoryview]) -> None:
+        """Reads one chunk into buffers, one after the other.
+
+        Raises:
+            OSError: it cannot be read.
+            ValueError: it is not there, or has another size.
+        """
+        first, count = self._entry(slot)
+        wanted = sum(part.nbytes for part in parts)
+        if wanted != count:
+            raise ValueError(f"chunk {slot} has {count} bytes where {wanted} are expected")
+        if os.preadv(self._descriptor, parts, first) != count:
+            raise ValueError(f"chunk {slot} is cut off")
+
+    def _entry(self, slot: int) -> tuple[int, int]:
+        entry = self._entries[slot]
+        if entry is None:
+            raise ValueError(f"chunk {slot} is missing")
+        return entry

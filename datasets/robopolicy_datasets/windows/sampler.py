@@ -1,4 +1,7 @@
-"""Batches of windows, gathered from arrays in memory with one indexing operation a key.
+"""Batches of windows, gathered with one indexing operation a key.
+
+Low-dimensional arrays lie in memory. So do images as far as they find room there; the others are read from
+disk, frame by frame, at every batch.
 
 A window is ``horizon`` consecutive steps of one episode; its observation is the first ``observation_steps``
 of them. Windows may start before an episode's first step and end after its last one, where the edge step
@@ -34,7 +37,7 @@ class WindowBatch(TypedDict):
 
 
 class WindowSampler:
-    """Windows of the chosen episodes of a store, all in memory.
+    """Windows of the chosen episodes of a store.
 
     Args:
         store: where the steps come from.
@@ -45,6 +48,7 @@ class WindowSampler:
         action_steps: Ta, steps that a policy executes; sets the default of ``pad_after``.
         pad_before: steps that a window may start before its episode; To - 1 by default.
         pad_after: steps that a window may end after its episode; Ta - 1 by default.
+        image_memory: bytes of decoded images to hold in memory; keys that find no room are read from disk.
 
     Raises:
         StoreError: a key is missing, values are not finite, or no episode has a window.
@@ -62,6 +66,7 @@ class WindowSampler:
         action_steps: int = 8,
         pad_before: int | None = None,
         pad_after: int | None = None,
+        image_memory: int = 4 << 30,
     ) -> None:
         pad_before = observation_steps - 1 if pad_before is None else pad_before
         pad_after = action_steps - 1 if pad_after is None else pad_after
@@ -76,9 +81,12 @@ class WindowSampler:
         self.episodes = _checked_episodes(store, episodes)
         action_key = _action_key(store)
         _check_keys(store, observation_keys)
-        for key in dict.fromkeys([*observation_keys, action_key]):
+        self._store = store
+        self.on_disk = _keys_on_disk(store, observation_keys, image_memory)
+        in_memory = [key for key in observation_keys if key not in self.on_disk]
+        for key in dict.fromkeys([*in_memory, action_key]):
             _check_finite(store, key, self.episodes)
-        self._observation = {key: store.array(key) for key in observation_keys}
+        self._observation = {key: store.array(key) for key in in_memory}
         self._action = store.array(action_key)
         self._rows = _window_rows(store.episode_ends, self.episodes, horizon, pad_before, pad_after)
         if not len(self._rows):
@@ -99,6 +107,9 @@ class WindowSampler:
         rows = self._rows[np.asarray(indices)]
         seen = rows[:, : self.observation_steps]
         observation = {key: np.take(array, seen, axis=0) for key, array in self._observation.items()}
+        for key in self.on_disk:
+            frames, places = np.unique(seen, return_inverse=True)  # neighbours and edges share frames
+            observation[key] = self._store.take(key, frames)[places.reshape(seen.shape)]
         return {"observation": observation, "action": np.take(self._action, rows, axis=0)}
 
     def order(self, *, seed: int, epoch: int, rank: int = 0, world_size: int = 1) -> NDArray[np.intp]:
@@ -222,6 +233,19 @@ def _check_keys(store: DemoStore, keys: Sequence[str]) -> None:
     if missing:
         options = ", ".join(nearest_names(missing[0], held))
         raise StoreError(f"The store {store.path} lacks {', '.join(missing)}. It has: {options}.")
+
+
+def _keys_on_disk(store: DemoStore, keys: Sequence[str], image_memory: int) -> list[str]:
+    """Returns the image keys that find no room in memory, given out in the order of the keys."""
+    on_disk = []
+    for feature in (store.spec[key] for key in keys):
+        if feature.is_image:
+            needed = store.num_steps * feature.size * np.dtype(feature.dtype).itemsize
+            if needed > image_memory:
+                on_disk.append(feature.key)
+            else:
+                image_memory -= needed
+    return on_disk
 
 
 def _check_finite(store: DemoStore, key: str, episodes: NDArray[np.int64]) -> None:

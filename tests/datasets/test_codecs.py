@@ -1,0 +1,214 @@
+"""How chunks become bytes, and that zarr itself reads them too."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import cv2
+import numpy as np
+import pytest
+import zarr
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+from robopolicy_datasets.errors import ConfigError, StoreError
+from robopolicy_datasets.spec import Feature, Spec
+from robopolicy_datasets.store import DemoStore, blocks
+from robopolicy_datasets.store.codecs import CODECS, choose_codec, codec_of_chain, parse_codec
+from robopolicy_datasets.windows.sampler import WindowSampler
+
+LOSSLESS = ["raw", "lz4", "zstd", "zstd:1", "zstd:19"]
+ALL = [*LOSSLESS, "jpeg", "jpeg:80"]
+NUMBERS = arrays.arrays(
+    st.sampled_from(["uint8", "int16", "uint16", "int64", "float32", "float64", "bool"]),
+    arrays.array_shapes(min_dims=1, max_dims=4, max_side=9),
+)
+SPEC = Spec(
+    (Feature("camera0_rgb", (40, 48, 3), "uint8", kind="rgb"),),
+    (Feature("action", (2,)),),
+)
+
+
+def filmed(count, seed=0):
+    """Smooth images with the noise of a sensor."""
+    random = np.random.default_rng(seed)
+    coarse = random.uniform(0, 255, (count, 5, 6, 3))
+    smooth = np.stack([cv2.resize(image, (48, 40), interpolation=cv2.INTER_CUBIC) for image in coarse])
+    return np.clip(smooth + random.normal(0, 2, smooth.shape), 0, 255).astype(np.uint8)
+
+
+def drawn(count):
+    images = np.full((count, 40, 48, 3), 200, np.uint8)
+    for number, image in enumerate(images):
+        cv2.circle(image, (10 + number % 20, 20), 8, (40, 80, 160), -1)
+    return images
+
+
+def make_store(path, images, codec, episode=25):
+    store = DemoStore.create(path, SPEC, rate_hz=10, codecs={"camera0_rgb": codec})
+    for first in range(0, len(images), episode):
+        part = images[first : first + episode]
+        store.append_episode({"camera0_rgb": part, "action": np.zeros((len(part), 2), np.float32)})
+    return DemoStore.open(path)
+
+
+@pytest.mark.parametrize("text", LOSSLESS)
+@given(values=NUMBERS)
+def test_lossless_codecs_keep_every_bit(text, values):
+    codec, found = parse_codec(text), np.empty_like(values)
+    codec.decode(codec.encode(values), found)
+    assert found.tobytes() == values.tobytes()
+
+
+def test_jpeg_comes_close():
+    codec, images = parse_codec("jpeg"), filmed(8)
+    found = np.empty_like(images)
+    for image, out in zip(images, found, strict=True):
+        codec.decode(codec.encode(image), out)
+    assert np.abs(found.astype(float) - images).mean() < 3
+
+
+@pytest.mark.parametrize("text", ALL)
+def test_damaged_chunks_are_noticed(text):
+    codec, image = parse_codec(text), filmed(1)[0]
+    data, random = codec.encode(image), np.random.default_rng(0)
+    expected, found = np.empty_like(image), np.empty_like(image)
+    codec.decode(data, expected)
+    for _ in range(300):
+        damaged = bytearray(data)
+        damaged[random.integers(len(data))] ^= 1 << random.integers(8)
+        try:
+            codec.decode(bytes(damaged), found)
+        except ValueError:
+            continue
+        np.testing.assert_array_equal(found, expected)
+    for length in random.integers(0, len(data), 50):
+        with pytest.raises(ValueError, match=r".+"):
+            codec.decode(data[:length], found)
+    with pytest.raises(ValueError, match=r".+"):
+        codec.decode(data, np.empty((40, 49, 3), np.uint8))
+
+
+@pytest.mark.parametrize("text", ALL)
+def test_a_codec_is_found_by_what_it_writes_into_the_metadata(text):
+    codec = parse_codec(text)
+    assert codec_of_chain(json.loads(json.dumps(codec.chain(1))), 1) == codec
+    assert parse_codec(codec.text) == codec
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("jpg", "Allowed: jpeg"),
+        ("zstd:0", "Allowed for zstd: 1 to 19"),
+        ("jpeg:best", "Allowed for jpeg: 1 to 100"),
+        ("raw:1", "Allowed for raw: none"),
+    ],
+)
+def test_unknown_codecs_are_refused(text, message):
+    with pytest.raises(ConfigError, match=message):
+        parse_codec(text)
+
+
+@pytest.mark.parametrize("name", CODECS)
+def test_zarr_reads_what_we_write(name, tmp_path):
+    """In a process of its own, which finds the jpeg codec by its entry point and imports nothing of ours."""
+    store = make_store(tmp_path / "a.zarr", filmed(40), name)
+    script = (
+        "import sys, zarr, numpy\n"
+        f"values = zarr.open({str(store.path)!r}, mode='r')['data/camera0_rgb'][:]\n"
+        "numpy.save(sys.argv[1], values)\n"
+    )
+    subprocess.run([sys.executable, "-c", script, tmp_path / "found.npy"], check=True, timeout=60)
+    np.testing.assert_array_equal(np.load(tmp_path / "found.npy"), store.array("camera0_rgb"))
+
+
+def test_zarr_writes_jpeg_that_we_can_decode(tmp_path):
+    store = make_store(tmp_path / "a.zarr", filmed(40), "jpeg")
+    images = filmed(40, seed=1)
+    zarr.open(store.path, mode="r+")["data/camera0_rgb"][:] = images
+    found = DemoStore.open(store.path).array("camera0_rgb")
+    assert np.abs(found.astype(float) - images).mean() < 3
+
+
+def test_the_first_episodes_decide(tmp_path):
+    assert choose_codec(drawn(4)).text == "zstd:3"
+    assert choose_codec(filmed(4)).text == "jpeg:95"
+    for name, images, codec in [("drawn", drawn(60), "zstd"), ("filmed", filmed(60), "robopolicy.jpeg")]:
+        store = make_store(tmp_path / f"{name}.zarr", images, "auto")
+        assert codec in (store.path / "data" / "camera0_rgb" / "zarr.json").read_text()
+        assert np.abs(store.array("camera0_rgb").astype(float) - images).mean() < 3
+
+
+def test_a_second_writer_takes_over_the_codec(tmp_path):
+    action = np.zeros((5, 2), np.float32)
+    first = DemoStore.create(tmp_path / "a.zarr", SPEC, rate_hz=10, codecs={"camera0_rgb": "auto"})
+    second = DemoStore.open(first.path, "a")
+    first.append_episode({"camera0_rgb": filmed(5), "action": action})
+    second.append_episode({"camera0_rgb": drawn(5), "action": action})
+    assert np.abs(DemoStore.open(first.path).array("camera0_rgb")[5:].astype(float) - drawn(5)).mean() < 3
+
+
+def test_codecs_that_do_not_fit_are_refused(tmp_path):
+    for codecs, error, message in [
+        ({"action": "jpeg"}, StoreError, "jpeg is for rgb images"),
+        ({"camera_rgb": "jpeg"}, ConfigError, "the Spec has: camera0_rgb"),
+        ({"camera0_rgb": "png"}, ConfigError, "There is no codec 'png'"),
+    ]:
+        with pytest.raises(error, match=message):
+            DemoStore.create(tmp_path / "a.zarr", SPEC, rate_hz=10, codecs=codecs)
+    assert not list(tmp_path.iterdir())
+
+
+def test_stores_of_the_first_schema_are_read_and_extended(tmp_path):
+    store = make_store(tmp_path / "a.zarr", drawn(10), "zstd")
+    metadata = store.path / "zarr.json"
+    content = json.loads(metadata.read_text())
+    content["attributes"]["robopolicy_schema"] = 1
+    del content["attributes"]["codec_by_content"]
+    metadata.write_text(json.dumps(content))
+    old = DemoStore.open(store.path, "a")
+    old.append_episode({"camera0_rgb": filmed(7), "action": np.zeros((7, 2), np.float32)})
+    found = DemoStore.open(store.path).array("camera0_rgb")
+    np.testing.assert_array_equal(found, np.concatenate([drawn(10), filmed(7)]))
+
+
+def test_single_rows(tmp_path, monkeypatch):
+    monkeypatch.setattr(blocks, "_MOST_OPEN_SHARDS", 2)
+    images = filmed(1000)  # several shards
+    store = make_store(tmp_path / "a.zarr", images, "lz4", episode=250)
+    rows = np.random.default_rng(0).integers(0, 1000, 300)
+    for some in (rows, rows[:1], rows[:0]):
+        np.testing.assert_array_equal(store.take("camera0_rgb", some), images[some])
+    np.testing.assert_array_equal(store.take("action", rows), np.zeros((300, 2), np.float32))
+    for wrong in ([1000], [-1]):
+        with pytest.raises(StoreError, match="has 1000, from 0 on"):
+            store.take("camera0_rgb", np.array(wrong))
+
+
+def test_a_reader_goes_on_while_its_last_shard_is_replaced(tmp_path):
+    images = filmed(30)
+    reader = make_store(tmp_path / "a.zarr", images, "lz4")
+    rows = np.arange(30)
+    np.testing.assert_array_equal(reader.take("camera0_rgb", rows), images)
+    writer = DemoStore.open(reader.path, "a")
+    writer.append_episode({"camera0_rgb": filmed(9, seed=1), "action": np.zeros((9, 2), np.float32)})
+    np.testing.assert_array_equal(reader.take("camera0_rgb", rows), images)
+    np.testing.assert_array_equal(writer.take("camera0_rgb", np.arange(30, 39)), filmed(9, seed=1))
+
+
+def test_windows_from_disk_are_those_from_memory(tmp_path):
+    store = make_store(tmp_path / "a.zarr", filmed(100), "jpeg")
+    settings = {"observation_keys": ["camera0_rgb"], "observation_steps": 2, "horizon": 8}
+    memory, disk = WindowSampler(store, **settings), WindowSampler(store, **settings, image_memory=0)
+    assert (memory.on_disk, disk.on_disk) == ([], ["camera0_rgb"])
+    for first, second in zip(
+        memory.batches(16, seed=0, epoch=0), disk.batches(16, seed=0, epoch=0), strict=True
+    ):
+        np.testing.assert_array_equal(
+            first["observation"]["camera0_rgb"], second["observation"]["camera0_rgb"]
+        )
+        np.testing.assert_array_equal(first["action"], second["action"])
