@@ -186,7 +186,8 @@ def project() -> dict:
 
 def entry_points() -> list[str]:
     groups = project()["entry-points"]
-    return [f"{group}:{name}" for group, points in groups.items() for name in points]
+    ours = {group: points for group, points in groups.items() if group.startswith("robopolicy.")}
+    return [f"{group}:{name}" for group, points in ours.items() for name in points]
 
 
 def config_modules() -> set[str]:

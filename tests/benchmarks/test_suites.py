@@ -11,7 +11,7 @@ from robopolicy.nets.unet import ConditionalUnet
 from robopolicy.sampling.diffusion import DiffusionSampler
 from robopolicy.sampling.flow import FlowSampler
 from robopolicy_launch import benchmarks
-from robopolicy_launch.benchmarks import loader, sample, train
+from robopolicy_launch.benchmarks import loader, sample, store, train
 from robopolicy_launch.benchmarks._reference import ReferenceUnet, ddim, euler
 from robopolicy_launch.benchmarks._timing import side_by_side, threads
 
@@ -28,7 +28,7 @@ def check(rows, names):
 
 
 def test_the_suites_are_found():
-    assert {"train", "sample", "loader"} <= set(benchmarks.suites())
+    assert {"train", "sample", "loader", "store"} <= set(benchmarks.suites())
 
 
 @pytest.mark.parametrize("bf16", [True, False])
@@ -52,6 +52,14 @@ def test_loader():
     check(
         loader.run(episodes=3, steps=40, image=8, batch=4, calls=50, seconds=0.0),
         ["loader_image_b4", "loader_lowdim_b4"],
+    )
+
+
+def test_store():
+    codecs = ("raw", "lz4", "zstd", "jpeg")
+    check(
+        store.run(frames=20, image=32, codecs=codecs, windows=50, seconds=0.0),
+        [f"store_{codec}_{reference}" for codec in codecs for reference in ("by_hand", "zarr")],
     )
 
 
