@@ -165,18 +165,22 @@ class Spec:
         Raises:
             SpecError: the data is not a Spec.
         """
-        known = {field.name for field in fields(Feature)}
         try:
             content = json.loads(data) if isinstance(data, str) else data
-            sides = [
-                tuple(
-                    Feature(**{name: value for name, value in row.items() if name in known})
-                    for row in content[side]
-                )
-                for side in ("observation", "action")
-            ]
+            sides = [features_from_json(content[side]) for side in ("observation", "action")]
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise SpecError(
                 f"This is not a Spec: {error!r}. A Spec has 'observation' and 'action' lists."
             ) from error
         return cls(*sides)
+
+
+def features_from_json(rows: Iterable[Mapping[str, Any]]) -> tuple[Feature, ...]:
+    """Reads features that were written as plain data; unknown entries are ignored.
+
+    Raises:
+        TypeError, AttributeError: an entry is no feature.
+        SpecError: a feature is not possible.
+    """
+    known = {field.name for field in fields(Feature)}
+    return tuple(Feature(**{name: value for name, value in row.items() if name in known}) for row in rows)

@@ -155,7 +155,7 @@ def test_a_second_writer_takes_over_the_codec(tmp_path):
 def test_codecs_that_do_not_fit_are_refused(tmp_path):
     for codecs, error, message in [
         ({"action": "jpeg"}, StoreError, "jpeg is for rgb images"),
-        ({"camera_rgb": "jpeg"}, ConfigError, "the Spec has: camera0_rgb"),
+        ({"camera_rgb": "jpeg"}, ConfigError, "the store holds: camera0_rgb"),
         ({"camera0_rgb": "png"}, ConfigError, "There is no codec 'png'"),
     ]:
         with pytest.raises(error, match=message):

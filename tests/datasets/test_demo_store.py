@@ -66,7 +66,7 @@ def test_any_zarr_reader_opens_it(arm_store):
         group = zarr.open_group(arm_store.path, mode="r", zarr_format=3)
         assert {name for name, _ in group.members()} == {"data", "meta"}
         assert set(dict(group["data"].members())) == {*arm_store.keys(), "time_ns"}
-        assert set(dict(group["meta"].members())) == {"episodes", "episode_ends"}
+        assert set(dict(group["meta"].members())) == {"episodes", "episode_ends", "events"}
     for key in [*arm_store.keys()]:
         np.testing.assert_array_equal(group[f"data/{key}"][:], arm_store.array(key))
         np.testing.assert_array_equal(group[f"data/{key}"][4:7], arm_store.array(key)[4:7])

@@ -21,7 +21,7 @@ SPEC = Spec(
 WRITER = """
 import sys
 import numpy as np
-from robopolicy_datasets.store import DemoStore, EpisodeInfo
+from robopolicy_datasets.store import DemoStore, EpisodeInfo, Event, Stream
 store = DemoStore.open(sys.argv[1], "a")
 print("open", flush=True)
 while True:
@@ -35,6 +35,8 @@ while True:
             "action": random.normal(size=(length, 2)).astype(np.float32),
         },
         EpisodeInfo(task=f"number {number}"),
+        streams={"wrench": Stream(random.normal(size=(9 * length, 6)), np.arange(9 * length))},
+        events=[Event("remark", 0, 1, f"event {number}")],
     )
     print(number, flush=True)
 """
@@ -51,11 +53,14 @@ def check_episode(episode):
         np.testing.assert_array_equal(
             episode.data[key], random.normal(size=(length, width)).astype(np.float32)
         )
+    wrench = random.normal(size=(9 * length, 6)).astype(np.float32)
+    np.testing.assert_array_equal(episode.streams["wrench"].value, wrench)
+    assert [event.text for event in episode.events] == [f"event {episode.index}"]
 
 
 def test_kills_lose_nothing(tmp_path, count):
     path = tmp_path / "a.zarr"
-    DemoStore.create(path, SPEC, rate_hz=10)
+    DemoStore.create(path, SPEC, rate_hz=10, streams=[Feature("wrench", (6,))])
     moments = random.Random(0)
     committed = 0
     for _ in range(count(15, 200)):

@@ -2,6 +2,17 @@
 
 from robopolicy_datasets.store.demo_store import DemoStore
 from robopolicy_datasets.store.episode import Episode, EpisodeInfo, NewEpisode
+from robopolicy_datasets.store.events import Event
+from robopolicy_datasets.store.streams import Stream
 from robopolicy_datasets.store.summary import StoreSummary, summarise
 
-__all__ = ["DemoStore", "Episode", "EpisodeInfo", "NewEpisode", "StoreSummary", "summarise"]
+__all__ = [
+    "DemoStore",
+    "Episode",
+    "EpisodeInfo",
+    "Event",
+    "NewEpisode",
+    "StoreSummary",
+    "Stream",
+    "summarise",
+]

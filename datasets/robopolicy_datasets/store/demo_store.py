@@ -13,12 +13,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from robopolicy_datasets.errors import StoreError, nearest_names
-from robopolicy_datasets.spec import Spec
+from robopolicy_datasets.spec import Feature, Spec
 from robopolicy_datasets.store.blocks import BlockArray
 from robopolicy_datasets.store.episode import Episode, EpisodeInfo, NewEpisode, check_episode
+from robopolicy_datasets.store.events import Event
 from robopolicy_datasets.store.foreign import ForeignArray, ForeignFiles, is_foreign
 from robopolicy_datasets.store.layout import TIME_KEY
 from robopolicy_datasets.store.native import NativeFiles, create_files, is_native
+from robopolicy_datasets.store.streams import Stream
 
 
 class DemoStore:
@@ -45,6 +47,7 @@ class DemoStore:
         rate_hz: float,
         metadata: Mapping[str, Any] | None = None,
         codecs: Mapping[str, str] | None = None,
+        streams: Sequence[Feature] = (),
     ) -> DemoStore:
         """Creates an empty store and opens it for appending.
 
@@ -57,6 +60,8 @@ class DemoStore:
                 not lossless, ``jpeg``, with a level where wanted (``jpeg:90``); ``auto`` lets the first
                 episodes decide between zstd (drawn images) and jpeg (filmed ones). Else zstd.
 
+            streams: sensors with a rate of their own, stored sample by sample beside the steps.
+
         Raises:
             StoreError: the path exists or cannot be written, or the Spec cannot be stored.
             ConfigError: there is no such codec.
@@ -68,7 +73,7 @@ class DemoStore:
             raise StoreError(f"The rate of a store is {rate_hz}; it must be a positive number of Hz.")
         if not spec.features:
             raise StoreError("The Spec of a store needs at least one feature.")
-        create_files(path, spec, float(rate_hz), metadata or {}, codecs or {})
+        create_files(path, spec, float(rate_hz), metadata or {}, codecs or {}, streams)
         return cls.open(path, "a")
 
     @classmethod
@@ -115,6 +120,11 @@ class DemoStore:
         return self._files.spec
 
     @property
+    def streams(self) -> tuple[Feature, ...]:
+        """The sensors with a rate of their own."""
+        return tuple(stream.feature for stream in self._files.streams.values())
+
+    @property
     def rate_hz(self) -> float:
         """Steps per second; 0 where a foreign store does not say."""
         return self._files.rate_hz
@@ -155,6 +165,8 @@ class DemoStore:
         info: EpisodeInfo | None = None,
         *,
         time_ns: ArrayLike | None = None,
+        streams: Mapping[str, Stream] | None = None,
+        events: Sequence[Event] = (),
     ) -> int:
         """Appends one episode, which is on disk for good when this returns.
 
@@ -162,6 +174,8 @@ class DemoStore:
             data: ``[T, *shape]`` for every key of the Spec; float64 is stored as the Spec's float type.
             info: task, success, operator, ...
             time_ns: int64 ``[T]``, strictly increasing [ns]; by default multiples of the store's period.
+            streams: for every stream of the store.
+            events: what happened in it.
 
         Returns:
             The episode's index.
@@ -169,7 +183,8 @@ class DemoStore:
         Raises:
             StoreError: the data does not fit or cannot be written; the store is as it was.
         """
-        return self.append_episodes([NewEpisode(data, info or EpisodeInfo(), time_ns)])[0]
+        episode = NewEpisode(data, info or EpisodeInfo(), time_ns, streams or {}, events)
+        return self.append_episodes([episode])[0]
 
     def append_episodes(self, episodes: Sequence[NewEpisode]) -> range:
         """Appends several episodes in one commit: all or none, and much cheaper than one by one.
@@ -180,17 +195,16 @@ class DemoStore:
         Raises:
             StoreError: as for ``append_episode``.
         """
-        if self._mode != "a" or not isinstance(self._files, NativeFiles):
-            raise StoreError(f"{self.path} is open for reading only. Open it with mode='a' to append.")
+        files = self._writable()
         if not episodes:
             raise StoreError("No episodes were given to append.")
         checked = []
         for index, episode in enumerate(episodes, start=len(self)):
             try:
-                checked.append(check_episode(episode, self.spec, self.rate_hz))
+                checked.append(check_episode(episode, self.spec, self.rate_hz, self.streams))
             except StoreError as error:
                 raise StoreError(f"Episode {index}: {error}") from error
-        self._ends = self._files.publish(checked)
+        self._ends = files.publish(checked)
         first = len(self._ends) - len(checked)
         if first > len(self._infos):  # another process appended in between
             self._infos += self._files.read_infos(len(self._infos), first)
@@ -207,7 +221,41 @@ class DemoStore:
         start, stop = self._rows_of(index)
         data = {key: self._rows(key, start, stop) for key in self.keys()}
         time_ns = None if self._files.time is None else self._rows(TIME_KEY, start, stop)
-        return Episode(index, self._infos[index], stop - start, time_ns, MappingProxyType(data))
+        streams = {key: stream.read(index) for key, stream in self._files.streams.items()}
+        events = tuple(event for event in self.events() if event.episode == index)
+        return Episode(
+            index,
+            self._infos[index],
+            stop - start,
+            time_ns,
+            MappingProxyType(data),
+            MappingProxyType(streams),
+            events,
+        )
+
+    def events(self) -> list[Event]:
+        """Returns the events of all episodes, in the order in which they were added.
+
+        Raises:
+            StoreError: they are damaged.
+        """
+        return self._files.events.read(len(self))
+
+    def add_events(self, events: Sequence[Event]) -> None:
+        """Adds events to committed episodes; they are on disk for good when this returns.
+
+        Args:
+            events: each with the index of its episode.
+
+        Raises:
+            StoreError: an event does not fit or cannot be written; the store is as it was.
+        """
+        files = self._writable()
+        for event in events:
+            self._rows_of(event.episode)
+            event.to_text()
+        if events:
+            files.add_events(events)
 
     def episode_info(self, index: int) -> EpisodeInfo:
         """Returns an episode's info.
@@ -260,6 +308,11 @@ class DemoStore:
                 digest.update(feature.key.encode())
                 digest.update(np.ascontiguousarray(self.array(feature.key)).tobytes())
         return digest.hexdigest()
+
+    def _writable(self) -> NativeFiles:
+        if self._mode != "a" or not isinstance(self._files, NativeFiles):
+            raise StoreError(f"{self.path} is open for reading only. Open it with mode='a' to append.")
+        return self._files
 
     def _rows(self, key: str, start: int, stop: int) -> NDArray[Any]:
         if key in self._cache:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
@@ -13,6 +13,8 @@ from numpy.typing import ArrayLike, NDArray
 from robopolicy_datasets.clock import NANOSECONDS
 from robopolicy_datasets.errors import StoreError, nearest_names
 from robopolicy_datasets.spec import Feature, Spec
+from robopolicy_datasets.store.events import Event
+from robopolicy_datasets.store.streams import StoredStream, Stream, check_streams
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,8 @@ class Episode:
         length: its steps T.
         time_ns: int64 ``[T]``, the monotonic time of each step [ns]; ``None`` where the store has none.
         data: ``[T, *shape]`` by key, read-only.
+        streams: the samples of the sensors with a rate of their own, by key.
+        events: what happened in it.
     """
 
     index: int
@@ -69,6 +73,8 @@ class Episode:
     length: int
     time_ns: NDArray[np.int64] | None
     data: Mapping[str, NDArray[Any]]
+    streams: Mapping[str, StoredStream]
+    events: tuple[Event, ...]
 
 
 @dataclass(frozen=True)
@@ -79,11 +85,15 @@ class NewEpisode:
         data: ``[T, *shape]`` for every key of the store's Spec.
         info: task, success, operator, ...
         time_ns: int64 ``[T]``, strictly increasing [ns]; ``None`` for multiples of the store's period.
+        streams: for every stream of the store.
+        events: what happened in it.
     """
 
     data: Mapping[str, ArrayLike]
     info: EpisodeInfo = field(default_factory=EpisodeInfo)
     time_ns: ArrayLike | None = None
+    streams: Mapping[str, Stream] = field(default_factory=dict)
+    events: Sequence[Event] = ()
 
 
 @dataclass(frozen=True)
@@ -93,6 +103,8 @@ class CheckedEpisode:
     data: Mapping[str, NDArray[Any]]
     info: EpisodeInfo
     time_ns: NDArray[np.int64]
+    streams: Mapping[str, StoredStream]
+    events: tuple[Event, ...]
 
     @property
     def length(self) -> int:
@@ -100,8 +112,10 @@ class CheckedEpisode:
         return len(self.time_ns)
 
 
-def check_episode(episode: NewEpisode, spec: Spec, rate_hz: float) -> CheckedEpisode:
-    """Checks that ``episode`` fits a store with ``spec``.
+def check_episode(
+    episode: NewEpisode, spec: Spec, rate_hz: float, streams: Sequence[Feature]
+) -> CheckedEpisode:
+    """Checks that ``episode`` fits a store with ``spec`` and ``streams``.
 
     Raises:
         StoreError: names the key, what was expected and what was found.
@@ -123,7 +137,15 @@ def check_episode(episode: NewEpisode, spec: Spec, rate_hz: float) -> CheckedEpi
         raise StoreError(f"Every key of an episode needs the same number of steps; found: {listed}.")
     if length == 0:
         raise StoreError("The episode has no steps; append at least one.")
-    return CheckedEpisode(arrays, episode.info, _check_time(episode.time_ns, length, rate_hz))
+    for event in episode.events:
+        event.to_text()  # raises where it cannot be kept
+    return CheckedEpisode(
+        arrays,
+        episode.info,
+        _check_time(episode.time_ns, length, rate_hz),
+        check_streams(episode.streams, streams),
+        tuple(episode.events),
+    )
 
 
 def _check_array(feature: Feature, array: NDArray[Any]) -> NDArray[Any]:

@@ -23,7 +23,9 @@ from numpy.typing import NDArray
 from robopolicy_datasets.errors import StoreError
 from robopolicy_datasets.spec import Feature, Spec
 from robopolicy_datasets.store.episode import EpisodeInfo
+from robopolicy_datasets.store.events import EventFiles
 from robopolicy_datasets.store.layout import read_json
+from robopolicy_datasets.store.streams import StreamFiles
 
 if TYPE_CHECKING:
     import zarr
@@ -134,6 +136,8 @@ class ForeignFiles:
         self.metadata: dict[str, Any] = {}
         self.rate_hz = 0.0
         self.time = None
+        self.streams: dict[str, StreamFiles] = {}
+        self.events = EventFiles(path / "meta" / "events")
         self.arrays = {folder.name: ForeignArray(folder) for folder in _array_folders(path / "data")}
         ends = ForeignArray(path / "meta" / "episode_ends")
         if ends.row_shape or np.dtype(ends.dtype).kind not in "iu" or ends.rows > _MAX_EPISODES:

@@ -7,6 +7,7 @@ import logging
 import os
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robopolicy_datasets.errors import ConfigError, SpecError, StoreError, nearest_names
-from robopolicy_datasets.spec import Spec
+from robopolicy_datasets.spec import Feature, Spec, features_from_json
 from robopolicy_datasets.store.blocks import BlockArray
 from robopolicy_datasets.store.codecs import AUTO, choose_codec, parse_codec
 from robopolicy_datasets.store.episode import CheckedEpisode, EpisodeInfo
+from robopolicy_datasets.store.events import Event, EventFiles, of_episode
 from robopolicy_datasets.store.layout import (
     ENDS_LAYOUT,
     INFO_LAYOUT,
@@ -32,9 +34,11 @@ from robopolicy_datasets.store.layout import (
     read_json,
     to_json_bytes,
 )
+from robopolicy_datasets.store.streams import StreamFiles
 from robopolicy_datasets.store.transaction import commit, exclusive, sync_folder, write_durably, write_error
 
 _log = logging.getLogger(__name__)
+_STREAMS = "streams"  # attribute: the features of the streams
 _UNDECIDED = "codec_by_content"  # attribute: the keys whose codec the first episodes decide
 
 
@@ -68,6 +72,7 @@ class NativeFiles:
             self.rate_hz = float(attributes["rate_hz"])
             self.metadata: dict[str, Any] = dict(attributes["metadata"])
             undecided = list(attributes.get(_UNDECIDED, []))
+            features = features_from_json(attributes.get(_STREAMS, []))
         except (KeyError, TypeError, ValueError, SpecError) as error:
             raise StoreError(f"The attributes in {path / 'zarr.json'} are damaged: {error}.") from error
         keys = [_checked_key(feature.key) for feature in self.spec.features]
@@ -83,6 +88,11 @@ class NativeFiles:
         self.time = BlockArray.open(path / "data" / TIME_KEY)
         self._infos = BlockArray.open(path / "meta" / "episodes")
         self._undecided = [key for key in keys if key in undecided and not self.arrays[key].rows]
+        self.streams = {
+            feature.key: StreamFiles(path / "streams" / _checked_key(feature.key), feature, len(self.ends))
+            for feature in features
+        }
+        self.events = EventFiles(path / "meta" / "events")
 
     def read_infos(self, start: int, stop: int) -> list[EpisodeInfo]:
         """Reads the infos of episodes ``start`` to ``stop`` (exclusive)."""
@@ -99,8 +109,12 @@ class NativeFiles:
         Raises:
             StoreError: names the missing files.
         """
-        for array in (*self.arrays.values(), self.time):
-            missing = array.missing_blocks(rows)
+        counted = [(array, rows) for array in (*self.arrays.values(), self.time)]
+        for stream in self.streams.values():
+            samples = int(stream.ends[-1]) if len(stream.ends) else 0
+            counted += [(array, samples) for array in stream.arrays]
+        for array, needed in counted:
+            missing = array.missing_blocks(needed)
             if missing:
                 raise StoreError(
                     f"{array.folder} lacks {len(missing)} of its files (first: {missing[0]}). "
@@ -136,7 +150,23 @@ class NativeFiles:
             raise write_error(self.path, error) from error
         for array in (*self.arrays.values(), self.time):
             array.rows = int(new_ends[-1])
+        for stream in self.streams.values():
+            stream.ends = stream.ends_array.read(0, len(new_ends))
         return new_ends
+
+    def add_events(self, events: Sequence[Event]) -> None:
+        """Adds events to committed episodes.
+
+        Raises:
+            StoreError: they could not be written; the store is as it was.
+        """
+        try:
+            with exclusive(self._ends_folder):
+                files = self.events.changed_files(len(self._read_ends()), events)
+                last = self.events.folder / "zarr.json"
+                commit(self._ends_folder / ".staging", files, (last, files.pop(last)))
+        except OSError as error:
+            raise write_error(self.path, error) from error
 
     def _settle_codecs(self, episodes: Sequence[CheckedEpisode], ends: NDArray[np.int64]) -> None:
         """Chooses the codecs that are left to the first episodes, or takes over what another writer chose."""
@@ -169,6 +199,15 @@ class NativeFiles:
         files[self._infos.folder / "zarr.json"] = to_json_bytes(INFO_LAYOUT.metadata(len(new_ends)))
         ends_array = BlockArray(self._ends_folder, ENDS_LAYOUT, len(ends))
         files.update(ends_array.extended(len(ends), new_ends[len(ends) :]))
+        for key, stream in self.streams.items():
+            ends_of_stream = stream.ends_array.read(0, len(ends))
+            files.update(stream.changed_files(ends_of_stream, [episode.streams[key] for episode in episodes]))
+        events = [
+            event
+            for index, episode in enumerate(episodes, start=len(ends))
+            for event in of_episode(episode.events, index)
+        ]
+        files.update(self.events.changed_files(len(ends), events))
         return files, (self._ends_folder / "zarr.json", to_json_bytes(ENDS_LAYOUT.metadata(len(new_ends))))
 
 
@@ -182,7 +221,12 @@ def is_native(path: Path) -> bool:
 
 
 def create_files(
-    path: Path, spec: Spec, rate_hz: float, metadata: Mapping[str, Any], codecs: Mapping[str, str]
+    path: Path,
+    spec: Spec,
+    rate_hz: float,
+    metadata: Mapping[str, Any],
+    codecs: Mapping[str, str],
+    streams: Sequence[Feature],
 ) -> None:
     """Creates an empty store at ``path``, which must not exist; it appears whole or not at all.
 
@@ -190,34 +234,43 @@ def create_files(
         StoreError: the path exists, the Spec cannot be stored, or the disk cannot be written.
         ConfigError: a codec is none of ours, or for a key that the Spec has not.
     """
-    keys = spec.keys()
+    keys = [*spec.keys(), *(feature.key for feature in streams)]
+    repeated = sorted({key for key in keys if keys.count(key) > 1})
+    if repeated:
+        raise StoreError(f"A store names each key once; given more than once: {', '.join(repeated)}.")
     strangers = [key for key in codecs if key not in keys]
     if strangers:
         options = ", ".join(nearest_names(strangers[0], keys))
-        raise ConfigError(f"A codec is given for '{strangers[0]}', but the Spec has: {options}.")
+        raise ConfigError(f"A codec is given for '{strangers[0]}', but the store holds: {options}.")
     attributes = {
         SCHEMA_KEY: SCHEMA_VERSION,
         "rate_hz": rate_hz,
         "spec": spec.to_json(),
         "metadata": dict(metadata),
-        _UNDECIDED: [key for key, codec in codecs.items() if codec == AUTO and spec[key].kind == "rgb"],
+        _UNDECIDED: [f.key for f in spec.features if codecs.get(f.key) == AUTO and f.kind == "rgb"],
+        _STREAMS: [asdict(feature) for feature in streams],
     }
-    arrays = {
-        f"data/{_checked_key(feature.key)}": ArrayLayout.of_feature(
-            feature, parse_codec(_given_codec(feature.key, codecs))
-        )
-        for feature in spec.features
+    chosen = {
+        feature.key: ArrayLayout.of_feature(feature, parse_codec(_given_codec(feature.key, codecs)))
+        for feature in (*spec.features, *streams)
     }
+    arrays = {f"data/{_checked_key(key)}": chosen[key] for key in keys[: len(spec.features)]}
+    for feature in streams:
+        arrays |= StreamFiles.layouts(feature, chosen[_checked_key(feature.key)])
     arrays |= {
         f"data/{TIME_KEY}": TIME_LAYOUT,
         "meta/episodes": INFO_LAYOUT,
+        "meta/events": INFO_LAYOUT,
         "meta/episode_ends": ENDS_LAYOUT,
     }
     try:
         files = {"": to_json_bytes(group_metadata(attributes))}
     except (TypeError, ValueError) as error:
         raise StoreError(f"The metadata of a store must be plain JSON data: {error}.") from error
-    files |= {"data": to_json_bytes(group_metadata({})), "meta": to_json_bytes(group_metadata({}))}
+    groups = ["data", "meta"]
+    if streams:
+        groups += ["streams", *(f"streams/{feature.key}" for feature in streams)]
+    files |= {group: to_json_bytes(group_metadata({})) for group in groups}
     files |= {name: to_json_bytes(layout.metadata(0)) for name, layout in arrays.items()}
     staging = path.with_name(f".{path.name}.{os.getpid()}.new")
     try:

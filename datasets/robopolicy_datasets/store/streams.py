@@ -1,0 +1,165 @@
+"""Sensors with a rate of their own, and the files that hold them beside the steps of the episodes.
+
+::
+
+    streams/<key>/value/         one row a sample, episodes back to back
+    streams/<key>/time_ns/       int64 time of each sample
+    streams/<key>/episode_ends/  int64, the row after each episode's last sample
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from robopolicy_datasets.errors import StoreError
+from robopolicy_datasets.spec import Feature
+from robopolicy_datasets.store.blocks import BlockArray
+from robopolicy_datasets.store.layout import ENDS_LAYOUT, TIME_KEY, ArrayLayout, to_json_bytes
+
+
+@dataclass(frozen=True)
+class Stream:
+    """The samples of one sensor in one episode.
+
+    Attributes:
+        value: ``[N, *shape]``; N may be 0.
+        time_ns: int64 ``[N]``, strictly increasing [ns, the clock of the episode's steps].
+    """
+
+    value: ArrayLike
+    time_ns: ArrayLike
+
+
+@dataclass(frozen=True)
+class StoredStream:
+    """The samples of one sensor in one stored episode, read-only; see ``Stream``."""
+
+    value: NDArray[Any]
+    time_ns: NDArray[np.int64]
+
+
+class StreamFiles:
+    """The arrays of one stream.
+
+    Args:
+        folder: ``streams/<key>`` of the store.
+        feature: what the stream holds.
+        episodes: committed episodes of the store.
+
+    Raises:
+        StoreError: a part is missing, damaged, or does not fit the others.
+    """
+
+    def __init__(self, folder: Path, feature: Feature, episodes: int) -> None:
+        self.feature = feature
+        self.ends_array = BlockArray.open(folder / "episode_ends")
+        self.value = BlockArray.open(folder / "value")
+        self.time = BlockArray.open(folder / TIME_KEY)
+        if (self.value.row_shape, self.value.dtype) != (feature.shape, np.dtype(feature.dtype).name):
+            raise StoreError(
+                f"{folder} is {self.value.dtype}{list(self.value.row_shape)} a sample; the store says "
+                f"{feature.dtype}{list(feature.shape)}."
+            )
+        if self.ends_array.rows < episodes:
+            raise StoreError(
+                f"{folder} has {self.ends_array.rows} episodes where the store has {episodes}. "
+                "Restore the store from a copy."
+            )
+        self.ends: NDArray[np.int64] = self.ends_array.read(0, episodes)
+        rows = int(self.ends[-1]) if episodes else 0
+        falls = np.diff(self.ends, prepend=0) < 0
+        if falls.any() or rows > min(self.value.rows, self.time.rows):
+            raise StoreError(
+                f"{folder / 'episode_ends'} does not fit the {self.value.rows} values and {self.time.rows} "
+                "times. Restore the store from a copy."
+            )
+
+    @staticmethod
+    def layouts(feature: Feature, value: ArrayLayout) -> dict[str, ArrayLayout]:
+        """Returns the layouts of a stream's arrays by folder, ``value`` being that of the values."""
+        folder = f"streams/{feature.key}"
+        return {
+            f"{folder}/value": value,
+            f"{folder}/{TIME_KEY}": ENDS_LAYOUT,
+            f"{folder}/episode_ends": ENDS_LAYOUT,
+        }
+
+    @property
+    def arrays(self) -> tuple[BlockArray, BlockArray]:
+        """The arrays with one row a sample."""
+        return self.value, self.time
+
+    def read(self, episode: int) -> StoredStream:
+        """Reads the samples of an episode.
+
+        Raises:
+            StoreError: the bytes are damaged.
+        """
+        start, stop = (int(self.ends[episode - 1]) if episode else 0), int(self.ends[episode])
+        parts = [array.read(start, stop) for array in self.arrays]
+        for part in parts:
+            part.flags.writeable = False
+        return StoredStream(*parts)
+
+    def changed_files(self, ends: NDArray[np.int64], streams: Sequence[StoredStream]) -> dict[Path, bytes]:
+        """Builds the files that hold new episodes' samples.
+
+        Args:
+            ends: the committed ends of this stream ``[E]``.
+            streams: of the new episodes.
+        """
+        committed = int(ends[-1]) if len(ends) else 0
+        lengths = np.array([len(stream.time_ns) for stream in streams], dtype=np.int64)
+        new_ends = committed + np.cumsum(lengths)
+        extended = (
+            (self.value, committed, np.concatenate([stream.value for stream in streams])),
+            (self.time, committed, np.concatenate([stream.time_ns for stream in streams])),
+            (self.ends_array, len(ends), new_ends),
+        )
+        files: dict[Path, bytes] = {}
+        for array, kept, rows in extended:
+            if len(rows):
+                files.update(array.extended(kept, rows))
+            files[array.folder / "zarr.json"] = to_json_bytes(array.layout.metadata(kept + len(rows)))
+        return files
+
+
+def check_streams(given: Mapping[str, Stream], features: Sequence[Feature]) -> dict[str, StoredStream]:
+    """Checks that an episode's streams are those of the store.
+
+    Raises:
+        StoreError: names the stream, what was expected and what was found.
+    """
+    wanted = {feature.key: feature for feature in features}
+    if set(given) != set(wanted):
+        raise StoreError(
+            f"The episode has the streams {', '.join(sorted(given)) or 'none'}; the store holds "
+            f"{', '.join(wanted) or 'none'}. Give each one, without samples where there are none."
+        )
+    return {key: _checked(given[key], feature) for key, feature in wanted.items()}
+
+
+def _checked(stream: Stream, feature: Feature) -> StoredStream:
+    key = feature.key
+    value, time = np.asarray(stream.value), np.asarray(stream.time_ns)
+    if time.ndim != 1 or (time.dtype != np.int64 and len(time)):
+        raise StoreError(
+            f"The times of stream '{key}' are {time.dtype}{list(time.shape)}; int64[N] is needed."
+        )
+    if value.shape != (len(time), *feature.shape):
+        expected = ", ".join(map(str, (len(time), *feature.shape)))
+        raise StoreError(f"Stream '{key}' has the shape {list(value.shape)} but [{expected}] is expected.")
+    wanted = np.dtype(feature.dtype)
+    both_floating = value.dtype.kind == wanted.kind == "f"
+    if len(time) and not both_floating and not np.can_cast(value.dtype, wanted, "safe"):
+        raise StoreError(f"Stream '{key}' is {value.dtype} but {wanted} is expected. Convert it first.")
+    backward = np.flatnonzero(np.diff(time) <= 0)
+    if len(backward):
+        raise StoreError(f"The times of stream '{key}' must increase; sample {backward[0] + 1} does not.")
+    return StoredStream(value.astype(wanted, copy=False), time.astype(np.int64, copy=False))
