@@ -59,9 +59,7 @@ class FrameFigures:
         before: NDArray[Any] | None = None
         for first, block in image_blocks(store, feature, start, stop):
             rows = slice(first, first + len(block))
-            stride = max(1, math.isqrt(math.prod(feature.shape[:2]) // _LOOKED_AT))
-            grid = (slice(None), *[slice(None, None, stride)] * min(2, len(feature.shape)))
-            seen = block[grid].reshape(len(block), -1)
+            seen = on_grid(block).reshape(len(block), -1)
             if feature.dtype == "uint8":
                 self.brightness[rows] = seen.mean(axis=1) / 255
                 self.saturated[rows] = np.count_nonzero(seen == 255, axis=1) / seen.shape[1]
@@ -83,6 +81,12 @@ def image_blocks(
     size = max(1, _BLOCK_BYTES // (feature.size * np.dtype(feature.dtype).itemsize))
     for first in range(start, stop, size):
         yield first, store.rows(feature.key, first, min(stop, first + size))
+
+
+def on_grid(images: NDArray[Any]) -> NDArray[Any]:
+    """Returns images ``[n, H, W, ...]`` on a grid of about 10 000 pixels; smaller ones as they are."""
+    stride = max(1, math.isqrt(math.prod(images.shape[1:3]) // _LOOKED_AT))
+    return images[(slice(None), *[slice(None, None, stride)] * min(2, images.ndim - 1))]
 
 
 def _repeats(block: NDArray[Any], before: NDArray[Any] | None) -> NDArray[np.bool_]:

@@ -51,6 +51,11 @@ VERBS: dict[str, Verb] = {
             "bring recordings of another format into a store",
         ),
         Verb("data check", "robopolicy_launch.verbs.data.check", "look for faults in a demo store"),
+        Verb(
+            "data stats",
+            "robopolicy_launch.verbs.data.stats",
+            "show range, mean and percentiles of every feature",
+        ),
         Verb("train", "robopolicy_launch.verbs.train", "train a policy on a store"),
         Verb("eval", "robopolicy_launch.verbs.eval", "measure closed-loop success over seeds"),
         Verb("deploy", "robopolicy_launch.verbs.deploy", "run a policy on a robot through its driver"),
