@@ -228,10 +228,14 @@ class _Composer:
         """Parses the arguments; the last one for a key wins, and bare values fill the positional keys."""
         free = list(self.positional)
         given: dict[str, _Given] = {}
+        words: list[str] = []
         for argument in arguments:
             found = re.fullmatch(r"\+{0,2}([A-Za-z_][\w.]*)=(.*)", argument, re.DOTALL)
             if found:
                 key, text = found[1], found[2]
+            elif free and free[0].endswith("...") and not argument.startswith("-"):
+                words.append(_quoted(argument))
+                key, text = free[0].removesuffix("..."), f"[{','.join(words)}]"
             elif free and not argument.startswith("-"):
                 key, text = free[0], argument
             else:
