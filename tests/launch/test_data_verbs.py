@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import re
+from html.parser import HTMLParser
 
+import cv2
 import numpy as np
 import pytest
 
@@ -157,3 +161,95 @@ def test_an_edit_never_overwrites(spoiled, verb, capsys):
     assert run("data", verb, spoiled.path, spoiled.path, *words) == 1
     assert "exists already" in capsys.readouterr().err
     assert sorted((path, path.stat().st_mtime_ns) for path in spoiled.path.rglob("*")) == before
+
+
+# --- view ---------------------------------------------------------------------------------------------------
+
+VOID = {"meta", "img", "br", "hr", "input", "link"}
+REMOTE = ("src", "href", "xlink:href", "action", "data", "poster", "srcset")
+
+
+class Page(HTMLParser):
+    """Counts tags, and fails on what is not closed or points outside."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.tags, self.text = [], [], ""
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        assert not [name for name, _ in attributes if name.startswith("on")]
+        assert all(value.startswith("data:") for name, value in attributes if name in REMOTE)
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        self.tags.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text += data
+
+
+def test_view_is_one_closed_page_that_needs_no_network(store, tmp_path, capsys):
+    target = tmp_path / "view.html"
+    assert run("data", "view", store.path, target, "episodes=0,2", "frames=5") == 0
+    assert f"2 of 3 episodes: {target}" in capsys.readouterr().out
+    html = target.read_text()
+    page = Page(html)
+    assert not re.search(r"(https?:)?//[a-z]|@import|url\(", html.replace("data:image/jpeg;base64,", ""))
+    assert page.tags.count("img") == 2 * 5
+    assert page.tags.count("svg") == 2 * 2  # a position and an action
+    assert page.tags.count("b") == page.tags.count("script") == 0
+    for text in ("Episode 2", "<b>wipe</b> & dry", "ada", "time [s]", "3.70 s", "2 of 3 episodes are shown"):
+        assert text in page.text
+    image = re.search(r"base64,([^\"]+)", html)[1]
+    assert cv2.imdecode(np.frombuffer(base64.b64decode(image), np.uint8), 1).shape == (24, 32, 3)
+
+
+def test_view_of_every_kind_of_feature_escapes_what_the_store_says(tmp_path):
+    hostile = '"><script>alert(1)</script>'
+    spec = Spec(
+        (
+            Feature("camera0_depth", (300, 400), kind="depth", unit=hostile, frame=hostile),
+            Feature("robot0_joint_pos", (6,), kind="joint", unit=hostile, frame=hostile),
+            Feature("robot0_tactile0_markers", (10, 9, 2), kind="touch"),
+            Feature("contact", (), "bool"),
+        ),
+        (Feature("action", (7,), kind="pose_width"),),
+    )
+    store = DemoStore.create(tmp_path / "<i>a.zarr", spec, rate_hz=5)
+    random = np.random.default_rng(0)
+    data = {
+        feature.key: random.integers(0, 2, (6, *feature.shape)).astype(feature.dtype)
+        for feature in spec.features
+    }
+    info = EpisodeInfo(hostile, None, hostile, hostile, wall_time_ns=1_700_000_000_000_000_000)
+    store.append_episode(data, info)
+    assert run("data", "view", store.path, tmp_path / "view.html") == 0
+    page = Page((tmp_path / "view.html").read_text())
+    assert page.tags.count("script") == page.tags.count("i") == 0
+    assert page.text.count(hostile) > 4
+    for text in ("2023-11-14 22:13 UTC", "All episodes are shown", "(180 components)", "action [3-5]"):
+        assert text in page.text
+    assert page.tags.count("svg") == 2 + 1 + 1 + 3
+    assert page.tags.count("img") == 6
+
+
+def test_view_shows_why_an_episode_cannot_be_read(store, tmp_path):
+    block = sorted((store.path / "data/camera0_rgb").glob("c.*"))[0]
+    block.write_bytes(block.read_bytes()[:10] + b"x" * 20 + block.read_bytes()[30:])
+    assert run("data", "view", store.path, tmp_path / "view.html") == 0
+    page = Page((tmp_path / "view.html").read_text())
+    assert page.text.count("This episode cannot be read") == 1
+    assert page.tags.count("img") == 2 * 12
+
+
+def test_view_refuses_a_target_that_is_no_page(store, capsys):
+    assert run("data", "view", store.path, "view.zarr") == command.NOT_UNDERSTOOD
+    assert "give the name of an .html file" in capsys.readouterr().err

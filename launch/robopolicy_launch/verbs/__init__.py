@@ -70,6 +70,11 @@ VERBS: dict[str, Verb] = {
             "correct task text, success or operator of episodes",
         ),
         Verb("data repair", "robopolicy_launch.verbs.data.repair", "drop what data check reports as errors"),
+        Verb(
+            "data view",
+            "robopolicy_launch.verbs.data.view",
+            "write an HTML page with images and plots of episodes",
+        ),
         Verb("train", "robopolicy_launch.verbs.train", "train a policy on a store"),
         Verb("eval", "robopolicy_launch.verbs.eval", "measure closed-loop success over seeds"),
         Verb("deploy", "robopolicy_launch.verbs.deploy", "run a policy on a robot through its driver"),
