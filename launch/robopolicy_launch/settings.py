@@ -189,6 +189,8 @@ class _Composer:
         self._base = OmegaConf.create()
         self._root = root = verb.replace(" ", "_")
         store = ConfigStore.instance()
+        for group in {*REGISTRIES, *OWN_NODES} - set(self.groups):
+            store.repo.pop(group, None)  # of another verb in this process; here it may be the name of a key
         store.store(name=f"{root}_settings", node=module.Settings)
         entries: list[Any] = [f"{root}_settings"]
         for group, choice in self.groups.items():

@@ -99,11 +99,11 @@ class Evidence:
         """Yields the marked rows ``[N]``, episode by episode."""
         rows = np.flatnonzero(marked)
         owners = np.searchsorted(self.ends, rows, side="right")
-        for owner in np.unique(owners):
-            mine = rows[owners == owner]
+        found, firsts, counts = np.unique(owners, return_index=True, return_counts=True)
+        for owner, index, count in zip(found.tolist(), firsts.tolist(), counts.tolist(), strict=True):
             start = int(self.ends[owner - 1]) if owner else 0
-            first, last = int(mine[0]) - start, int(mine[-1]) - start
-            yield Span(int(self.episodes[owner]), first, last, len(mine), int(mine[0]))
+            first, last = int(rows[index]), int(rows[index + count - 1])
+            yield Span(int(self.episodes[owner]), first - start, last - start, count, first)
 
 
 def streamed(feature: Feature) -> bool:
