@@ -117,10 +117,11 @@ def test_saturated_cameras_are_told_for_the_whole_store(tmp_path, recording_spec
 
 @pytest.mark.parametrize(("length", "word"), [(6, "short"), (200, "long")])
 def test_episodes_of_unusual_length_are_told(recording, record, length, word):
+    severity = Severity.WARNING if word == "short" else Severity.NOTE
     recording.append_episode(record(length, 9))
     findings = check_store(recording)
     (finding,) = [finding for finding in findings if finding.code == "length_outlier"]
-    assert finding.episode == 7
+    assert (finding.episode, finding.severity) == (7, severity)
     assert word in finding.message
 
 

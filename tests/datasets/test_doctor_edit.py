@@ -129,7 +129,7 @@ def test_merged_stores_hold_all_episodes_in_order(untouched, recording_spec, rec
     for number in range(16):
         source, old = (other, number - 7) if number in (7, 8) else (untouched, number % 9)
         assert_same_episode(merged.episode(number), source.episode(old))
-    assert [entry["source"] for entry in merged.attributes["merged"]] == [
+    assert [entry["store"] for entry in merged.attributes["merged"]] == [
         "recording.zarr",
         "b.zarr",
         "recording.zarr",

@@ -41,9 +41,11 @@ def lengths(evidence: Evidence, limits: Limits) -> Iterator[Finding]:
     allowed = max(np.log(limits.length_factor), limits.length_deviations * deviation)
     for episode in np.flatnonzero(np.abs(logs - median) > allowed):
         steps = int(evidence.lengths[episode])
-        word = "short: was it aborted?" if logs[episode] < median else "long: does it hold several attempts?"
+        short = logs[episode] < median
+        word = "short: was it aborted?" if short else "long: does it hold several attempts?"
         message = (
             f"{steps} steps, while the median is {np.exp(median):.0f}; unusually {word} "
             "Look at it with `robopolicy data view`."
         )
-        yield Finding("length_outlier", Severity.WARNING, message, int(episode))
+        severity = Severity.WARNING if short else Severity.NOTE
+        yield Finding("length_outlier", severity, message, int(episode))

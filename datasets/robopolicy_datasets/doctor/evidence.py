@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -48,7 +47,6 @@ class Evidence:
     """The readable episodes of a store, back to back in N rows.
 
     Attributes:
-        path: the store's folder.
         spec: its Spec.
         rate_hz: its rate; 0 where it does not say.
         lengths: ``[all]`` steps of every episode, readable or not.
@@ -61,7 +59,6 @@ class Evidence:
         frames: figures of N images or other large samples by key.
     """
 
-    path: Path
     spec: Spec
     rate_hz: float
     lengths: NDArray[np.int64]
@@ -145,7 +142,6 @@ def gather(store: DemoStore, progress: Callable[[int, int], None] | None = None)
         time_ns = None if time_ns is None else time_ns[kept]
         frames = {key: figures.select(kept) for key, figures in frames.items()}
     return Evidence(
-        path=store.path,
         spec=store.spec,
         rate_hz=store.rate_hz,
         lengths=lengths,

@@ -52,7 +52,9 @@ def merge_stores(
         target,
         reconcile([store.spec for store in stores], names, drop=drop),
         rate_hz=stores[0].rate_hz,
-        metadata={"merged": [{"source": store.path.name, **store.attributes} for store in stores]},
+        metadata={
+            "merged": [{"store": store.path.name, "metadata": dict(store.attributes)} for store in stores]
+        },
         done="merged",
         progress=progress,
     )
