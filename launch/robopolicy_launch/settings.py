@@ -189,6 +189,8 @@ class _Composer:
         self._base = OmegaConf.create()
         self._root = root = verb.replace(" ", "_")
         store = ConfigStore.instance()
+        for group in {*REGISTRIES, *OWN_NODES} - set(self.groups):
+            store.repo.pop(group, None)  # of another verb in this process; here it may be the name of a key
         store.store(name=f"{root}_settings", node=module.Settings)
         entries: list[Any] = [f"{root}_settings"]
         for group, choice in self.groups.items():
@@ -228,10 +230,14 @@ class _Composer:
         """Parses the arguments; the last one for a key wins, and bare values fill the positional keys."""
         free = list(self.positional)
         given: dict[str, _Given] = {}
+        words: list[str] = []
         for argument in arguments:
             found = re.fullmatch(r"\+{0,2}([A-Za-z_][\w.]*)=(.*)", argument, re.DOTALL)
             if found:
                 key, text = found[1], found[2]
+            elif free and free[0].endswith("...") and not argument.startswith("-"):
+                words.append(_quoted(argument))
+                key, text = free[0].removesuffix("..."), f"[{','.join(words)}]"
             elif free and not argument.startswith("-"):
                 key, text = free[0], argument
             else:

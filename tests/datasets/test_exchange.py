@@ -240,7 +240,7 @@ def test_chunks_that_are_not_there_are_told(tmp_path, caplog):
 def test_what_a_killed_import_left_goes_with_the_next(source, tmp_path):
     process = subprocess.Popen(["true"])
     process.wait()
-    leftover, running = (tmp_path / f".new.zarr.{pid}.import" for pid in (process.pid, os.getppid()))
+    leftover, running = (tmp_path / f".new.zarr.{pid}.partial" for pid in (process.pid, os.getppid()))
     for folder in (leftover, running):
         folder.mkdir()
     import_store(DiffusionPolicyFormatConfig(**PUSHT), source, tmp_path / "new.zarr")

@@ -1,4 +1,4 @@
-"""A new store that appears complete or not at all, however the import that fills it ends."""
+"""A new store that appears complete or not at all, however the import or copy that fills it ends."""
 
 from __future__ import annotations
 
@@ -18,23 +18,25 @@ from robopolicy_datasets.store.transaction import sync_folder, write_error
 
 @contextmanager
 def new_store(
-    source: Path,
+    source: str | Path,
     target: str | Path,
     spec: Spec,
     *,
     rate_hz: float,
     metadata: Mapping[str, Any],
     codecs: Mapping[str, str] | None = None,
+    done: str = "imported",
 ) -> Iterator[DemoStore]:
     """Lends an empty store to be filled; at the end of the ``with`` block it appears at ``target``.
 
     Args:
-        source: what is imported, for messages.
+        source: what the content comes from, for messages.
         target: the new store; must not exist.
         spec: of the new store.
         rate_hz: of the new store, steps per second.
         metadata: of the new store.
         codecs: of the new store.
+        done: what is done to the source, for messages.
 
     Raises:
         StoreError: the target exists or cannot be written; or what the block raised, with the source named.
@@ -43,7 +45,7 @@ def new_store(
     if target.exists() or target.is_symlink():
         raise StoreError(f"{target} exists already. Choose another target or remove it.")
     _remove_leftovers(target)
-    staging = target.with_name(f".{target.name}.{os.getpid()}.import")
+    staging = target.with_name(f".{target.name}.{os.getpid()}.partial")
     try:
         yield DemoStore.create(staging, spec, rate_hz=rate_hz, metadata=metadata, codecs=codecs)
         os.rename(staging, target)
@@ -53,14 +55,14 @@ def new_store(
     except StoreError as error:
         if isinstance(error.__cause__, OSError):  # names the staging folder, which is gone by then
             raise write_error(target, error.__cause__) from error
-        raise StoreError(f"{source} cannot be imported. {error}") from error
+        raise StoreError(f"{source} cannot be {done}. {error}") from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)
 
 
 def _remove_leftovers(target: Path) -> None:
-    """Removes what killed imports into ``target`` have left."""
-    for folder in target.parent.glob(f".{glob.escape(target.name)}.*.import"):
+    """Removes what killed imports and copies into ``target`` have left."""
+    for folder in target.parent.glob(f".{glob.escape(target.name)}.*.partial"):
         process = folder.name.split(".")[-2]
         if process.isdecimal() and not _runs(int(process)):
             shutil.rmtree(folder, ignore_errors=True)

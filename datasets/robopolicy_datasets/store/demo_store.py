@@ -146,6 +146,17 @@ class DemoStore:
         """Steps of all episodes."""
         return int(self._ends[-1]) if len(self._ends) else 0
 
+    @property
+    def has_time(self) -> bool:
+        """Whether each step has a time (``"time_ns"``); foreign stores have none."""
+        return self._files.time is not None
+
+    @property
+    def unfinished_steps(self) -> int:
+        """Steps on disk after the last episode: what a killed writer left. They are never read."""
+        time = [] if self._files.time is None else [self._files.time]
+        return max(array.rows for array in (*self._files.arrays.values(), *time)) - self.num_steps
+
     def __len__(self) -> int:
         return len(self._ends)
 
@@ -298,6 +309,21 @@ class DemoStore:
         if key not in self._cache:
             self._cache[key] = self._rows(key, 0, self.num_steps)
         return self._cache[key]
+
+    def rows(self, key: str, start: int, stop: int) -> NDArray[Any]:
+        """Reads rows ``start`` to ``stop`` (exclusive) of ``key`` (or ``"time_ns"``), kept by nobody.
+
+        Returns:
+            ``[stop - start, *shape]``, read-only.
+
+        Raises:
+            StoreError: no such key or rows, or their bytes are damaged.
+        """
+        if not 0 <= start <= stop <= self.num_steps:
+            raise StoreError(
+                f"{self.path} has no rows {start} to {stop}; it has {self.num_steps}, from 0 on."
+            )
+        return self._rows(key, start, stop)
 
     def fingerprint(self) -> str:
         """Returns a hash of the Spec, the episode boundaries and every array that is not an image."""

@@ -110,6 +110,23 @@ def videos(paths: Sequence[Path], captions: Mapping[str, str]) -> str:
     return f'<div class="videos">{"".join(parts)}</div>'
 
 
+def image_strip(images: Sequence[tuple[bytes, str]], name: str) -> str:
+    """Returns embedded images in one row that scrolls sideways.
+
+    Args:
+        images: JPEG files with their captions.
+        name: what they show, for those who cannot see them.
+    """
+    parts = []
+    for data, caption in images:
+        text = base64.b64encode(data).decode("ascii")
+        parts.append(
+            f'<figure><img src="data:image/jpeg;base64,{text}" alt="{escape(name)}, {escape(caption)}">'
+            f"<figcaption>{escape(caption)}</figcaption></figure>"
+        )
+    return f'<div class="frames">{"".join(parts)}</div>'
+
+
 def outcome_strip(rows: Sequence[Mapping[str, Any]]) -> str:
     """Returns one small square an episode, coloured by success, as deep as its score.
 

@@ -4,7 +4,8 @@ A verb's module has
 
 - ``Settings``: a dataclass of the verb's own keys, with an ``Attributes:`` section (shown by ``--help``);
 - ``GROUPS``: the config groups it takes with their default choices (``{}`` for none);
-- ``POSITIONAL``: the names of keys that may be given without ``key=``, in order;
+- ``POSITIONAL``: the names of keys that may be given without ``key=``, in order; a last name that ends in
+  ``...`` takes all further words as a list;
 - ``run(settings, config) -> int``: does the work and returns the exit code. ``settings`` is a ``Settings``
   whose group keys hold the components' own config dataclasses; ``config`` is the same as plain Hydra nodes.
 """
@@ -49,6 +50,30 @@ VERBS: dict[str, Verb] = {
             "data import",
             "robopolicy_launch.verbs.data.import_store",
             "bring recordings of another format into a store",
+        ),
+        Verb("data check", "robopolicy_launch.verbs.data.check", "look for faults in a demo store"),
+        Verb(
+            "data stats",
+            "robopolicy_launch.verbs.data.stats",
+            "show range, mean and percentiles of every feature",
+        ),
+        Verb(
+            "data merge",
+            "robopolicy_launch.verbs.data.merge",
+            "put the episodes of several stores into a new one",
+        ),
+        Verb("data split", "robopolicy_launch.verbs.data.split", "split a store into two new ones"),
+        Verb("data trim", "robopolicy_launch.verbs.data.trim", "drop idle or unwanted steps of episodes"),
+        Verb(
+            "data relabel",
+            "robopolicy_launch.verbs.data.relabel",
+            "correct task text, success or operator of episodes",
+        ),
+        Verb("data repair", "robopolicy_launch.verbs.data.repair", "drop what data check reports as errors"),
+        Verb(
+            "data view",
+            "robopolicy_launch.verbs.data.view",
+            "write an HTML page with images and plots of episodes",
         ),
         Verb("train", "robopolicy_launch.verbs.train", "train a policy on a store"),
         Verb("eval", "robopolicy_launch.verbs.eval", "measure closed-loop success over seeds"),

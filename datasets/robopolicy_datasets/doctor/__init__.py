@@ -1,0 +1,1 @@
+"""The doctor of demo stores: finds faults, computes statistics, and writes corrected copies."""

@@ -1,0 +1,137 @@
+"""Copies of chosen episodes into a new store: what every editing verb does in the end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from robopolicy_datasets.errors import StoreError
+from robopolicy_datasets.exchange.staging import new_store
+from robopolicy_datasets.spec import Spec
+from robopolicy_datasets.store.demo_store import DemoStore
+from robopolicy_datasets.store.episode import EpisodeInfo, NewEpisode, check_episode
+from robopolicy_datasets.store.layout import TIME_KEY
+
+_BATCH_BYTES = 64 << 20  # decoded bytes in one commit
+
+
+@dataclass(frozen=True)
+class EpisodeCopy:
+    """An episode of a new store.
+
+    Attributes:
+        source: the store that it comes from.
+        episode: its number there.
+        steps: int ``[T]`` the steps to keep, ascending; ``None`` for all.
+        info: its new info; ``None`` for the old one.
+    """
+
+    source: DemoStore
+    episode: int
+    steps: NDArray[np.intp] | None = None
+    info: EpisodeInfo | None = None
+
+    @property
+    def bounds(self) -> tuple[int, int]:
+        """The rows of the whole episode in the source: first, and after the last."""
+        ends = self.source.episode_ends
+        return (int(ends[self.episode - 1]) if self.episode else 0), int(ends[self.episode])
+
+    def read(self, spec: Spec) -> NewEpisode:
+        """Reads the kept steps of the features of ``spec``.
+
+        Raises:
+            StoreError: the bytes are damaged, or the source has no time.
+        """
+        start, stop = self.bounds
+        low = start
+        kept: slice | NDArray[np.intp] = slice(None)
+        if self.steps is not None:
+            low, stop = start + int(self.steps[0]), start + int(self.steps[-1]) + 1
+            kept = self.steps - self.steps[0]
+        data = {feature.key: self.source.rows(feature.key, low, stop)[kept] for feature in spec.features}
+        time_ns = self.source.rows(TIME_KEY, low, stop)[kept]
+        return NewEpisode(data, self.info or self.source.episode_info(self.episode), time_ns)
+
+
+def copy_episodes(
+    plan: Sequence[EpisodeCopy],
+    target: str | Path,
+    spec: Spec,
+    *,
+    rate_hz: float,
+    metadata: Mapping[str, Any],
+    done: str,
+    progress: Callable[[int, int], None] | None = None,
+) -> DemoStore:
+    """Writes a new store of copied episodes; it appears complete or not at all, the sources stay as they are.
+
+    Args:
+        plan: the episodes in the order of the new store.
+        target: the new store; must not exist.
+        spec: the features to copy; floats and integers of the sources may be narrower.
+        rate_hz: of the new store, steps per second.
+        metadata: of the new store.
+        done: what is done to the sources, for messages, e.g. ``"merged"``.
+        progress: called with (episodes done, episodes in all).
+
+    Returns:
+        The new store, open for reading.
+
+    Raises:
+        StoreError: no episode is left, a source has no rate, a value is refused (NaN, time that does not
+            increase), or the target exists or cannot be written.
+    """
+    names = ", ".join(dict.fromkeys(str(copy.source.path) for copy in plan))
+    if not plan:
+        raise StoreError("No episode is left to copy; nothing was written. Choose at least one.")
+    for copy in plan:
+        require_time(copy.source)
+    with new_store(names, target, spec, rate_hz=rate_hz, metadata=metadata, done=done) as store:
+        copied = 0
+        for batch in _batches(plan, spec, rate_hz):
+            store.append_episodes(batch)
+            copied += len(batch)
+            if progress is not None:
+                progress(copied, len(plan))
+    return DemoStore.open(target)
+
+
+def require_time(store: DemoStore) -> None:
+    """Checks that ``store`` has a rate and times, as ours do.
+
+    Raises:
+        StoreError: it has not.
+    """
+    if not store.has_time:
+        raise StoreError(
+            f"{store.path} was not written by robopolicy and says no time. "
+            "Bring it into a store of its own with `robopolicy data import` first."
+        )
+
+
+def _batches(plan: Sequence[EpisodeCopy], spec: Spec, rate_hz: float) -> Iterator[list[NewEpisode]]:
+    row_bytes = sum(feature.size * np.dtype(feature.dtype).itemsize for feature in spec.features)
+    batch: list[NewEpisode] = []
+    held = 0
+    for copy in plan:
+        episode = copy.read(spec)
+        try:
+            check_episode(episode, spec, rate_hz)  # the store would not say which episode of the source
+        except StoreError as error:
+            raise StoreError(
+                f"Episode {copy.episode} of {copy.source.path.name}: {error} "
+                "`robopolicy data repair` writes a store without such faults."
+            ) from error
+        batch.append(episode)
+        held += row_bytes * len(np.asarray(episode.time_ns))
+        if held >= _BATCH_BYTES:
+            yield batch
+            batch, held = [], 0
+    if batch:
+        yield batch
