@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 @dataclass
 class DiffusionPolicyFormatConfig:
-    """A diffusion_policy replay buffer: a zarr folder with ``data/<key>`` and ``meta/episode_ends``.
+    """A diffusion_policy replay buffer: a zarr folder or zip with ``data/<key>`` and ``meta/episode_ends``.
 
     Attributes:
         rate_hz: steps per second; such stores do not say.

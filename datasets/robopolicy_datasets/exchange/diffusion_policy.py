@@ -1,4 +1,4 @@
-"""Import of diffusion_policy replay buffers (zarr v2 or v3 folders)."""
+"""Import of diffusion_policy replay buffers (zarr v2 or v3, folders or zips)."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def import_store(
 
     Args:
         config: rate and layout.
-        source: the folder with ``data/`` and ``meta/``.
+        source: the folder with ``data/`` and ``meta/``, or a zip of one.
         target: the new store; must not exist.
         progress: called with (episodes done, episodes in all).
 
@@ -44,6 +44,7 @@ def import_store(
     Raises:
         StoreError: the source cannot be read or is not safe to read, a value does not fit its feature, or
             the target exists or cannot be written.
+        MissingExtraError: the source's images need a decoder that is not installed.
         ConfigError: the layout does not fit the source.
     """
     source = Path(source)
@@ -69,10 +70,10 @@ def import_store(
 def _open_source(source: Path) -> tuple[DemoStore, ForeignFiles]:
     if is_native(source):
         raise StoreError(f"{source} is a robopolicy store already; it needs no import.")
-    if source.is_dir() and not is_foreign(source):
+    if source.exists() and not is_foreign(source):
         raise StoreError(
             f"{source} is not a diffusion_policy store: expected is a folder with data/<key> arrays and "
-            "meta/episode_ends."
+            "meta/episode_ends, or a zip of one."
         )
     store = DemoStore.open(source)
     return store, ForeignFiles(source)
