@@ -240,6 +240,40 @@ def test_a_hostile_or_damaged_zip_is_refused(tmp_path, case):
     assert not (tmp_path / "new.zarr").exists()
 
 
+COMPRESSORS = [(2, codec) for codec in ("zlib", "gzip", "bz2", "lzma", "zstd", "lz4", "blosc")]
+COMPRESSORS += [(3, codec) for codec in ("gzip", "zstd", "blosc")]
+
+
+@pytest.mark.parametrize(("zarr_format", "codec"), COMPRESSORS)
+def test_a_chunk_that_decodes_to_too_much_is_refused(tmp_path, zarr_format, codec):
+    """A chunk of the declared size is read; one of a hundred times its size is not decoded."""
+    values = arrays()["robot0_eef_pos"]
+    files = contents(None)
+    encoder = numcodecs.get_codec({"id": codec})
+    entry = "data/robot0_eef_pos"
+    if zarr_format == 2:
+        name = f"{entry}/0.0"
+        change_array(files, "robot0_eef_pos", compressor=encoder.get_config())
+    else:
+        name = f"{entry}/c/0/0"
+        group = zarr.open_group(tmp_path / "v3", mode="w", zarr_format=3)
+        made = {
+            "zstd": zarr.codecs.ZstdCodec(),
+            "gzip": zarr.codecs.GzipCodec(),
+            "blosc": zarr.codecs.BloscCodec(typesize=4),
+        }
+        group.create_array("x", shape=values.shape, dtype="f4", chunks=values.shape, compressors=made[codec])
+        del files[f"{entry}/.zarray"], files[f"{entry}/0.0"]
+        files[f"{entry}/zarr.json"] = (tmp_path / "v3" / "x" / "zarr.json").read_bytes()
+    files[name] = bytes(encoder.encode(values))
+    store = DemoStore.open(pack(tmp_path / "good.zip", files))
+    np.testing.assert_array_equal(store.array("robot0_eef_pos"), values)
+    files[name] = bytes(encoder.encode(np.zeros((100 * len(values), 30), np.float32)))
+    store = DemoStore.open(pack(tmp_path / "bomb.zip", files))
+    with pytest.raises(StoreError, match=r"robot0_eef_pos cannot be decoded: a chunk of .* decodes to more"):
+        store.array("robot0_eef_pos")
+
+
 def patched_directory(data, name, offset, value):
     """``data`` with bytes of the entry ``name`` in the zip's directory replaced."""
     start = data.rindex(name.encode()) - 46 + offset

@@ -68,6 +68,7 @@ class ForeignArray:
             shape, chunks, dtype = _parse(content, zarr_format)
             naming = _chunk_naming(content, zarr_format)
             is_umi = zarr_format == 2 and (content["compressor"] or {}).get("id") == UMI_CODEC
+            self._first_codec = _first_codec(content)
             codecs = set(_codec_names({**content, "compressor": None} if is_umi else content))
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise StoreError(f"{folder} has metadata that cannot be understood: {error}.") from error
@@ -81,6 +82,8 @@ class ForeignArray:
         self.row_shape = shape[1:]
         self.dtype = dtype.name
         self.chunk_rows = chunks[0]
+        # What lies between two codecs may be of a wider type than the chunk, and bear a header.
+        self._encoded_limit = 8 * math.prod(chunks) * dtype.itemsize + 1024
         grid = [-(-size // chunk) for size, chunk in zip(shape, chunks, strict=True)]
         self._chunks_abreast = math.prod(grid[1:])
         files = container.files(name)
@@ -120,7 +123,9 @@ class ForeignArray:
     def _array(self) -> zarr.Array[Any]:
         from robopolicy_datasets.store.zarr_view import open_array  # zarr is slow to import
 
-        return open_array(self._container, self.name, self._metadata)
+        return open_array(
+            self._container, self.name, self._metadata, codec=self._first_codec, limit=self._encoded_limit
+        )
 
 
 class ForeignFiles:
@@ -282,6 +287,14 @@ def _row_of_chunk(file: str, naming: tuple[str, str], grid: Sequence[int]) -> in
     numbers = [int(part) for part in parts if len(part) < 20]
     inside = len(numbers) == len(grid) and all(map(operator.lt, numbers, grid))
     return numbers[0] if inside else None
+
+
+def _first_codec(content: Any) -> str:
+    """Returns the codec that decodes a chunk's bytes first: the last that was applied."""
+    if "codecs" in content:
+        return str(content["codecs"][-1]["name"])
+    applied = [*(content.get("filters") or []), content["compressor"]]
+    return str(next((codec["id"] for codec in reversed(applied) if codec is not None), ""))
 
 
 def _codec_names(content: Any) -> Iterator[str]:
