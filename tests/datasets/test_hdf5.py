@@ -95,6 +95,12 @@ def test_success_is_an_attribute_or_not_known(tmp_path):
     assert [store.episode_info(index).success for index in range(3)] == [None, False, None]
 
 
+def test_groups_that_are_no_demos_are_told(tmp_path, caplog):
+    source = write_robomimic(tmp_path / "lift.hdf5", lambda file: file["data"].create_group("dem_3"))
+    assert len(robomimic.import_store(RobomimicFormatConfig(), source, tmp_path / "new.zarr")) == 3
+    assert "data holds dem_3, which are no demos" in caplog.text
+
+
 BAD_CONFIGS = {
     "an unknown mask": ({"mask": "trian"}, "has no filter mask/trian. It has: train, valid"),
     "an unknown source": (

@@ -99,6 +99,11 @@ def _demos(reader: Hdf5Reader) -> tuple[list[str], dict[str, Any]]:
     linked = [name for name in data.problems if _DEMO.fullmatch(name)]
     if linked:
         raise StoreError(f"{reader.path}: data/{linked[0]} cannot be read: {data.problems[linked[0]]}.")
+    others = sorted({*data.groups, *data.problems}.difference(demos))
+    if others:
+        _log.warning(
+            "%s: data holds %s, which are no demos; they are ignored.", reader.path, ", ".join(others)
+        )
     try:
         environment = json.loads(data.attributes.get("env_args", "{}"))
     except (TypeError, ValueError, RecursionError) as error:

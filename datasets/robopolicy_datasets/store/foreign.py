@@ -10,11 +10,9 @@ import json
 import logging
 import lzma
 import math
-import operator
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +22,13 @@ from numpy.typing import NDArray
 
 from robopolicy_datasets.errors import StoreError
 from robopolicy_datasets.spec import Feature, Spec
+from robopolicy_datasets.store.array_metadata import (
+    chunk_naming,
+    codec_names,
+    first_codec,
+    parse_sizes,
+    row_of_chunk,
+)
 from robopolicy_datasets.store.container import Container, open_container
 from robopolicy_datasets.store.episode import EpisodeInfo
 from robopolicy_datasets.store.jpegxl import UMI_CODEC, checked_codec
@@ -65,12 +70,12 @@ class ForeignArray:
         zarr_format = 2 if f"{name}/.zarray" in container else 3
         content = _read_json(container, f"{name}/.zarray" if zarr_format == 2 else f"{name}/zarr.json")
         try:
-            shape, chunks, dtype = _parse(content, zarr_format)
-            naming = _chunk_naming(content, zarr_format)
+            shape, chunks, dtype = parse_sizes(content, zarr_format)
+            naming = chunk_naming(content, zarr_format)
             is_umi = zarr_format == 2 and (content["compressor"] or {}).get("id") == UMI_CODEC
-            self._first_codec = _first_codec(content)
-            codecs = set(_codec_names({**content, "compressor": None} if is_umi else content))
-        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+            self._first_codec = first_codec(content)
+            codecs = set(codec_names({**content, "compressor": None} if is_umi else content))
+        except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise StoreError(f"{folder} has metadata that cannot be understood: {error}.") from error
         unsafe = sorted(codecs - _SAFE_CODECS)
         if unsafe:
@@ -91,7 +96,7 @@ class ForeignArray:
         self._metadata = {**content, "zarr_format": zarr_format}
         if is_umi:
             self._metadata["compressor"] = checked_codec(chunks, dtype)
-        rows = (_row_of_chunk(file, naming, grid) for file in files)
+        rows = (row_of_chunk(file, naming, grid) for file in files)
         self._found = Counter(row for row in rows if row is not None)  # files by place along the rows
 
     @property
@@ -245,73 +250,6 @@ def _read_json(container: Container, name: str) -> Any:
         return json.loads(data)
     except (ValueError, RecursionError) as error:
         raise StoreError(f"{container.path / name} cannot be read: {error}. Copy the store again.") from error
-
-
-def _parse(content: Any, zarr_format: int) -> tuple[tuple[int, ...], tuple[int, ...], np.dtype[Any]]:
-    """Returns shape, shape of the largest unit that is decoded at once, and dtype."""
-    if zarr_format == 2:
-        chunks, name = content["chunks"], content["dtype"]
-    else:
-        chunks, name = content["chunk_grid"]["configuration"]["chunk_shape"], content["data_type"]
-    if not isinstance(name, str):
-        raise ValueError(f"the dtype {name!r} is not a number's")
-    dtype = np.dtype(name)
-    if dtype.kind not in "biuf":
-        raise ValueError(f"the dtype {name!r} is not a number's")
-    shape, chunks = (tuple(int(size) for size in sizes) for sizes in (content["shape"], chunks))
-    if not shape or len(shape) != len(chunks) or min(shape) < 0 or min(chunks) < 1 or 0 in shape[1:]:
-        raise ValueError(f"the shape {shape} with chunks {chunks} is not allowed")
-    return shape, chunks, dtype
-
-
-def _chunk_naming(content: Any, zarr_format: int) -> tuple[str, str]:
-    """Returns what the names of chunk files begin with and what stands between their numbers."""
-    if zarr_format == 2:
-        prefix, separator = "", content.get("dimension_separator") or "."
-    else:
-        encoding = content["chunk_key_encoding"]
-        like_v2 = encoding["name"] == "v2"
-        separator = (encoding.get("configuration") or {}).get("separator", "." if like_v2 else "/")
-        prefix = "" if like_v2 else f"c{separator}"
-    if separator not in (".", "/"):
-        raise ValueError(f"the separator {separator!r} of chunk names is not allowed")
-    return prefix, separator
-
-
-def _row_of_chunk(file: str, naming: tuple[str, str], grid: Sequence[int]) -> int | None:
-    """Returns a chunk's place along the rows, ``None`` for a file that is no chunk of the grid."""
-    prefix, separator = naming
-    parts = file.removeprefix(prefix).split(separator)
-    if not file.startswith(prefix) or len(parts) != len(grid) or not all(part.isdecimal() for part in parts):
-        return None
-    numbers = [int(part) for part in parts if len(part) < 20]
-    inside = len(numbers) == len(grid) and all(map(operator.lt, numbers, grid))
-    return numbers[0] if inside else None
-
-
-def _first_codec(content: Any) -> str:
-    """Returns the codec that decodes a chunk's bytes first: the last that was applied."""
-    if "codecs" in content:
-        return str(content["codecs"][-1]["name"])
-    applied = [*(content.get("filters") or []), content["compressor"]]
-    return str(next((codec["id"] for codec in reversed(applied) if codec is not None), ""))
-
-
-def _codec_names(content: Any) -> Iterator[str]:
-    """Yields the names of all codecs in an array's metadata, nested ones too."""
-    for codec in [content.get("compressor"), *(content.get("filters") or []), *(content.get("codecs") or [])]:
-        if codec is not None:
-            yield from _names_of(codec)
-
-
-def _names_of(codec: Any) -> Iterator[str]:
-    if not isinstance(codec, dict):
-        yield repr(codec)
-        return
-    yield str(codec.get("id") or codec.get("name"))
-    configuration = codec.get("configuration") or {}
-    for inner in [*(configuration.get("codecs") or []), *(configuration.get("index_codecs") or [])]:
-        yield from _names_of(inner)
 
 
 def _check_sizes(
