@@ -27,6 +27,8 @@ EXTRA_OF_MODULE: Mapping[str, str] = {
     "gymnasium": "sim",
     "gym_pusht": "pusht",
     "av": "formats",
+    "h5py": "formats",
+    "imagecodecs": "formats",
 }
 
 

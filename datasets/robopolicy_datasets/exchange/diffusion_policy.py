@@ -1,4 +1,4 @@
-"""Import of diffusion_policy replay buffers (zarr v2 or v3 folders)."""
+"""Import of diffusion_policy replay buffers (zarr v2 or v3, folders or zips)."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 from robopolicy_datasets.errors import StoreError
 from robopolicy_datasets.exchange.configs import DiffusionPolicyFormatConfig
 from robopolicy_datasets.exchange.layout import Column, plan_columns, spec_of
+from robopolicy_datasets.exchange.rows import BATCH_BYTES, read_columns
 from robopolicy_datasets.exchange.staging import new_store
 from robopolicy_datasets.store.demo_store import DemoStore
 from robopolicy_datasets.store.episode import EpisodeInfo, NewEpisode
-from robopolicy_datasets.store.foreign import ForeignArray, ForeignFiles, is_foreign
+from robopolicy_datasets.store.foreign import ForeignFiles, is_foreign
 from robopolicy_datasets.store.native import is_native
 
 _log = logging.getLogger(__name__)
-_BATCH_BYTES = 256 << 20  # decoded source bytes in memory at a time
 
 
 def import_store(
@@ -34,7 +34,7 @@ def import_store(
 
     Args:
         config: rate and layout.
-        source: the folder with ``data/`` and ``meta/``.
+        source: the folder with ``data/`` and ``meta/``, or a zip of one.
         target: the new store; must not exist.
         progress: called with (episodes done, episodes in all).
 
@@ -44,6 +44,7 @@ def import_store(
     Raises:
         StoreError: the source cannot be read or is not safe to read, a value does not fit its feature, or
             the target exists or cannot be written.
+        MissingExtraError: the source's images need a decoder that is not installed.
         ConfigError: the layout does not fit the source.
     """
     source = Path(source)
@@ -69,10 +70,10 @@ def import_store(
 def _open_source(source: Path) -> tuple[DemoStore, ForeignFiles]:
     if is_native(source):
         raise StoreError(f"{source} is a robopolicy store already; it needs no import.")
-    if source.is_dir() and not is_foreign(source):
+    if source.exists() and not is_foreign(source):
         raise StoreError(
             f"{source} is not a diffusion_policy store: expected is a folder with data/<key> arrays and "
-            "meta/episode_ends."
+            "meta/episode_ends, or a zip of one."
         )
     store = DemoStore.open(source)
     return store, ForeignFiles(source)
@@ -83,11 +84,11 @@ def _row_bytes(files: ForeignFiles, columns: list[Column]) -> int:
 
 
 def _batches(ends: NDArray[np.int64], row_bytes: int) -> Iterator[tuple[int, int]]:
-    """Yields ranges of episodes whose decoded size is about ``_BATCH_BYTES`` (at least one episode)."""
+    """Yields ranges of episodes whose decoded size is about ``BATCH_BYTES`` (at least one episode)."""
     first = 0
     while first < len(ends):
         start_row = int(ends[first - 1]) if first else 0
-        limit = start_row + max(1, _BATCH_BYTES // row_bytes)
+        limit = start_row + max(1, BATCH_BYTES // row_bytes)
         stop = max(first + 1, int(np.searchsorted(ends, limit, side="right")))
         yield first, stop
         first = stop
@@ -105,27 +106,9 @@ def _read_episodes(
     data: dict[str, NDArray[Any]] = {}
     for source in dict.fromkeys(column.source for column in columns):
         wanted = [column for column in columns if column.source == source]
-        data.update(_read_columns(files.arrays[source], wanted, start_row, stop_row))
+        data.update(read_columns(files.arrays[source], wanted, start_row, stop_row))
     bounds = np.concatenate([[start_row], ends[first:stop]]) - start_row
     return [
         NewEpisode({key: values[low:high] for key, values in data.items()}, info)
         for low, high in pairwise(bounds)
     ]
-
-
-def _read_columns(
-    array: ForeignArray, columns: list[Column], start_row: int, stop_row: int
-) -> dict[str, NDArray[Any]]:
-    """Reads the rows chunk by chunk, so that the source's wider type is never in memory as a whole."""
-    out = {
-        feature.key: np.empty((stop_row - start_row, *feature.shape), dtype=feature.dtype)
-        for feature in (column.feature for column in columns)
-    }
-    row = start_row
-    while row < stop_row:
-        end = min(stop_row, (row // array.chunk_rows + 1) * array.chunk_rows)
-        rows = array.read(row, end)
-        for column in columns:
-            out[column.feature.key][row - start_row : end - start_row] = column.convert(rows, row)
-        row = end
-    return out

@@ -53,7 +53,7 @@ def new_store(
     except OSError as error:
         raise write_error(target, error) from error
     except StoreError as error:
-        if isinstance(error.__cause__, OSError):  # names the staging folder, which is gone by then
+        if isinstance(error.__cause__, OSError) and str(staging) in str(error):  # which is gone by then
             raise write_error(target, error.__cause__) from error
         raise StoreError(f"{source} cannot be {done}. {error}") from error
     finally:

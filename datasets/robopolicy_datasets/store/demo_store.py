@@ -78,14 +78,16 @@ class DemoStore:
 
     @classmethod
     def open(cls, path: str | Path, mode: Literal["r", "a"] = "r") -> DemoStore:
-        """Opens a store; also a diffusion_policy zarr folder (read-only, its Spec is inferred).
+        """Opens a store; also a zarr folder of diffusion_policy, or a zip of one such as UMI's
+        ``dataset.zarr.zip``: read in place, read only, its Spec inferred.
 
         Args:
-            path: the store's folder.
+            path: the store's folder or zip.
             mode: ``"r"`` to read, ``"a"`` to read and append.
 
         Raises:
             StoreError: there is no store, or it is damaged.
+            MissingExtraError: its images need a decoder that is not installed.
         """
         path = Path(path)
         if mode not in ("r", "a"):
@@ -100,7 +102,7 @@ class DemoStore:
         if not is_foreign(path):
             raise StoreError(
                 f"{path} is not a demo store; expected is a folder with data/<key> arrays and "
-                "meta/episode_ends."
+                "meta/episode_ends, or a zip of one."
             )
         if mode == "a":
             raise StoreError(

@@ -1,19 +1,19 @@
 """Stores that others wrote in the layout of diffusion_policy (zarr v2 or v3), read only.
 
-Nothing in such a folder is trusted: codecs that could run code are refused, links must not leave the
-folder, and every size is checked against the files before anything is allocated.
+They are folders or zips (``container.py``). Nothing in them is trusted: codecs that could run code are
+refused, and every size is checked against the files before anything is allocated.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 import lzma
 import math
-import os
-import re
+import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,9 +22,18 @@ from numpy.typing import NDArray
 
 from robopolicy_datasets.errors import StoreError
 from robopolicy_datasets.spec import Feature, Spec
+from robopolicy_datasets.store.array_metadata import (
+    chunk_naming,
+    codec_names,
+    first_codec,
+    parse_sizes,
+    row_of_chunk,
+)
+from robopolicy_datasets.store.container import Container, open_container
 from robopolicy_datasets.store.episode import EpisodeInfo
 from robopolicy_datasets.store.events import EventFiles
-from robopolicy_datasets.store.layout import read_json
+from robopolicy_datasets.store.jpegxl import UMI_CODEC, checked_codec
+from robopolicy_datasets.store.layout import SCHEMA_KEY
 from robopolicy_datasets.store.streams import StreamFiles
 
 if TYPE_CHECKING:
@@ -35,10 +44,12 @@ _SAFE_CODECS = frozenset(
     {"blosc", "zstd", "zlib", "gzip", "bz2", "lzma", "lz4", "shuffle", "delta"}
     | {"bytes", "transpose", "sharding_indexed", "crc32c"}
 )
-_CHUNK_FILE = re.compile(r"(?:c[./])?(\d+)(?:[./]\d+)*")
 _MAX_CHUNK_BYTES = 1 << 30
 _MAX_EPISODES = 10_000_000
-_DECODING_ERRORS = (ValueError, RuntimeError, OSError, TypeError, EOFError, zlib.error, lzma.LZMAError)
+_DECODING_ERRORS = (
+    *(ValueError, RuntimeError, OSError, TypeError, KeyError, EOFError, MemoryError, OverflowError),
+    *(zlib.error, lzma.LZMAError),
+)
 _MAX_COMPRESSION = 100_000  # decoded bytes per byte on disk; constant images reach some thousands
 
 
@@ -46,24 +57,31 @@ class ForeignArray:
     """One array that others wrote.
 
     Args:
-        folder: the array's folder.
+        container: the store's files.
+        name: the array's folder in it, e.g. ``"data/action"``.
 
     Raises:
         StoreError: it is not an array of numbers, uses a codec that is not allowed, or its sizes are absurd.
+        MissingExtraError: it needs a decoder that is not installed.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.zarr_format = 2 if (folder / ".zarray").is_file() else 3
-        content = read_json(folder / (".zarray" if self.zarr_format == 2 else "zarr.json"))
+    def __init__(self, container: Container, name: str) -> None:
+        self.folder = folder = container.path / name
+        self._container = container
+        self.name = name
+        zarr_format = 2 if f"{name}/.zarray" in container else 3
+        content = _read_json(container, f"{name}/.zarray" if zarr_format == 2 else f"{name}/zarr.json")
         try:
-            shape, chunks, dtype = _parse(content, self.zarr_format)
-            codecs = set(_codec_names(content))
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            shape, chunks, dtype = parse_sizes(content, zarr_format)
+            naming = chunk_naming(content, zarr_format)
+            is_umi = zarr_format == 2 and (content["compressor"] or {}).get("id") == UMI_CODEC
+            self._first_codec = first_codec(content)
+            codecs = set(codec_names({**content, "compressor": None} if is_umi else content))
+        except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise StoreError(f"{folder} has metadata that cannot be understood: {error}.") from error
         unsafe = sorted(codecs - _SAFE_CODECS)
         if unsafe:
-            allowed = ", ".join(sorted(_SAFE_CODECS))
+            allowed = ", ".join(sorted({*_SAFE_CODECS, UMI_CODEC}))
             raise StoreError(
                 f"{folder} uses the codec {', '.join(unsafe)}, which is not read. Allowed: {allowed}."
             )
@@ -71,13 +89,17 @@ class ForeignArray:
         self.row_shape = shape[1:]
         self.dtype = dtype.name
         self.chunk_rows = chunks[0]
-        self._chunks_abreast = math.prod(
-            -(-size // chunk) for size, chunk in zip(shape[1:], chunks[1:], strict=True)
-        )
-        files = {file: file.stat().st_size for file in folder.rglob("*") if file.is_file()}
+        # What lies between two codecs may be of a wider type than the chunk, and bear a header.
+        self._encoded_limit = 8 * math.prod(chunks) * dtype.itemsize + 1024
+        grid = [-(-size // chunk) for size, chunk in zip(shape, chunks, strict=True)]
+        self._chunks_abreast = math.prod(grid[1:])
+        files = container.files(name)
         _check_sizes(folder, sum(files.values()), shape, chunks, dtype)
-        matches = (_CHUNK_FILE.fullmatch(file.relative_to(folder).as_posix()) for file in files)
-        self._found = Counter(int(match[1]) for match in matches if match)  # files by place along the rows
+        self._metadata = {**content, "zarr_format": zarr_format}
+        if is_umi:
+            self._metadata["compressor"] = checked_codec(chunks, dtype)
+        rows = (row_of_chunk(file, naming, grid) for file in files)
+        self._found = Counter(row for row in rows if row is not None)  # files by place along the rows
 
     @property
     def row_bytes(self) -> int:
@@ -91,7 +113,7 @@ class ForeignArray:
             StoreError: the bytes are damaged.
         """
         try:
-            values = np.asarray(self._open()[start:stop])
+            values = np.asarray(self._array[start:stop])
         except _DECODING_ERRORS as error:
             raise StoreError(f"{self.folder} cannot be decoded: {error}. Copy the store again.") from error
         return values.astype(values.dtype.newbyteorder("="), copy=False)
@@ -114,38 +136,53 @@ class ForeignArray:
             if self._found[start // self.chunk_rows] < self._chunks_abreast
         ]
 
-    def _open(self) -> zarr.Array[Any]:
-        import zarr  # slow to import, and needed for foreign stores only
+    @cached_property
+    def _array(self) -> zarr.Array[Any]:
+        from robopolicy_datasets.store.zarr_view import open_array  # zarr is slow to import
 
-        return zarr.open_array(self.folder, mode="r", zarr_format=2 if self.zarr_format == 2 else 3)
+        return open_array(
+            self._container, self.name, self._metadata, codec=self._first_codec, limit=self._encoded_limit
+        )
 
 
 class ForeignFiles:
-    """A folder with ``data/<key>`` arrays and ``meta/episode_ends``.
+    """A folder or zip with ``data/<key>`` arrays and ``meta/episode_ends``.
 
     Args:
-        path: the folder.
+        path: the folder or zip.
 
     Raises:
-        StoreError: it is not such a folder, or not safe to read.
+        StoreError: it is not such a store, or not safe to read.
+        MissingExtraError: it needs a decoder that is not installed.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        _refuse_links_outside(path)
+        container = open_container(path)
+        _check_kind(container)
         self.metadata: dict[str, Any] = {}
         self.rate_hz = 0.0
         self.time = None
         self.streams: dict[str, StreamFiles] = {}
         self.events = EventFiles(path / "meta" / "events")
-        self.arrays = {folder.name: ForeignArray(folder) for folder in _array_folders(path / "data")}
-        ends = ForeignArray(path / "meta" / "episode_ends")
+        self.arrays = {
+            name.removeprefix("data/"): ForeignArray(container, name)
+            for name in container.folders()
+            if name.startswith("data/") and not name.startswith("data/.") and _is_array(container, name)
+        }
+        ends = ForeignArray(container, "meta/episode_ends")
         if ends.row_shape or np.dtype(ends.dtype).kind not in "iu" or ends.rows > _MAX_EPISODES:
             raise StoreError(
                 f"{ends.folder} is {ends.dtype}{[ends.rows, *ends.row_shape]}; "
                 f"expected are integers [E] with at most {_MAX_EPISODES} episodes."
             )
         self.ends: NDArray[np.int64] = ends.read(0, ends.rows).astype(np.int64)
+        arrays = (*self.arrays.values(), ends)
+        known = {array.name for array in arrays}
+        if any(array.missing_rows(array.rows) for array in arrays) or not known.issuperset(
+            container.folders()
+        ):
+            container.check_names()
         features = [infer_feature(key, array.row_shape, array.dtype) for key, array in self.arrays.items()]
         self.spec = Spec(
             tuple(feature for feature in features if feature.key != "action"),
@@ -184,9 +221,10 @@ class ForeignFiles:
 
 
 def is_foreign(path: Path) -> bool:
-    """Whether ``path`` looks like a diffusion_policy store."""
+    """Whether ``path`` looks like a diffusion_policy store: such a folder, or any zip."""
     ends = path / "meta" / "episode_ends"
-    return (path / "data").is_dir() and ((ends / ".zarray").is_file() or (ends / "zarr.json").is_file())
+    folder = (path / "data").is_dir() and ((ends / ".zarray").is_file() or (ends / "zarr.json").is_file())
+    return folder or (path.is_file() and (path.suffix == ".zip" or zipfile.is_zipfile(path)))
 
 
 def infer_feature(key: str, row_shape: tuple[int, ...], dtype: str) -> Feature:
@@ -206,45 +244,26 @@ def infer_feature(key: str, row_shape: tuple[int, ...], dtype: str) -> Feature:
     return Feature(key, row_shape, dtype)
 
 
-def _array_folders(data: Path) -> list[Path]:
-    folders = sorted(entry for entry in data.iterdir() if entry.is_dir() and not entry.name.startswith("."))
-    return [
-        folder for folder in folders if (folder / ".zarray").is_file() or (folder / "zarr.json").is_file()
-    ]
+def _check_kind(container: Container) -> None:
+    if "zarr.json" in container and SCHEMA_KEY in str(_read_json(container, "zarr.json")):
+        raise StoreError(f"{container.path} is a zip of a robopolicy store. Unpack it, then open the folder.")
+    if not _is_array(container, "meta/episode_ends"):
+        raise StoreError(
+            f"{container.path} is not a diffusion_policy store: expected are data/<key> arrays and "
+            "meta/episode_ends at its top."
+        )
 
 
-def _parse(content: Any, zarr_format: int) -> tuple[tuple[int, ...], tuple[int, ...], np.dtype[Any]]:
-    """Returns shape, shape of the largest unit that is decoded at once, and dtype."""
-    if zarr_format == 2:
-        chunks, name = content["chunks"], content["dtype"]
-    else:
-        chunks, name = content["chunk_grid"]["configuration"]["chunk_shape"], content["data_type"]
-    if not isinstance(name, str):
-        raise ValueError(f"the dtype {name!r} is not a number's")
-    dtype = np.dtype(name)
-    if dtype.kind not in "biuf":
-        raise ValueError(f"the dtype {name!r} is not a number's")
-    shape, chunks = (tuple(int(size) for size in sizes) for sizes in (content["shape"], chunks))
-    if not shape or len(shape) != len(chunks) or min(shape) < 0 or min(chunks) < 1 or 0 in shape[1:]:
-        raise ValueError(f"the shape {shape} with chunks {chunks} is not allowed")
-    return shape, chunks, dtype
+def _is_array(container: Container, name: str) -> bool:
+    return f"{name}/.zarray" in container or f"{name}/zarr.json" in container
 
 
-def _codec_names(content: Any) -> Iterator[str]:
-    """Yields the names of all codecs in an array's metadata, nested ones too."""
-    for codec in [content.get("compressor"), *(content.get("filters") or []), *(content.get("codecs") or [])]:
-        if codec is not None:
-            yield from _names_of(codec)
-
-
-def _names_of(codec: Any) -> Iterator[str]:
-    if not isinstance(codec, dict):
-        yield repr(codec)
-        return
-    yield str(codec.get("id") or codec.get("name"))
-    configuration = codec.get("configuration") or {}
-    for inner in [*(configuration.get("codecs") or []), *(configuration.get("index_codecs") or [])]:
-        yield from _names_of(inner)
+def _read_json(container: Container, name: str) -> Any:
+    data = container.read(name)
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise StoreError(f"{container.path / name} cannot be read: {error}. Copy the store again.") from error
 
 
 def _check_sizes(
@@ -259,14 +278,3 @@ def _check_sizes(
             f"{folder} declares the shape {list(shape)} ({total_bytes} bytes) but holds {on_disk} bytes "
             "on disk; its metadata is damaged. Copy the store again."
         )
-
-
-def _refuse_links_outside(path: Path) -> None:
-    root = path.resolve()
-    for folder, folders, files in os.walk(root):
-        for name in (*folders, *files):
-            entry = Path(folder) / name
-            if entry.is_symlink() and not entry.resolve().is_relative_to(root):
-                raise StoreError(
-                    f"{entry} is a link that leaves the store; replace it by the file it points to."
-                )

@@ -107,7 +107,7 @@ def summarise(store: DemoStore) -> StoreSummary:
         steps=store.num_steps,
         hours=store.num_steps / store.rate_hz / 3600 if store.rate_hz else None,
         rate_hz=store.rate_hz,
-        disk_bytes=sum(file.stat().st_size for file in store.path.rglob("*") if file.is_file()),
+        disk_bytes=_disk_bytes(store.path),
         successes=sum(judged),
         judged=len(judged),
         tasks=dict(Counter(info.task for info in infos).most_common()),
@@ -117,6 +117,11 @@ def summarise(store: DemoStore) -> StoreSummary:
         observation=store.spec.observation,
         action=store.spec.action,
     )
+
+
+def _disk_bytes(path: Path) -> int:
+    files = [path] if path.is_file() else path.rglob("*")
+    return sum(file.stat().st_size for file in files if file.is_file())
 
 
 def _feature_row(feature: Feature, role: str, store_rate_hz: float) -> tuple[str, ...]:

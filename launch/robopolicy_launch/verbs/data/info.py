@@ -17,7 +17,7 @@ class Settings:
     """Settings of ``robopolicy data info``.
 
     Attributes:
-        path: the demo store, a *.zarr folder; diffusion_policy's are read too.
+        path: the demo store, a *.zarr folder; diffusion_policy's folders and zips are read too.
     """
 
     path: str = MISSING

@@ -1,0 +1,167 @@
+"""Rows of foreign arrays become episodes, some memory at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from robopolicy_datasets.errors import StoreError
+from robopolicy_datasets.exchange.layout import Column
+from robopolicy_datasets.store.demo_store import DemoStore
+from robopolicy_datasets.store.episode import EpisodeInfo, NewEpisode
+
+BATCH_BYTES = 256 << 20  # decoded bytes in memory at a time, or one episode
+
+
+class RowSource(Protocol):
+    """An array of which rows are read: ``[rows, *row_shape]``, best ``chunk_rows`` at a time."""
+
+    @property
+    def rows(self) -> int:
+        """Steps."""
+
+    @property
+    def row_shape(self) -> tuple[int, ...]:
+        """The shape of one step."""
+
+    @property
+    def dtype(self) -> str:
+        """Numpy's name of the element type."""
+
+    @property
+    def chunk_rows(self) -> int:
+        """Rows that are decoded together."""
+
+    def read(self, start: int, stop: int) -> NDArray[Any]:
+        """Reads rows ``start`` to ``stop`` (exclusive).
+
+        Raises:
+            StoreError: they cannot be read.
+        """
+
+
+def read_columns(
+    array: RowSource, columns: Sequence[Column], start_row: int, stop_row: int
+) -> dict[str, NDArray[Any]]:
+    """Reads the rows chunk by chunk, so that the source's wider type is never in memory as a whole.
+
+    Returns:
+        ``[stop_row - start_row, *shape]`` by our key.
+
+    Raises:
+        StoreError: they cannot be read, or a value does not fit its feature.
+    """
+    out = {
+        feature.key: np.empty((stop_row - start_row, *feature.shape), dtype=feature.dtype)
+        for feature in (column.feature for column in columns)
+    }
+    row = start_row
+    while row < stop_row:
+        end = min(stop_row, (row // array.chunk_rows + 1) * array.chunk_rows)
+        rows = array.read(row, end)
+        for column in columns:
+            out[column.feature.key][row - start_row : end - start_row] = column.convert(rows, row)
+        row = end
+    return out
+
+
+@contextmanager
+def naming(place: str | Path) -> Iterator[None]:
+    """Says in each error of the ``with`` block where it was.
+
+    Raises:
+        StoreError: what the block raised, after ``place``.
+    """
+    try:
+        yield
+    except StoreError as error:
+        raise StoreError(f"{place}: {error}") from error
+
+
+def check_usable(layout: Iterable[str], problems: Mapping[str, str]) -> None:
+    """Checks that nothing that a layout names is unreadable.
+
+    Raises:
+        StoreError: names the first array that is, and why.
+    """
+    for source in layout:
+        if source in problems:
+            raise StoreError(
+                f"'{source}' cannot be read: {problems[source]}. Or name in the layout what is to be kept."
+            )
+
+
+def read_episode(
+    arrays: Mapping[str, RowSource],
+    problems: Mapping[str, str],
+    columns: Sequence[Column],
+    offered: Mapping[str, tuple[tuple[int, ...], str]],
+    info: EpisodeInfo,
+) -> NewEpisode:
+    """Reads an episode that has its arrays to itself.
+
+    Args:
+        arrays: by source key.
+        problems: by source key, why an array cannot be read.
+        columns: what is wanted of them.
+        offered: row shape and dtype of each source key, as the first episode has them.
+        info: of the episode.
+
+    Raises:
+        StoreError: an array is missing, differs from the first episode's, or cannot be read.
+    """
+    data: dict[str, NDArray[Any]] = {}
+    for source in dict.fromkeys(column.source for column in columns):
+        check_usable([source], problems)
+        if source not in arrays:
+            raise StoreError(f"'{source}' is missing. Leave it out in the layout, or complete the file.")
+        array = arrays[source]
+        found = (array.row_shape, array.dtype)
+        if found != offered[source]:
+            shape, dtype = offered[source]
+            raise StoreError(
+                f"'{source}' is {found[1]}{list(found[0])} a step, but {dtype}{list(shape)} in the first "
+                "episode. Leave it out in the layout, or import it apart."
+            )
+        wanted = [column for column in columns if column.source == source]
+        try:
+            data.update(read_columns(array, wanted, 0, array.rows))
+        except MemoryError as error:
+            raise StoreError(
+                f"'{source}' has {array.rows} steps, for which the memory is too small. Use shorter episodes."
+            ) from error
+    return NewEpisode(data, info)
+
+
+def append_all(
+    store: DemoStore,
+    episodes: Iterable[NewEpisode],
+    count: int,
+    progress: Callable[[int, int], None] | None,
+) -> None:
+    """Appends episodes in batches of about ``BATCH_BYTES``, at least one episode each.
+
+    Args:
+        store: open for appending.
+        episodes: read as they are needed.
+        count: how many they are.
+        progress: called with (episodes done, episodes in all).
+
+    Raises:
+        StoreError: an episode cannot be read or does not fit.
+    """
+    batch: list[NewEpisode] = []
+    size = 0
+    for number, episode in enumerate(episodes, start=1):
+        batch.append(episode)
+        size += sum(np.asarray(values).nbytes for values in episode.data.values())
+        if size >= BATCH_BYTES or number == count:
+            store.append_episodes(batch)
+            batch, size = [], 0
+            if progress is not None:
+                progress(number, count)
