@@ -32,7 +32,8 @@ FOLDER_OF = {package: package.removeprefix("robopolicy_") for package in FLOORS}
 LEARNING_ORDER = ["nets", "sampling", "policies", "checkpoint", "training", "evaluation", "serving"]
 # What only an extra brings; the base install lacks all of it.
 EXTRAS = [
-    *["torch", "torchvision", "diffusers", "safetensors", "tensorboard", "matplotlib", "av"],
+    *["torch", "torchvision", "diffusers", "safetensors", "tensorboard", "matplotlib"],
+    *["av", "pyarrow"],
     *["mujoco", "gymnasium", "gym_pusht", "pymunk", "pygame", "pybullet", "pyrealsense2"],
 ]
 FORBIDDEN_MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "marshal", "shelve", "torchvision"}

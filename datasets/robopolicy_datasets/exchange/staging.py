@@ -1,4 +1,4 @@
-"""A new store that appears complete or not at all, however the import that fills it ends."""
+"""A new store or data set that appears complete or not at all, however the work that fills it ends."""
 
 from __future__ import annotations
 
@@ -8,12 +8,16 @@ import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from robopolicy_datasets.errors import StoreError
 from robopolicy_datasets.spec import Spec
 from robopolicy_datasets.store.demo_store import DemoStore
 from robopolicy_datasets.store.transaction import sync_folder, write_error
+
+
+class SourceError(StoreError):
+    """What is imported or exported is missing or damaged, or holds what cannot be read."""
 
 
 @contextmanager
@@ -32,28 +36,45 @@ def new_store(
     Raises:
         StoreError: the target exists or cannot be written; or what the block raised, with the source named.
     """
+    with staged(source, target, "import") as staging:
+        yield DemoStore.create(staging, spec, rate_hz=rate_hz, metadata=metadata)
+
+
+@contextmanager
+def staged(source: Path, target: str | Path, verb: Literal["import", "export"]) -> Iterator[Path]:
+    """Lends a path beside ``target``; what lies there at the end of the ``with`` block appears at ``target``.
+
+    Args:
+        source: what is imported or exported, for messages.
+        target: must not exist.
+        verb: what is done, for messages.
+
+    Raises:
+        StoreError: the target exists or cannot be written; or what the block raised, with the source named.
+    """
     target = Path(target)
     if target.exists() or target.is_symlink():
         raise StoreError(f"{target} exists already. Choose another target or remove it.")
-    _remove_leftovers(target)
-    staging = target.with_name(f".{target.name}.{os.getpid()}.import")
+    _remove_leftovers(target, verb)
+    staging = target.with_name(f".{target.name}.{os.getpid()}.{verb}")
     try:
-        yield DemoStore.create(staging, spec, rate_hz=rate_hz, metadata=metadata)
+        yield staging
         os.rename(staging, target)
         sync_folder(target.parent)
     except OSError as error:
         raise write_error(target, error) from error
     except StoreError as error:
-        if isinstance(error.__cause__, OSError):  # names the staging folder, which is gone by then
-            raise write_error(target, error.__cause__) from error
-        raise StoreError(f"{source} cannot be imported. {error}") from error
+        cause = error.__cause__
+        if isinstance(cause, OSError) and not isinstance(error, SourceError):
+            raise write_error(target, cause) from error  # its text names the staging folder, which is gone
+        raise StoreError(f"{source} cannot be {verb}ed. {error}") from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)
 
 
-def _remove_leftovers(target: Path) -> None:
-    """Removes what killed imports into ``target`` have left."""
-    for folder in target.parent.glob(f".{glob.escape(target.name)}.*.import"):
+def _remove_leftovers(target: Path, verb: str) -> None:
+    """Removes what killed imports or exports into ``target`` have left."""
+    for folder in target.parent.glob(f".{glob.escape(target.name)}.*.{verb}"):
         process = folder.name.split(".")[-2]
         if process.isdecimal() and not _runs(int(process)):
             shutil.rmtree(folder, ignore_errors=True)

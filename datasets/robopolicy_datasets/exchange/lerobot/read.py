@@ -1,0 +1,306 @@
+"""Import of LeRobot data sets."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby, pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from robopolicy_datasets.clock import NANOSECONDS, seconds_to_ns
+from robopolicy_datasets.errors import ConfigError, StoreError
+from robopolicy_datasets.exchange.configs import LeRobotFormatConfig
+from robopolicy_datasets.exchange.layout import Column, plan_columns, spec_of
+from robopolicy_datasets.exchange.lerobot.folder import Folder, damaged
+from robopolicy_datasets.exchange.lerobot.images import decode_image
+from robopolicy_datasets.exchange.lerobot.index import Entry, read_index, read_tasks
+from robopolicy_datasets.exchange.lerobot.info import IMAGE, TIME_FIELD, VIDEO, Field, Info, read_info
+from robopolicy_datasets.exchange.lerobot.record import RECORD_FILE, Record, read_record
+from robopolicy_datasets.exchange.lerobot.tables import blobs, numbers, read_spans
+from robopolicy_datasets.exchange.lerobot.videos import read_frames
+from robopolicy_datasets.exchange.staging import SourceError, new_store
+from robopolicy_datasets.spec import Spec
+from robopolicy_datasets.store.demo_store import DemoStore
+from robopolicy_datasets.store.episode import EpisodeInfo, NewEpisode
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_log = logging.getLogger(__name__)
+_BATCH_BYTES = 256 << 20  # decoded bytes that are committed at once
+_MAX_EPISODE_BYTES = 16 << 30
+_PREFIXES = ("observation.images.", "observation.")
+_SUCCESS = "next.success"
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What is read of the data set, and how."""
+
+    folder: Folder
+    info: Info
+    columns: Sequence[Column]
+    spec: Spec
+    tasks: Mapping[int, str]
+    record: Record | None
+    tolerance_ns: int
+
+    @property
+    def fields(self) -> list[Field]:
+        """The source features that are needed."""
+        return [self.info.fields[key] for key in dict.fromkeys(column.source for column in self.columns)]
+
+    @property
+    def table_columns(self) -> list[str]:
+        """The columns of the parquet files that are needed."""
+        keys = [field.key for field in self.fields if field.dtype != VIDEO]
+        keys += ["timestamp", "episode_index", "task_index"]
+        if _SUCCESS in self.info.fields:
+            keys.append(_SUCCESS)
+        if self.info.has_time:
+            keys.append(TIME_FIELD)
+        return list(dict.fromkeys(keys))
+
+
+def import_dataset(
+    config: LeRobotFormatConfig,
+    source: str | Path,
+    target: str | Path,
+    progress: Callable[[int, int], None] | None = None,
+) -> DemoStore:
+    """Copies a LeRobot data set, v2.1 or v3.0, into a new store; the target appears complete or not at all.
+
+    Args:
+        config: layout, episodes and tolerance.
+        source: the folder with ``meta/info.json``.
+        target: the new store; must not exist.
+        progress: called with (episodes done, episodes in all).
+
+    Returns:
+        The new store, open for reading. What a store cannot say otherwise is in its attributes: ``names``
+        holds the names of the numbers of each key.
+
+    Raises:
+        StoreError: the source cannot be read or is not safe to read, a value does not fit its feature, or
+            the target exists or cannot be written.
+        ConfigError: the settings do not fit the source.
+        MissingExtraError: pyarrow or PyAV is not installed.
+    """
+    config.refuse_given("keys", "codec", "crf", verb="import")
+    source = Path(source)
+    folder = Folder(source)
+    info = read_info(folder)
+    record = read_record(folder)
+    columns, spec = _plan_columns(config, info, record, folder)
+    if not 0 < config.tolerance_s < 0.5 / info.fps:
+        raise ConfigError(
+            f"format.tolerance_s is {config.tolerance_s}; it is above 0 and, at {info.fps:g} steps a second, "
+            f"below {0.5 / info.fps:g}, so that one frame fits one step."
+        )
+    plan = _Plan(
+        folder, info, columns, spec, read_tasks(folder, info), record, seconds_to_ns(config.tolerance_s)
+    )
+    videos = [field.key for field in plan.fields if field.dtype == VIDEO]
+    entries = read_index(folder, info, videos, config.episodes)
+    _check_files(folder, entries)
+    if record is not None and len(record.infos) != info.episodes:
+        raise damaged(source / RECORD_FILE, "it has another number of episodes than meta/info.json")
+    _warn_of_what_is_left_out(plan)
+    rate_hz = info.fps if record is None else record.rate_hz
+    with new_store(source, target, spec, rate_hz=rate_hz, metadata=_metadata(plan)) as store:
+        done = 0
+        for batch in _batches(plan, entries):
+            _append(store, batch)
+            done += len(batch)
+            if progress is not None:
+                progress(done, len(entries))
+    return DemoStore.open(target)
+
+
+def _plan_columns(
+    config: LeRobotFormatConfig, info: Info, record: Record | None, folder: Folder
+) -> tuple[list[Column], Spec]:
+    offered = {
+        field.key: (field.shape, "uint8" if field.is_image else field.dtype) for field in info.fields.values()
+    }
+    own = record is not None and not config.layout and not config.features
+    layout: Mapping[str, Any] = config.layout
+    if record is not None and own:
+        layout = record.layout
+    elif not layout:
+        layout = {key: _our_key(key) for key in offered}
+    try:
+        columns = plan_columns(layout, config.features, offered)
+        if record is None or not own:
+            return columns, spec_of(columns)
+    except ConfigError as error:
+        if config.layout or config.features:
+            raise
+        raise SourceError(f"{folder.root} does not fit a store as it is. {error}") from error
+    kept = {feature.key: feature for feature in record.spec.features}
+    if {key: feature.size for key, feature in kept.items()} != {
+        column.feature.key: column.feature.size for column in columns
+    }:
+        raise damaged(folder.root / RECORD_FILE, "its layout and its Spec differ")
+    return [replace(column, feature=kept[column.feature.key]) for column in columns], record.spec
+
+
+def _check_files(folder: Folder, entries: Sequence[Entry]) -> None:
+    """Checks that every file is there, before hours go into the first ones."""
+    for entry in entries:
+        for name in (entry.file, *(clip.file for clip in entry.clips.values())):
+            if not folder.holds(name):
+                raise SourceError(
+                    f"{folder.root / name} is missing, which episode {entry.episode} needs. Copy the data "
+                    "set again, name the episodes that are whole with format.episodes, or leave the feature "
+                    "out with format.layout."
+                )
+            folder.file(name)
+
+
+def _our_key(key: str) -> str:
+    """Returns LeRobot's key without its prefix, in characters that a store allows."""
+    for prefix in _PREFIXES:
+        key = key.removeprefix(prefix)
+    return "".join(character if character.isalnum() or character in "_-" else "_" for character in key)
+
+
+def _metadata(plan: _Plan) -> dict[str, Any]:
+    if plan.record is not None:
+        return dict(plan.record.metadata)
+    names = {}
+    for column in plan.columns:
+        given = plan.info.fields[column.source].names
+        if given:
+            names[column.feature.key] = list(given[slice(*column.columns)] if column.columns else given)
+    return {
+        "format": "lerobot",
+        "version": plan.info.version,
+        "source": plan.folder.root.name,
+        "names": names,
+    }
+
+
+def _warn_of_what_is_left_out(plan: _Plan) -> None:
+    if plan.record is not None:
+        return
+    if plan.info.unsupported:
+        _log.warning(
+            "%s: %s cannot be held by a store (texts, and images without three channels) and is left out.",
+            plan.folder.root,
+            ", ".join(plan.info.unsupported),
+        )
+    left_out = sorted(set(plan.info.fields) - {field.key for field in plan.fields})
+    if left_out:
+        _log.info("%s: the layout leaves out %s.", plan.folder.root, ", ".join(left_out))
+
+
+def _append(store: DemoStore, batch: Sequence[tuple[str, NewEpisode]]) -> None:
+    try:
+        store.append_episodes([episode for _, episode in batch])
+    except StoreError as error:
+        if isinstance(error.__cause__, OSError):
+            raise
+        files = ", ".join(dict.fromkeys(file for file, _ in batch))
+        raise SourceError(f"{files}: {error}") from error
+
+
+def _batches(plan: _Plan, entries: Sequence[Entry]) -> Iterator[list[tuple[str, NewEpisode]]]:
+    """Yields episodes with their files, as many as are committed at once."""
+    row_bytes = sum(feature.size * np.dtype(feature.dtype).itemsize for feature in plan.spec.features)
+    batch: list[tuple[str, NewEpisode]] = []
+    rows = 0
+    for entry, episode in _episodes(plan, entries, row_bytes):
+        batch.append((entry.file, episode))
+        rows += entry.length
+        if rows * row_bytes >= _BATCH_BYTES:
+            yield batch
+            batch, rows = [], 0
+    if batch:
+        yield batch
+
+
+def _episodes(plan: _Plan, entries: Sequence[Entry], row_bytes: int) -> Iterator[tuple[Entry, NewEpisode]]:
+    source_bytes = sum(field.row_bytes for field in plan.fields)
+    for file, group in groupby(entries, key=lambda entry: entry.file):
+        together = list(group)
+        path = plan.folder.file(file)
+        spans = [(entry.start, entry.start + entry.length) for entry in together]
+        if any(earlier[1] > later[0] for earlier, later in pairwise(spans)):
+            raise damaged(path, "meta/episodes gives its episodes overlapping rows, or not in their order")
+        for entry in together:
+            size = entry.length * max(row_bytes, source_bytes)
+            if size > _MAX_EPISODE_BYTES:
+                raise damaged(
+                    path,
+                    f"episode {entry.episode} is {size} bytes when decoded; at most {_MAX_EPISODE_BYTES} are "
+                    "held in memory. Leave features out with format.layout",
+                )
+        tables = read_spans(path, plan.table_columns, spans)
+        for entry, table in zip(together, tables, strict=True):
+            yield entry, _episode(plan, entry, table, path)
+
+
+def _episode(plan: _Plan, entry: Entry, table: pa.Table, path: Path) -> NewEpisode:
+    numbered = numbers(table, "episode_index", (), "int64", path)
+    if (numbered != entry.episode).any():
+        found = int(numbered[numbered != entry.episode][0])
+        raise damaged(path, f"rows of episode {found} are where episode {entry.episode} should be")
+    seconds = numbers(table, "timestamp", (), "float64", path)
+    if not (np.isfinite(seconds) & (np.abs(seconds) < 1e9)).all() or (np.diff(seconds) <= 0).any():
+        raise damaged(path, f"the timestamps of episode {entry.episode} do not increase")
+    data: dict[str, NDArray[Any]] = {}
+    for field in plan.fields:
+        rows = _field_rows(plan, entry, field, table, seconds, path)
+        for column in plan.columns:
+            if column.source == field.key:
+                values = column.convert(rows, 0)
+                data[column.feature.key] = values.reshape(entry.length, *column.feature.shape)
+    info = _episode_info(plan, entry, table, path)
+    time_ns = np.round(seconds * NANOSECONDS).astype(np.int64)
+    if plan.info.has_time:
+        time_ns = numbers(table, TIME_FIELD, (), "int64", path)
+    return NewEpisode(data, info, time_ns)
+
+
+def _field_rows(
+    plan: _Plan, entry: Entry, field: Field, table: pa.Table, seconds: NDArray[np.float64], path: Path
+) -> NDArray[Any]:
+    if not field.is_image:
+        return numbers(table, field.key, field.shape, field.dtype, path)
+    height, width, _ = field.shape
+    if field.dtype == IMAGE:
+        images = np.empty((entry.length, *field.shape), np.uint8)
+        for step, blob in enumerate(blobs(table, field.key, path)):
+            try:
+                images[step] = decode_image(blob, height, width)
+            except ValueError as error:
+                raise damaged(
+                    path, f"'{field.key}', step {step} of episode {entry.episode}: {error}"
+                ) from error
+        return images
+    clip = entry.clips[field.key]
+    time_ns = np.round((seconds + clip.start_s) * NANOSECONDS).astype(np.int64)
+    return read_frames(plan.folder.file(clip.file), time_ns, plan.tolerance_ns, height, width)
+
+
+def _episode_info(plan: _Plan, entry: Entry, table: pa.Table, path: Path) -> EpisodeInfo:
+    if plan.record is not None:
+        return plan.record.infos[entry.episode]
+    indices = dict.fromkeys(numbers(table, "task_index", (), "int64", path).tolist())
+    unknown = [index for index in indices if index not in plan.tasks]
+    if unknown:
+        raise damaged(
+            path, f"episode {entry.episode} has the task {unknown[0]}, which meta/tasks does not list"
+        )
+    success = None
+    if _SUCCESS in plan.info.fields:
+        field = plan.info.fields[_SUCCESS]
+        success = bool(numbers(table, _SUCCESS, field.shape, field.dtype, path).any())
+    task = "; ".join(plan.tasks[index] for index in indices)
+    return EpisodeInfo(task=task, success=success, embodiment=plan.info.robot)
