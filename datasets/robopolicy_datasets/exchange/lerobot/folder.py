@@ -46,8 +46,10 @@ class Folder:
         path = self.root / relative
         parts = relative.split("/")
         if relative.startswith("/") or ".." in parts or "\0" in relative or "\\" in relative:
-            raise SourceError(f"The file name '{relative[:200]!s}' leaves the data set {self.root}. "
-                              "Correct the path in meta/info.json.")  # fmt: skip
+            raise SourceError(
+                f"The file name '{relative[:200]}' leaves the data set {self.root}. "
+                "Correct the path in meta/info.json."
+            )
         try:
             resolved = path.resolve(strict=True)
             is_file = resolved.is_file()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -134,6 +135,11 @@ def _read_v3(folder: Folder, info: Info, videos: Sequence[str]) -> list[Entry]:
             f"{folder.root / 'meta' / 'episodes'} has no parquet files. Copy the data set again."
         )
     rows = [row for name in files for row in _rows_v3(folder, info, name, videos)]
+    for earlier, later in pairwise(sorted(rows, key=lambda entry: entry.start)):
+        if earlier.start + earlier.length > later.start:
+            raise damaged(
+                folder.root / files[0], f"the episodes {earlier.episode} and {later.episode} share rows"
+            )
     first: dict[str, int] = {}  # a file's rows are numbered through the data set
     for entry in rows:
         first[entry.file] = min(entry.start, first.get(entry.file, entry.start))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import groupby, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -117,6 +116,7 @@ def import_dataset(
         for batch in _batches(plan, entries):
             _append(store, batch)
             done += len(batch)
+            batch.clear()
             if progress is not None:
                 progress(done, len(entries))
     return DemoStore.open(target)
@@ -141,7 +141,9 @@ def _plan_columns(
     except ConfigError as error:
         if config.layout or config.features:
             raise
-        raise SourceError(f"{folder.root} does not fit a store as it is. {error}") from error
+        raise SourceError(
+            f"{folder.root} does not fit a store as it is: say with format.layout what becomes of its keys. {error}"
+        ) from error
     kept = {feature.key: feature for feature in record.spec.features}
     if {key: feature.size for key, feature in kept.items()} != {
         column.feature.key: column.feature.size for column in columns
@@ -217,6 +219,7 @@ def _batches(plan: _Plan, entries: Sequence[Entry]) -> Iterator[list[tuple[str, 
     rows = 0
     for entry, episode in _episodes(plan, entries, row_bytes):
         batch.append((entry.file, episode))
+        del episode  # its images must not stay while the next ones are decoded
         rows += entry.length
         if rows * row_bytes >= _BATCH_BYTES:
             yield batch
@@ -227,12 +230,9 @@ def _batches(plan: _Plan, entries: Sequence[Entry]) -> Iterator[list[tuple[str, 
 
 def _episodes(plan: _Plan, entries: Sequence[Entry], row_bytes: int) -> Iterator[tuple[Entry, NewEpisode]]:
     source_bytes = sum(field.row_bytes for field in plan.fields)
-    for file, group in groupby(entries, key=lambda entry: entry.file):
-        together = list(group)
-        path = plan.folder.file(file)
+    for together in _runs(entries):
+        path = plan.folder.file(together[0].file)
         spans = [(entry.start, entry.start + entry.length) for entry in together]
-        if any(earlier[1] > later[0] for earlier, later in pairwise(spans)):
-            raise damaged(path, "meta/episodes gives its episodes overlapping rows, or not in their order")
         for entry in together:
             size = entry.length * max(row_bytes, source_bytes)
             if size > _MAX_EPISODE_BYTES:
@@ -244,6 +244,18 @@ def _episodes(plan: _Plan, entries: Sequence[Entry], row_bytes: int) -> Iterator
         tables = read_spans(path, plan.table_columns, spans)
         for entry, table in zip(together, tables, strict=True):
             yield entry, _episode(plan, entry, table, path)
+
+
+def _runs(entries: Sequence[Entry]) -> Iterator[list[Entry]]:
+    """Yields the entries in parts that one pass over one file can read."""
+    run: list[Entry] = []
+    for entry in entries:
+        if run and (entry.file != run[-1].file or entry.start < run[-1].start + run[-1].length):
+            yield run
+            run = []
+        run.append(entry)
+    if run:
+        yield run
 
 
 def _episode(plan: _Plan, entry: Entry, table: pa.Table, path: Path) -> NewEpisode:

@@ -56,9 +56,15 @@ def read_frames(
         SourceError: the video is damaged, of another size, or has no frame at one of the times.
     """
     with _opened(path) as (container, stream):
+        if stream.codec_context is None:
+            raise damaged(path, "its codec is not known")
         _check_size(path, stream.height, stream.width, height, width)
-        # A decoder believes the stream and not the container; this keeps it from allocating more.
-        stream.codec_context.options = {"max_pixels": str(max(1 << 16, 2 * height * width))}
+        # A decoder believes the stream and not the container; this keeps it from allocating more, and from
+        # hiding what it cannot decode.
+        stream.codec_context.options = {
+            "max_pixels": str(max(1 << 16, 2 * height * width)),
+            "err_detect": "explode",
+        }
         stream.thread_type = "AUTO"
         out = np.empty((len(time_ns), height, width, 3), np.uint8)
         if time_ns[0] > tolerance_ns:
