@@ -18,7 +18,7 @@ V2, V3 = "v2.1", "v3.0"
 TIME_FIELD = "time_ns"
 """Our own column: int64 nanoseconds, which LeRobot's float32 timestamps cannot hold."""
 BOOKKEEPING = ("timestamp", "frame_index", "episode_index", "index", "task_index", TIME_FIELD)
-VIDEO, IMAGE = "video", "image"
+VIDEO, IMAGE, TEXT = "video", "image", "string"
 _NUMBERS = frozenset(FILL_VALUES) - {STRING}
 _MAX_SIZE = 1 << 16
 _MAX_ROW_BYTES = 1 << 30
@@ -63,7 +63,7 @@ class Info:
         chunk_episodes: episodes in one folder of a v2.1 data set.
         robot: its type; ``""`` where it is not said.
         fields: by key, those that we can hold, without the bookkeeping.
-        unsupported: the keys of the others.
+        unsupported: the dtypes of the others, by key.
         has_time: whether our own nanoseconds are there.
         data_path: template of the parquet files.
         video_path: template of the videos.
@@ -75,7 +75,7 @@ class Info:
     chunk_episodes: int
     robot: str
     fields: Mapping[str, Field]
-    unsupported: tuple[str, ...]
+    unsupported: Mapping[str, str]
     has_time: bool
     data_path: str
     video_path: str
@@ -118,7 +118,7 @@ def read_info(folder: Folder) -> Info:
             chunk_episodes=_count(content, "chunks_size"),
             robot=str(content.get("robot_type") or "")[:200],
             fields={field.key: field for field in fields if _supported(field)},
-            unsupported=tuple(field.key for field in fields if not _supported(field)),
+            unsupported={field.key: field.dtype for field in fields if not _supported(field)},
             has_time=isinstance(time, dict) and time.get("dtype") == "int64",
             data_path=_text(content, "data_path"),
             video_path=_text(content, "video_path") if any(f.dtype == VIDEO for f in fields) else "",

@@ -4,66 +4,27 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from robopolicy_datasets.clock import NANOSECONDS, seconds_to_ns
+from robopolicy_datasets.clock import seconds_to_ns
 from robopolicy_datasets.errors import ConfigError, StoreError
 from robopolicy_datasets.exchange.configs import LeRobotFormatConfig
 from robopolicy_datasets.exchange.layout import Column, plan_columns, spec_of
 from robopolicy_datasets.exchange.lerobot.folder import Folder, damaged
-from robopolicy_datasets.exchange.lerobot.images import decode_image
 from robopolicy_datasets.exchange.lerobot.index import Entry, read_index, read_tasks
-from robopolicy_datasets.exchange.lerobot.info import IMAGE, TIME_FIELD, VIDEO, Field, Info, read_info
+from robopolicy_datasets.exchange.lerobot.info import IMAGE, INFO_FILE, TEXT, VIDEO, Info, read_info
 from robopolicy_datasets.exchange.lerobot.record import RECORD_FILE, Record, read_record
-from robopolicy_datasets.exchange.lerobot.tables import blobs, numbers, read_spans
-from robopolicy_datasets.exchange.lerobot.videos import read_frames
+from robopolicy_datasets.exchange.lerobot.rows import Plan, read_episodes
 from robopolicy_datasets.exchange.staging import SourceError, new_store
 from robopolicy_datasets.spec import Spec
 from robopolicy_datasets.store.demo_store import DemoStore
-from robopolicy_datasets.store.episode import EpisodeInfo, NewEpisode
-
-if TYPE_CHECKING:
-    import pyarrow as pa
+from robopolicy_datasets.store.episode import NewEpisode
 
 _log = logging.getLogger(__name__)
 _BATCH_BYTES = 256 << 20  # decoded bytes that are committed at once
-_MAX_EPISODE_BYTES = 16 << 30
 _PREFIXES = ("observation.images.", "observation.")
-_SUCCESS = "next.success"
-
-
-@dataclass(frozen=True)
-class _Plan:
-    """What is read of the data set, and how."""
-
-    folder: Folder
-    info: Info
-    columns: Sequence[Column]
-    spec: Spec
-    tasks: Mapping[int, str]
-    record: Record | None
-    tolerance_ns: int
-
-    @property
-    def fields(self) -> list[Field]:
-        """The source features that are needed."""
-        return [self.info.fields[key] for key in dict.fromkeys(column.source for column in self.columns)]
-
-    @property
-    def table_columns(self) -> list[str]:
-        """The columns of the parquet files that are needed."""
-        keys = [field.key for field in self.fields if field.dtype != VIDEO]
-        keys += ["timestamp", "episode_index", "task_index"]
-        if _SUCCESS in self.info.fields:
-            keys.append(_SUCCESS)
-        if self.info.has_time:
-            keys.append(TIME_FIELD)
-        return list(dict.fromkeys(keys))
 
 
 def import_dataset(
@@ -101,7 +62,7 @@ def import_dataset(
             f"format.tolerance_s is {config.tolerance_s}; it is above 0 and, at {info.fps:g} steps a second, "
             f"below {0.5 / info.fps:g}, so that one frame fits one step."
         )
-    plan = _Plan(
+    plan = Plan(
         folder, info, columns, spec, read_tasks(folder, info), record, seconds_to_ns(config.tolerance_s)
     )
     videos = [field.key for field in plan.fields if field.dtype == VIDEO]
@@ -133,6 +94,13 @@ def _plan_columns(
     if record is not None and own:
         layout = record.layout
     elif not layout:
+        unknown = [key for key, dtype in info.unsupported.items() if dtype not in (VIDEO, IMAGE, TEXT)]
+        if unknown:
+            raise damaged(
+                folder.root / INFO_FILE,
+                f"'{unknown[0]}' has the dtype '{info.unsupported[unknown[0]]}', which is not known. If it "
+                "is meant, name the features to take with format.layout",
+            )
         layout = {key: _our_key(key) for key in offered}
     try:
         columns = plan_columns(layout, config.features, offered)
@@ -142,7 +110,8 @@ def _plan_columns(
         if config.layout or config.features:
             raise
         raise SourceError(
-            f"{folder.root} does not fit a store as it is: say with format.layout what becomes of its keys. {error}"
+            f"{folder.root} does not fit a store as it is; say with format.layout what becomes of its keys. "
+            f"{error}"
         ) from error
     kept = {feature.key: feature for feature in record.spec.features}
     if {key: feature.size for key, feature in kept.items()} != {
@@ -172,7 +141,7 @@ def _our_key(key: str) -> str:
     return "".join(character if character.isalnum() or character in "_-" else "_" for character in key)
 
 
-def _metadata(plan: _Plan) -> dict[str, Any]:
+def _metadata(plan: Plan) -> dict[str, Any]:
     if plan.record is not None:
         return dict(plan.record.metadata)
     names = {}
@@ -188,7 +157,7 @@ def _metadata(plan: _Plan) -> dict[str, Any]:
     }
 
 
-def _warn_of_what_is_left_out(plan: _Plan) -> None:
+def _warn_of_what_is_left_out(plan: Plan) -> None:
     if plan.record is not None:
         return
     if plan.info.unsupported:
@@ -212,107 +181,16 @@ def _append(store: DemoStore, batch: Sequence[tuple[str, NewEpisode]]) -> None:
         raise SourceError(f"{files}: {error}") from error
 
 
-def _batches(plan: _Plan, entries: Sequence[Entry]) -> Iterator[list[tuple[str, NewEpisode]]]:
+def _batches(plan: Plan, entries: Sequence[Entry]) -> Iterator[list[tuple[str, NewEpisode]]]:
     """Yields episodes with their files, as many as are committed at once."""
-    row_bytes = sum(feature.size * np.dtype(feature.dtype).itemsize for feature in plan.spec.features)
     batch: list[tuple[str, NewEpisode]] = []
     rows = 0
-    for entry, episode in _episodes(plan, entries, row_bytes):
+    for entry, episode in read_episodes(plan, entries):
         batch.append((entry.file, episode))
         del episode  # its images must not stay while the next ones are decoded
         rows += entry.length
-        if rows * row_bytes >= _BATCH_BYTES:
+        if rows * plan.row_bytes >= _BATCH_BYTES:
             yield batch
             batch, rows = [], 0
     if batch:
         yield batch
-
-
-def _episodes(plan: _Plan, entries: Sequence[Entry], row_bytes: int) -> Iterator[tuple[Entry, NewEpisode]]:
-    source_bytes = sum(field.row_bytes for field in plan.fields)
-    for together in _runs(entries):
-        path = plan.folder.file(together[0].file)
-        spans = [(entry.start, entry.start + entry.length) for entry in together]
-        for entry in together:
-            size = entry.length * max(row_bytes, source_bytes)
-            if size > _MAX_EPISODE_BYTES:
-                raise damaged(
-                    path,
-                    f"episode {entry.episode} is {size} bytes when decoded; at most {_MAX_EPISODE_BYTES} are "
-                    "held in memory. Leave features out with format.layout",
-                )
-        tables = read_spans(path, plan.table_columns, spans)
-        for entry, table in zip(together, tables, strict=True):
-            yield entry, _episode(plan, entry, table, path)
-
-
-def _runs(entries: Sequence[Entry]) -> Iterator[list[Entry]]:
-    """Yields the entries in parts that one pass over one file can read."""
-    run: list[Entry] = []
-    for entry in entries:
-        if run and (entry.file != run[-1].file or entry.start < run[-1].start + run[-1].length):
-            yield run
-            run = []
-        run.append(entry)
-    if run:
-        yield run
-
-
-def _episode(plan: _Plan, entry: Entry, table: pa.Table, path: Path) -> NewEpisode:
-    numbered = numbers(table, "episode_index", (), "int64", path)
-    if (numbered != entry.episode).any():
-        found = int(numbered[numbered != entry.episode][0])
-        raise damaged(path, f"rows of episode {found} are where episode {entry.episode} should be")
-    seconds = numbers(table, "timestamp", (), "float64", path)
-    if not (np.isfinite(seconds) & (np.abs(seconds) < 1e9)).all() or (np.diff(seconds) <= 0).any():
-        raise damaged(path, f"the timestamps of episode {entry.episode} do not increase")
-    data: dict[str, NDArray[Any]] = {}
-    for field in plan.fields:
-        rows = _field_rows(plan, entry, field, table, seconds, path)
-        for column in plan.columns:
-            if column.source == field.key:
-                values = column.convert(rows, 0)
-                data[column.feature.key] = values.reshape(entry.length, *column.feature.shape)
-    info = _episode_info(plan, entry, table, path)
-    time_ns = np.round(seconds * NANOSECONDS).astype(np.int64)
-    if plan.info.has_time:
-        time_ns = numbers(table, TIME_FIELD, (), "int64", path)
-    return NewEpisode(data, info, time_ns)
-
-
-def _field_rows(
-    plan: _Plan, entry: Entry, field: Field, table: pa.Table, seconds: NDArray[np.float64], path: Path
-) -> NDArray[Any]:
-    if not field.is_image:
-        return numbers(table, field.key, field.shape, field.dtype, path)
-    height, width, _ = field.shape
-    if field.dtype == IMAGE:
-        images = np.empty((entry.length, *field.shape), np.uint8)
-        for step, blob in enumerate(blobs(table, field.key, path)):
-            try:
-                images[step] = decode_image(blob, height, width)
-            except ValueError as error:
-                raise damaged(
-                    path, f"'{field.key}', step {step} of episode {entry.episode}: {error}"
-                ) from error
-        return images
-    clip = entry.clips[field.key]
-    time_ns = np.round((seconds + clip.start_s) * NANOSECONDS).astype(np.int64)
-    return read_frames(plan.folder.file(clip.file), time_ns, plan.tolerance_ns, height, width)
-
-
-def _episode_info(plan: _Plan, entry: Entry, table: pa.Table, path: Path) -> EpisodeInfo:
-    if plan.record is not None:
-        return plan.record.infos[entry.episode]
-    indices = dict.fromkeys(numbers(table, "task_index", (), "int64", path).tolist())
-    unknown = [index for index in indices if index not in plan.tasks]
-    if unknown:
-        raise damaged(
-            path, f"episode {entry.episode} has the task {unknown[0]}, which meta/tasks does not list"
-        )
-    success = None
-    if _SUCCESS in plan.info.fields:
-        field = plan.info.fields[_SUCCESS]
-        success = bool(numbers(table, _SUCCESS, field.shape, field.dtype, path).any())
-    task = "; ".join(plan.tasks[index] for index in indices)
-    return EpisodeInfo(task=task, success=success, embodiment=plan.info.robot)
