@@ -43,8 +43,8 @@ class LeRobotFormatConfig:
             ``observation.state`` as ``state``, ``observation.images.top`` as ``top``.
         features: import: by our key, what the numbers mean: any of ``kind``, ``unit``, ``frame``, ``dtype``.
         episodes: import: the numbers of the episodes to take; empty: all.
-        tolerance_s: import: how far a video frame may be from its step's timestamp, in seconds; less than
-            half a step.
+        tolerance_s: import: how far a video frame may be from its step's timestamp, in seconds; never
+            as much as half a step, so that one frame fits one step.
         keys: export: the keys of the store to write; empty: all.
         codec: export: how rgb images are written: ``libsvtav1`` or ``libx264`` video, or ``png``, which
             loses nothing.

@@ -57,14 +57,10 @@ def import_dataset(
     info = read_info(folder)
     record = read_record(folder)
     columns, spec = _plan_columns(config, info, record, folder)
-    if not 0 < config.tolerance_s < 0.5 / info.fps:
-        raise ConfigError(
-            f"format.tolerance_s is {config.tolerance_s}; it is above 0 and, at {info.fps:g} steps a second, "
-            f"below {0.5 / info.fps:g}, so that one frame fits one step."
-        )
-    plan = Plan(
-        folder, info, columns, spec, read_tasks(folder, info), record, seconds_to_ns(config.tolerance_s)
-    )
+    if not config.tolerance_s > 0:
+        raise ConfigError(f"format.tolerance_s is {config.tolerance_s}; it is a time above 0, in seconds.")
+    tolerance_ns = seconds_to_ns(min(config.tolerance_s, 0.49 / info.fps))
+    plan = Plan(folder, info, columns, spec, read_tasks(folder, info), record, tolerance_ns)
     videos = [field.key for field in plan.fields if field.dtype == VIDEO]
     entries = read_index(folder, info, videos, config.episodes)
     _check_files(folder, entries)

@@ -30,6 +30,7 @@ def load_pyarrow() -> ModuleType:
     """
     try:
         import pyarrow
+        import pyarrow.compute
         import pyarrow.parquet
     except ModuleNotFoundError as error:
         raise missing_extra("Reading and writing LeRobot data sets", "formats") from error

@@ -32,6 +32,7 @@ from robopolicy_datasets.exchange.staging import SourceError, staged
 from robopolicy_datasets.spec import Spec
 from robopolicy_datasets.store.demo_store import DemoStore
 from robopolicy_datasets.store.episode import Episode
+from robopolicy_datasets.store.layout import TIME_KEY
 
 _CHUNK_FILES = 1000
 _DATA_MB, _VIDEO_MB = 100, 200
@@ -162,9 +163,8 @@ class _Export:
             "episode_index": np.full(episode.length, episode.index),
             "index": steps + start,
             "task_index": np.full(episode.length, self._tasks[episode.info.task]),
+            TIME_FIELD: self.store.array(TIME_KEY)[start : start + episode.length],
         }
-        if episode.time_ns is not None:
-            columns[TIME_FIELD] = episode.time_ns
         if self._judged:
             columns[_SUCCESS] = (steps == episode.length - 1) & bool(episode.info.success)
         return columns
