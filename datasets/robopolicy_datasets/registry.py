@@ -29,6 +29,7 @@ EXTRA_OF_MODULE: Mapping[str, str] = {
     "av": "formats",
     "h5py": "formats",
     "imagecodecs": "formats",
+    "pyarrow": "formats",
 }
 
 
@@ -98,9 +99,30 @@ class Registry:
         return target
 
 
+class FormatRegistry(Registry):
+    """The formats of demonstrations.
+
+    A format's config names its import as ``target`` and, where it can be written too, its export as
+    ``export_target``; both are called with (config, source, target, progress).
+    """
+
+    def load_exporter(self, name: str) -> Any:
+        """Imports and returns the function that writes a store in the format ``name``.
+
+        Raises:
+            UnknownNameError: no such format.
+            ConfigError: it is for importing only.
+        """
+        target = getattr(self.config_class(name), "export_target", None)
+        if target is None:
+            able = [other for other in self.names() if hasattr(self.config_class(other), "export_target")]
+            raise ConfigError(f"The format '{name}' is for importing only. Exported are: {', '.join(able)}.")
+        return load_target(target)
+
+
 policies = Registry("policy", "robopolicy.policies")
 tasks = Registry("task", "robopolicy.tasks")
 robots = Registry("robot", "robopolicy.robots")
 teleops = Registry("teleop", "robopolicy.teleop")
-formats = Registry("format", "robopolicy.formats")
+formats = FormatRegistry("format", "robopolicy.formats")
 embodiments = Registry("embodiment", "robopolicy.embodiments")

@@ -7,13 +7,16 @@ import json
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from robopolicy_datasets.errors import DeviceError
+from robopolicy_datasets.spec import Feature, Spec
+from robopolicy_datasets.store import DemoStore
 from robopolicy_launch import benchmarks, command
 from robopolicy_launch.verbs import VERBS
 
-HEAVY = ("torch", "mujoco", "gymnasium", "matplotlib", "zarr", "cv2", "scipy", "av")
+HEAVY = ("torch", "mujoco", "gymnasium", "matplotlib", "zarr", "cv2", "scipy", "av", "pyarrow")
 
 HELP_IN_A_NEW_PROCESS = """
 import sys
@@ -172,6 +175,20 @@ def run():
     yield Row("step", ours=3.0, reference=4.0, compared_with="plain torch")
     yield Row("load", ours=1.0, reference=10.0, unit="us")
 '''
+
+
+def test_a_store_goes_out_and_comes_back(capsys, tmp_path):
+    store = DemoStore.create(tmp_path / "a.zarr", Spec((), (Feature("action", (2,)),)), rate_hz=10)
+    store.append_episode({"action": np.ones((4, 2), np.float32)})
+    assert command.main(["data", "export", str(store.path), str(tmp_path / "set"), "format=lerobot"]) == 0
+    assert (
+        command.main(["data", "import", str(tmp_path / "set"), str(tmp_path / "b.zarr"), "format=lerobot"])
+        == 0
+    )
+    assert (DemoStore.open(tmp_path / "b.zarr").array("action") == 1).all()
+    words = ["data", "export", str(store.path), str(tmp_path / "c"), "format=diffusion_policy"]
+    assert command.main(words) == 1
+    assert "importing only. Exported are: lerobot" in capsys.readouterr().err
 
 
 def test_bench_prints_ratios_and_keeps_them_as_flat_keys(capsys, tmp_path, monkeypatch):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,13 @@ from numpy.typing import NDArray
 
 from robopolicy_datasets.errors import StoreError
 from robopolicy_datasets.exchange.staging import new_store
-from robopolicy_datasets.spec import Spec
+from robopolicy_datasets.spec import Feature, Spec
+from robopolicy_datasets.store.codecs import parse_codec
 from robopolicy_datasets.store.demo_store import DemoStore
 from robopolicy_datasets.store.episode import EpisodeInfo, NewEpisode, check_episode
+from robopolicy_datasets.store.events import Event
 from robopolicy_datasets.store.layout import TIME_KEY
+from robopolicy_datasets.store.streams import Stream
 
 _BATCH_BYTES = 64 << 20  # decoded bytes in one commit
 
@@ -42,8 +45,8 @@ class EpisodeCopy:
         ends = self.source.episode_ends
         return (int(ends[self.episode - 1]) if self.episode else 0), int(ends[self.episode])
 
-    def read(self, spec: Spec) -> NewEpisode:
-        """Reads the kept steps of the features of ``spec``.
+    def read(self, spec: Spec, streams: Sequence[Feature]) -> NewEpisode:
+        """Reads the kept steps of the features of ``spec``, and what lies beside them in time.
 
         Raises:
             StoreError: the bytes are damaged, or the source has no time.
@@ -56,7 +59,28 @@ class EpisodeCopy:
             kept = self.steps - self.steps[0]
         data = {feature.key: self.source.rows(feature.key, low, stop)[kept] for feature in spec.features}
         time_ns = self.source.rows(TIME_KEY, low, stop)[kept]
-        return NewEpisode(data, self.info or self.source.episode_info(self.episode), time_ns)
+        info = self.info or self.source.episode_info(self.episode)
+        return NewEpisode(data, info, time_ns, *self._beside(streams, time_ns))
+
+    def _beside(
+        self, streams: Sequence[Feature], time_ns: NDArray[np.int64]
+    ) -> tuple[dict[str, Stream], list[Event]]:
+        """Returns the samples and the events that lie in the kept steps' time; of a whole episode all."""
+        whole = self.steps is None
+        begin, end = int(time_ns[0]), int(time_ns[-1])
+        kept = {}
+        for key in (feature.key for feature in streams):
+            stream = self.source.stream(key, self.episode)
+            inside = slice(None) if whole else (stream.time_ns >= begin) & (stream.time_ns <= end)
+            kept[key] = Stream(stream.value[inside], stream.time_ns[inside])
+        events = [event for event in self.source.events() if event.episode == self.episode]
+        if not whole:
+            events = [
+                replace(event, start_ns=max(event.start_ns, begin), end_ns=min(event.end_ns, end))
+                for event in events
+                if event.start_ns <= end and event.end_ns >= begin
+            ]
+        return kept, events
 
 
 def copy_episodes(
@@ -67,6 +91,7 @@ def copy_episodes(
     rate_hz: float,
     metadata: Mapping[str, Any],
     done: str,
+    streams: Sequence[Feature] = (),
     progress: Callable[[int, int], None] | None = None,
 ) -> DemoStore:
     """Writes a new store of copied episodes; it appears complete or not at all, the sources stay as they are.
@@ -78,6 +103,7 @@ def copy_episodes(
         rate_hz: of the new store, steps per second.
         metadata: of the new store.
         done: what is done to the sources, for messages, e.g. ``"merged"``.
+        streams: those to copy.
         progress: called with (episodes done, episodes in all).
 
     Returns:
@@ -92,9 +118,21 @@ def copy_episodes(
         raise StoreError("No episode is left to copy; nothing was written. Choose at least one.")
     for copy in plan:
         require_time(copy.source)
-    with new_store(names, target, spec, rate_hz=rate_hz, metadata=metadata, done=done) as store:
+    codecs = {key: codec for key, codec in plan[0].source.codecs.items() if parse_codec(codec).lossless}
+    with new_store(
+        names,
+        target,
+        spec,
+        rate_hz=rate_hz,
+        metadata=metadata,
+        codecs={
+            key: codec for key, codec in codecs.items() if key in [*spec.keys(), *(f.key for f in streams)]
+        },
+        streams=streams,
+        done=done,
+    ) as store:
         copied = 0
-        for batch in _batches(plan, spec, rate_hz):
+        for batch in _batches(plan, spec, rate_hz, streams):
             store.append_episodes(batch)
             copied += len(batch)
             if progress is not None:
@@ -115,14 +153,18 @@ def require_time(store: DemoStore) -> None:
         )
 
 
-def _batches(plan: Sequence[EpisodeCopy], spec: Spec, rate_hz: float) -> Iterator[list[NewEpisode]]:
+def _batches(
+    plan: Sequence[EpisodeCopy], spec: Spec, rate_hz: float, streams: Sequence[Feature]
+) -> Iterator[list[NewEpisode]]:
     row_bytes = sum(feature.size * np.dtype(feature.dtype).itemsize for feature in spec.features)
     batch: list[NewEpisode] = []
     held = 0
     for copy in plan:
-        episode = copy.read(spec)
+        episode = copy.read(spec, streams)
         try:
-            check_episode(episode, spec, rate_hz)  # the store would not say which episode of the source
+            check_episode(
+                episode, spec, rate_hz, streams
+            )  # the store would not say which episode of the source
         except StoreError as error:
             raise StoreError(
                 f"Episode {copy.episode} of {copy.source.path.name}: {error} "

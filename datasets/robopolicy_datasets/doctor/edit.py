@@ -31,6 +31,7 @@ def copy_store(
         rate_hz=store.rate_hz,
         metadata=store.attributes,
         done=done,
+        streams=store.streams,
         progress=progress,
     )
 

@@ -56,6 +56,7 @@ def merge_stores(
             "merged": [{"store": store.path.name, "metadata": dict(store.attributes)} for store in stores]
         },
         done="merged",
+        streams=_common_streams(stores, drop=drop),
         progress=progress,
     )
 
@@ -117,3 +118,19 @@ def _map(spec: Spec, change: Callable[[Feature], Feature]) -> Spec:
 def _only(rates: set[float]) -> float:
     """Returns the rate that all declare; 0 (none declared) where they differ."""
     return next(iter(rates)) if len(rates) == 1 else 0.0
+
+
+def _common_streams(stores: Sequence[DemoStore], *, drop: bool) -> list[Feature]:
+    """Returns the streams that all stores have alike.
+
+    Raises:
+        StoreError: another one is there, and nothing is to be dropped.
+    """
+    common = [stream for stream in stores[0].streams if all(stream in store.streams for store in stores)]
+    others = {stream.key for store in stores for stream in store.streams if stream not in common}
+    if others and not drop:
+        raise StoreError(
+            f"Not all stores have the same stream {', '.join(sorted(others))}. "
+            "Say drop=true to leave out what not all have."
+        )
+    return common

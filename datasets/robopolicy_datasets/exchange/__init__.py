@@ -1,1 +1,1 @@
-"""Import from other formats, one module a format."""
+"""Import from other formats and export to them, one module or package a format."""

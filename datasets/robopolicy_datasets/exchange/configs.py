@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+from robopolicy_datasets.errors import ConfigError
+
 
 @dataclass
 class DiffusionPolicyFormatConfig:
@@ -83,3 +85,48 @@ class AlohaFormatConfig:
     task: str = ""
     operator: str = ""
     embodiment: str = "aloha"
+
+
+@dataclass
+class LeRobotFormatConfig:
+    """A LeRobot data set: v2.1 and v3.0 are imported, v3.0 is exported.
+
+    Attributes:
+        layout: import: what becomes of each source key, as for diffusion_policy; empty: every key is kept,
+            ``observation.state`` as ``state``, ``observation.images.top`` as ``top``.
+        features: import: by our key, what the numbers mean: any of ``kind``, ``unit``, ``frame``, ``dtype``.
+        episodes: import: the numbers of the episodes to take; empty: all.
+        tolerance_s: import: how far a video frame may be from its step's timestamp, in seconds; never
+            as much as half a step, so that one frame fits one step.
+        keys: export: the keys of the store to write; empty: all.
+        codec: export: how rgb images are written: ``libsvtav1`` or ``libx264`` video, or ``png``, which
+            loses nothing.
+        crf: export: the codec's constant rate factor, lower for better images; none: 30 for libsvtav1, 23
+            for libx264.
+    """
+
+    target: ClassVar[str] = "robopolicy_datasets.exchange.lerobot.read:import_dataset"
+    export_target: ClassVar[str] = "robopolicy_datasets.exchange.lerobot.write:export_store"
+
+    layout: dict[str, Any] = field(default_factory=dict)
+    features: dict[str, Any] = field(default_factory=dict)
+    episodes: list[int] = field(default_factory=list)
+    tolerance_s: float = 0.001
+    keys: list[str] = field(default_factory=list)
+    codec: str = "libsvtav1"
+    crf: int | None = None
+
+    def refuse_given(self, *names: str, verb: str) -> None:
+        """Refuses settings of the other direction, which would be without effect.
+
+        Args:
+            names: the settings that must be as by default.
+            verb: what is done, for the message.
+
+        Raises:
+            ConfigError: one of them is not.
+        """
+        default = type(self)()
+        given = [name for name in names if getattr(self, name) != getattr(default, name)]
+        if given:
+            raise ConfigError(f"An {verb} does not use format.{given[0]}; leave it out.")

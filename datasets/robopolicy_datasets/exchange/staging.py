@@ -1,17 +1,17 @@
-"""A new store that appears complete or not at all, however the import or copy that fills it ends."""
+"""A new store or data set that appears complete or not at all, however the work that fills it ends."""
 
 from __future__ import annotations
 
 import glob
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from robopolicy_datasets.errors import StoreError
-from robopolicy_datasets.spec import Spec
+from robopolicy_datasets.spec import Feature, Spec
 from robopolicy_datasets.store.demo_store import DemoStore
 from robopolicy_datasets.store.transaction import sync_folder, write_error
 
@@ -25,6 +25,7 @@ def new_store(
     rate_hz: float,
     metadata: Mapping[str, Any],
     codecs: Mapping[str, str] | None = None,
+    streams: Sequence[Feature] = (),
     done: str = "imported",
 ) -> Iterator[DemoStore]:
     """Lends an empty store to be filled; at the end of the ``with`` block it appears at ``target``.
@@ -36,6 +37,25 @@ def new_store(
         rate_hz: of the new store, steps per second.
         metadata: of the new store.
         codecs: of the new store.
+        streams: of the new store.
+        done: what is done to the source, for messages.
+
+    Raises:
+        StoreError: the target exists or cannot be written; or what the block raised, with the source named.
+    """
+    with staged(source, target, done) as staging:
+        yield DemoStore.create(
+            staging, spec, rate_hz=rate_hz, metadata=metadata, codecs=codecs, streams=streams
+        )
+
+
+@contextmanager
+def staged(source: str | Path, target: str | Path, done: str) -> Iterator[Path]:
+    """Lends a path beside ``target``; what lies there at the end of the ``with`` block appears at ``target``.
+
+    Args:
+        source: what the content comes from, for messages.
+        target: must not exist.
         done: what is done to the source, for messages.
 
     Raises:
@@ -47,7 +67,7 @@ def new_store(
     _remove_leftovers(target)
     staging = target.with_name(f".{target.name}.{os.getpid()}.partial")
     try:
-        yield DemoStore.create(staging, spec, rate_hz=rate_hz, metadata=metadata, codecs=codecs)
+        yield staging
         os.rename(staging, target)
         sync_folder(target.parent)
     except OSError as error:
@@ -61,7 +81,7 @@ def new_store(
 
 
 def _remove_leftovers(target: Path) -> None:
-    """Removes what killed imports and copies into ``target`` have left."""
+    """Removes what killed imports, exports and copies into ``target`` have left."""
     for folder in target.parent.glob(f".{glob.escape(target.name)}.*.partial"):
         process = folder.name.split(".")[-2]
         if process.isdecimal() and not _runs(int(process)):

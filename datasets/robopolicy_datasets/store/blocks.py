@@ -82,6 +82,11 @@ class BlockArray:
         """The element type's name."""
         return self.layout.data_type
 
+    @property
+    def codec(self) -> str:
+        """The codec of its chunks, as it is written in settings."""
+        return self.layout.codec.text
+
     def missing_blocks(self, rows: int) -> list[str]:
         """Returns the names of the files that the first ``rows`` rows need and that are not there."""
         there = {entry.name for entry in os.scandir(self.folder)}

@@ -20,7 +20,7 @@ from robopolicy_datasets.store.events import Event
 from robopolicy_datasets.store.foreign import ForeignArray, ForeignFiles, is_foreign
 from robopolicy_datasets.store.layout import TIME_KEY
 from robopolicy_datasets.store.native import NativeFiles, create_files, is_native
-from robopolicy_datasets.store.streams import Stream
+from robopolicy_datasets.store.streams import StoredStream, Stream
 
 
 class DemoStore:
@@ -125,6 +125,12 @@ class DemoStore:
     def streams(self) -> tuple[Feature, ...]:
         """The sensors with a rate of their own."""
         return tuple(stream.feature for stream in self._files.streams.values())
+
+    @property
+    def codecs(self) -> Mapping[str, str]:
+        """How each array of ours is encoded, by key; empty for foreign stores."""
+        arrays = {**self._files.arrays, **{key: files.value for key, files in self._files.streams.items()}}
+        return {key: array.codec for key, array in arrays.items() if isinstance(array, BlockArray)}
 
     @property
     def rate_hz(self) -> float:
@@ -234,7 +240,7 @@ class DemoStore:
         start, stop = self._rows_of(index)
         data = {key: self._rows(key, start, stop) for key in self.keys()}
         time_ns = None if self._files.time is None else self._rows(TIME_KEY, start, stop)
-        streams = {key: stream.read(index) for key, stream in self._files.streams.items()}
+        streams = {feature.key: self.stream(feature.key, index) for feature in self.streams}
         events = tuple(event for event in self.events() if event.episode == index)
         return Episode(
             index,
@@ -245,6 +251,18 @@ class DemoStore:
             MappingProxyType(streams),
             events,
         )
+
+    def stream(self, key: str, index: int) -> StoredStream:
+        """Reads the samples of a stream in one episode.
+
+        Raises:
+            StoreError: there is no such stream or episode, or its bytes are damaged.
+        """
+        self._rows_of(index)
+        if key not in self._files.streams:
+            options = ", ".join(nearest_names(key, self._files.streams)) or "none"
+            raise StoreError(f"The store {self.path} has no stream '{key}'. It has: {options}.")
+        return self._files.streams[key].read(index)
 
     def events(self) -> list[Event]:
         """Returns the events of all episodes, in the order in which they were added.

@@ -75,6 +75,7 @@ VERBS: dict[str, Verb] = {
             "robopolicy_launch.verbs.data.view",
             "write an HTML page with images and plots of episodes",
         ),
+        Verb("data export", "robopolicy_launch.verbs.data.export_store", "write a store in another format"),
         Verb("train", "robopolicy_launch.verbs.train", "train a policy on a store"),
         Verb("eval", "robopolicy_launch.verbs.eval", "measure closed-loop success over seeds"),
         Verb("deploy", "robopolicy_launch.verbs.deploy", "run a policy on a robot through its driver"),
