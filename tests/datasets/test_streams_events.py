@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 import zarr
 
+from robopolicy_datasets.doctor.copying import EpisodeCopy, copy_episodes
+from robopolicy_datasets.doctor.merge import merge_stores
 from robopolicy_datasets.errors import StoreError
 from robopolicy_datasets.spec import Feature, Spec
 from robopolicy_datasets.store import DemoStore, Event, Stream
@@ -158,3 +160,53 @@ def test_stores_of_the_first_schema_take_events(tmp_path):
     assert old.events() == []
     old.add_events([takeover(0)])
     assert DemoStore.open(store.path).episode(0).events == (takeover(0),)
+
+
+def lively_store(path):
+    """Two episodes of 20 steps at 10 Hz with a stream at 100 Hz and an event from 1.0 to 1.5 s."""
+    store = DemoStore.create(path, SPEC, rate_hz=10, streams=(WRENCH,))
+    time = np.arange(200) * 10_000_000
+    for number in range(2):
+        wrench = np.full((200, 6), number, np.float32)
+        event = Event("takeover", 1_000_000_000, 1_500_000_000, f"number {number}")
+        store.append_episode(steps(20), streams={WRENCH.key: Stream(wrench, time)}, events=[event])
+    return store
+
+
+def test_edits_keep_streams_and_events(tmp_path):
+    store = lively_store(tmp_path / "a.zarr")
+    merged = merge_stores([store, store], tmp_path / "merged.zarr")
+    assert merged.streams == (WRENCH,)
+    for episode in merged:
+        assert (episode.streams[WRENCH.key].value == episode.index % 2).all()
+        assert [event.text for event in episode.events] == [f"number {episode.index % 2}"]
+        assert [event.episode for event in episode.events] == [episode.index]
+
+
+def test_trimming_cuts_streams_and_events_in_time(tmp_path):
+    store = lively_store(tmp_path / "a.zarr")
+    plan = [EpisodeCopy(store, 1, np.arange(12, 18)), EpisodeCopy(store, 0, np.arange(5))]
+    cut = copy_episodes(
+        plan,
+        tmp_path / "cut.zarr",
+        store.spec,
+        rate_hz=10,
+        metadata={},
+        done="trimmed",
+        streams=store.streams,
+    )
+    first, second = cut
+    expected = np.arange(120, 171) * 10_000_000  # from step 12 to step 17
+    np.testing.assert_array_equal(first.streams[WRENCH.key].time_ns, expected)
+    assert [(event.start_ns, event.end_ns) for event in first.events] == [(1_200_000_000, 1_500_000_000)]
+    assert len(second.streams[WRENCH.key].time_ns) == 41
+    assert second.events == ()
+
+
+def test_stores_with_other_streams_are_merged_only_on_demand(tmp_path):
+    store = lively_store(tmp_path / "a.zarr")
+    other = DemoStore.create(tmp_path / "b.zarr", SPEC, rate_hz=10)
+    other.append_episode(steps())
+    with pytest.raises(StoreError, match=r"the same stream robot0_wrench.*drop=true"):
+        merge_stores([store, other], tmp_path / "merged.zarr")
+    assert merge_stores([store, other], tmp_path / "merged.zarr", drop=True).streams == ()

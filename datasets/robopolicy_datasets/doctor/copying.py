@@ -66,14 +66,15 @@ class EpisodeCopy:
         self, streams: Sequence[Feature], time_ns: NDArray[np.int64]
     ) -> tuple[dict[str, Stream], list[Event]]:
         """Returns the samples and the events that lie in the kept steps' time; of a whole episode all."""
-        whole = self.steps is None
+        first, stop = self.bounds
+        whole = len(time_ns) == stop - first
         begin, end = int(time_ns[0]), int(time_ns[-1])
         kept = {}
         for key in (feature.key for feature in streams):
             stream = self.source.stream(key, self.episode)
             inside = slice(None) if whole else (stream.time_ns >= begin) & (stream.time_ns <= end)
             kept[key] = Stream(stream.value[inside], stream.time_ns[inside])
-        events = [event for event in self.source.events() if event.episode == self.episode]
+        events = list(self.source.events(self.episode))
         if not whole:
             events = [
                 replace(event, start_ns=max(event.start_ns, begin), end_ns=min(event.end_ns, end))

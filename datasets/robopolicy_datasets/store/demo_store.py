@@ -34,6 +34,7 @@ class DemoStore:
         self._files = files
         self._mode = mode
         self._cache: dict[str, NDArray[Any]] = {}
+        self._events: list[Event] | None = None  # read when they are asked for
         self._ends = files.ends
         _check_consistency(files, self._ends)
         self._infos = files.read_infos(0, len(self._ends))
@@ -229,6 +230,7 @@ class DemoStore:
             self._infos += self._files.read_infos(len(self._infos), first)
         self._infos += [episode.info for episode in checked]
         self._cache.clear()
+        self._events = None
         return range(first, len(self._ends))
 
     def episode(self, index: int) -> Episode:
@@ -241,7 +243,6 @@ class DemoStore:
         data = {key: self._rows(key, start, stop) for key in self.keys()}
         time_ns = None if self._files.time is None else self._rows(TIME_KEY, start, stop)
         streams = {feature.key: self.stream(feature.key, index) for feature in self.streams}
-        events = tuple(event for event in self.events() if event.episode == index)
         return Episode(
             index,
             self._infos[index],
@@ -249,7 +250,7 @@ class DemoStore:
             time_ns,
             MappingProxyType(data),
             MappingProxyType(streams),
-            events,
+            tuple(self.events(index)),
         )
 
     def stream(self, key: str, index: int) -> StoredStream:
@@ -264,13 +265,15 @@ class DemoStore:
             raise StoreError(f"The store {self.path} has no stream '{key}'. It has: {options}.")
         return self._files.streams[key].read(index)
 
-    def events(self) -> list[Event]:
-        """Returns the events of all episodes, in the order in which they were added.
+    def events(self, index: int | None = None) -> list[Event]:
+        """Returns the events of one or of all episodes, in the order in which they were added.
 
         Raises:
             StoreError: they are damaged.
         """
-        return self._files.events.read(len(self))
+        if self._events is None:
+            self._events = self._files.events.read(len(self))
+        return [event for event in self._events if index is None or event.episode == index]
 
     def add_events(self, events: Sequence[Event]) -> None:
         """Adds events to committed episodes; they are on disk for good when this returns.
@@ -287,6 +290,7 @@ class DemoStore:
             event.to_text()
         if events:
             files.add_events(events)
+            self._events = None
 
     def episode_info(self, index: int) -> EpisodeInfo:
         """Returns an episode's info.
