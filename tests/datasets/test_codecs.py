@@ -14,6 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
+from robopolicy_datasets.doctor.edit import relabel_store
+from robopolicy_datasets.doctor.merge import merge_stores
 from robopolicy_datasets.errors import ConfigError, StoreError
 from robopolicy_datasets.spec import Feature, Spec
 from robopolicy_datasets.store import DemoStore, blocks
@@ -212,3 +214,59 @@ def test_windows_from_disk_are_those_from_memory(tmp_path):
             first["observation"]["camera0_rgb"], second["observation"]["camera0_rgb"]
         )
         np.testing.assert_array_equal(first["action"], second["action"])
+
+
+def chunks_of(store):
+    return store.encoded("camera0_rgb", np.arange(store.num_steps)).chunks
+
+
+def test_copies_keep_jpeg_images_to_the_bit(tmp_path):
+    store = make_store(tmp_path / "a.zarr", filmed(60), "jpeg:80")
+    copied = relabel_store(store, tmp_path / "b.zarr", range(len(store)), task="another")
+    merged = merge_stores([store, copied], tmp_path / "c.zarr")
+    assert (copied.codecs["camera0_rgb"], merged.codecs["camera0_rgb"]) == ("jpeg:80", "jpeg:80")
+    assert chunks_of(copied) == chunks_of(store)
+    assert chunks_of(merged) == [*chunks_of(store), *chunks_of(store)]
+
+
+def test_stores_of_other_codecs_are_merged_without_loss(tmp_path):
+    stores = [
+        make_store(tmp_path / f"{codec}.zarr", filmed(30, seed), codec)
+        for seed, codec in enumerate(("jpeg", "lz4"))
+    ]
+    merged = merge_stores(stores, tmp_path / "merged.zarr")
+    assert merged.codecs["camera0_rgb"] == "zstd:3"
+    expected = np.concatenate([store.array("camera0_rgb") for store in stores])
+    np.testing.assert_array_equal(merged.array("camera0_rgb"), expected)
+
+
+def test_a_damaged_image_is_not_copied(tmp_path):
+    store = make_store(tmp_path / "a.zarr", filmed(30), "jpeg")
+    path = next((store.path / "data" / "camera0_rgb").glob("c.0*"))
+    data = bytearray(path.read_bytes())
+    data[1000] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(StoreError, match="is damaged"):
+        relabel_store(DemoStore.open(store.path), tmp_path / "b.zarr", [0], task="another")
+    assert not (tmp_path / "b.zarr").exists()
+
+
+def test_encoded_images_of_another_shape_are_refused(tmp_path):
+    encoded = make_store(tmp_path / "a.zarr", filmed(30), "jpeg").encoded("camera0_rgb", np.arange(30))
+    other = Spec((Feature("camera0_rgb", (40, 40, 3), "uint8", kind="rgb"),), SPEC.action)
+    store = DemoStore.create(tmp_path / "b.zarr", other, rate_hz=10)
+    with pytest.raises(StoreError, match=r"encoded uint8\[40, 48, 3\] images"):
+        store.append_episode({"camera0_rgb": encoded, "action": np.zeros((30, 2), np.float32)})
+
+
+def test_encoded_images_decide_the_codec_too(tmp_path):
+    source = make_store(tmp_path / "a.zarr", drawn(30), "jpeg:70")
+    store = DemoStore.create(tmp_path / "b.zarr", SPEC, rate_hz=10, codecs={"camera0_rgb": "auto"})
+    encoded = source.encoded("camera0_rgb", np.arange(30))
+    action = np.zeros((30, 2), np.float32)
+    store.append_episode({"camera0_rgb": encoded, "action": action})
+    store.append_episode({"camera0_rgb": drawn(30), "action": action})
+    assert store.codecs["camera0_rgb"] == "jpeg:70"
+    assert chunks_of(store)[:30] == list(encoded.chunks)
+    with pytest.raises(StoreError, match="not stored image by image"):
+        store.encoded("action", np.arange(3))

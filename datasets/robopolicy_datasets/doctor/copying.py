@@ -11,13 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robopolicy_datasets.errors import StoreError
-from robopolicy_datasets.exchange.staging import new_store
 from robopolicy_datasets.spec import Feature, Spec
-from robopolicy_datasets.store.codecs import parse_codec
+from robopolicy_datasets.store.codecs import EncodedRows, parse_codec
 from robopolicy_datasets.store.demo_store import DemoStore
 from robopolicy_datasets.store.episode import EpisodeInfo, NewEpisode, check_episode
 from robopolicy_datasets.store.events import Event
 from robopolicy_datasets.store.layout import TIME_KEY
+from robopolicy_datasets.store.staging import new_store
 from robopolicy_datasets.store.streams import Stream
 
 _BATCH_BYTES = 64 << 20  # decoded bytes in one commit
@@ -54,10 +54,17 @@ class EpisodeCopy:
         start, stop = self.bounds
         low = start
         kept: slice | NDArray[np.intp] = slice(None)
+        rows = np.arange(start, stop)
         if self.steps is not None:
             low, stop = start + int(self.steps[0]), start + int(self.steps[-1]) + 1
             kept = self.steps - self.steps[0]
-        data = {feature.key: self.source.rows(feature.key, low, stop)[kept] for feature in spec.features}
+            rows = start + self.steps
+        data: dict[str, NDArray[Any] | EncodedRows] = {}
+        for key in (feature.key for feature in spec.features):
+            if is_lossy(self.source, key):
+                data[key] = self.source.encoded(key, rows)
+            else:
+                data[key] = self.source.rows(key, low, stop)[kept]
         time_ns = self.source.rows(TIME_KEY, low, stop)[kept]
         info = self.info or self.source.episode_info(self.episode)
         return NewEpisode(data, info, time_ns, *self._beside(streams, time_ns))
@@ -119,16 +126,13 @@ def copy_episodes(
         raise StoreError("No episode is left to copy; nothing was written. Choose at least one.")
     for copy in plan:
         require_time(copy.source)
-    codecs = {key: codec for key, codec in plan[0].source.codecs.items() if parse_codec(codec).lossless}
     with new_store(
         names,
         target,
         spec,
         rate_hz=rate_hz,
         metadata=metadata,
-        codecs={
-            key: codec for key, codec in codecs.items() if key in [*spec.keys(), *(f.key for f in streams)]
-        },
+        codecs=_common_codecs(plan, [*spec.features, *streams]),
         streams=streams,
         done=done,
     ) as store:
@@ -139,6 +143,18 @@ def copy_episodes(
             if progress is not None:
                 progress(copied, len(plan))
     return DemoStore.open(target)
+
+
+def is_lossy(store: DemoStore, key: str) -> bool:
+    """Tells whether the codec of an array loses something, so that it should be copied as it is."""
+    return key in store.codecs and not parse_codec(store.codecs[key]).lossless
+
+
+def _common_codecs(plan: Sequence[EpisodeCopy], features: Sequence[Feature]) -> dict[str, str]:
+    """Returns the codec of each feature for which all sources have the same."""
+    sources = {id(copy.source): copy.source.codecs for copy in plan}.values()
+    found = {feature.key: {codecs.get(feature.key) for codecs in sources} for feature in features}
+    return {key: codec for key, (codec, *others) in found.items() if codec and not others}
 
 
 def require_time(store: DemoStore) -> None:

@@ -13,9 +13,9 @@ from robopolicy_datasets.exchange.hdf5_reader import Hdf5Group, Hdf5Reader
 from robopolicy_datasets.exchange.jpeg import JpegRows, SwappedRows
 from robopolicy_datasets.exchange.layout import plan_columns, spec_of
 from robopolicy_datasets.exchange.rows import RowSource, append_all, check_usable, naming, read_episode
-from robopolicy_datasets.exchange.staging import new_store
 from robopolicy_datasets.store.demo_store import DemoStore
 from robopolicy_datasets.store.episode import EpisodeInfo, NewEpisode
+from robopolicy_datasets.store.staging import new_store
 
 _log = logging.getLogger(__name__)
 _FILE = re.compile(r"episode_(\d{1,9})\.(?:hdf5|h5)")

@@ -15,11 +15,11 @@ from robopolicy_datasets.errors import StoreError
 from robopolicy_datasets.exchange.configs import DiffusionPolicyFormatConfig
 from robopolicy_datasets.exchange.layout import Column, plan_columns, spec_of
 from robopolicy_datasets.exchange.rows import BATCH_BYTES, read_columns
-from robopolicy_datasets.exchange.staging import new_store
 from robopolicy_datasets.store.demo_store import DemoStore
 from robopolicy_datasets.store.episode import EpisodeInfo, NewEpisode
 from robopolicy_datasets.store.foreign import ForeignFiles, is_foreign
 from robopolicy_datasets.store.native import is_native
+from robopolicy_datasets.store.staging import new_store
 
 _log = logging.getLogger(__name__)
 

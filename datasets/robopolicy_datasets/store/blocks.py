@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robopolicy_datasets.errors import StoreError
+from robopolicy_datasets.store.codecs import EncodedRows
 from robopolicy_datasets.store.layout import ArrayLayout
 from robopolicy_datasets.store.shards import Shard, pack_shard
 from robopolicy_datasets.store.texts import decode_texts, encode_texts
@@ -142,19 +143,34 @@ class BlockArray:
             raise StoreError(f"{self.folder} lacks {stop - start - len(texts)} entries; it is damaged.")
         return texts
 
-    def extended(self, committed: int, rows: NDArray[Any]) -> dict[Path, bytes]:
+    def encoded(self, rows: NDArray[np.integer]) -> EncodedRows:
+        """Reads rows ``[N]`` of a sharded array as they are on disk.
+
+        Raises:
+            StoreError: a row is missing or damaged.
+        """
+        chunks = []
+        for row in rows.tolist():
+            with self._shard_of(row) as (shard, slot):
+                chunks.append(shard.read(slot))
+                self.layout.codec.check(chunks[-1])
+        return EncodedRows(self.layout.codec, chunks, self.row_shape, self.dtype)
+
+    def extended(self, committed: int, rows: NDArray[Any] | EncodedRows) -> dict[Path, bytes]:
         """Builds the files that hold ``rows`` after the first ``committed`` ones, which are kept.
 
         Args:
             committed: rows to keep; anything on disk beyond them is replaced.
-            rows: ``[n, *row_shape]`` of the array's element type.
+            rows: ``[n, *row_shape]`` of the array's element type; encoded ones for a sharded array only.
 
         Returns:
             The content of each new or replaced block.
         """
         layout = self.layout
         if layout.sharded:
-            return self._extended_shards(committed, np.ascontiguousarray(rows))
+            return self._extended_shards(committed, self._encode(rows))
+        if isinstance(rows, EncodedRows):
+            rows = rows.decoded()
         first, kept = divmod(committed, layout.block_rows)
         tail = self.read(committed - kept, committed)
         rows = np.concatenate([tail, rows.astype(layout.data_type, copy=False)])
@@ -177,13 +193,19 @@ class BlockArray:
             files[self._path(first + offset // size)] = encode_texts(part, size)
         return files
 
-    def _extended_shards(self, committed: int, rows: NDArray[Any]) -> dict[Path, bytes]:
+    def _encode(self, rows: NDArray[Any] | EncodedRows) -> Sequence[bytes]:
+        if isinstance(rows, EncodedRows) and rows.codec == self.layout.codec:
+            return rows.chunks
+        rows = rows.decoded() if isinstance(rows, EncodedRows) else np.ascontiguousarray(rows)
+        return _for_each(self.layout.codec.encode, rows, rows.nbytes)
+
+    def _extended_shards(self, committed: int, new: Sequence[bytes]) -> dict[Path, bytes]:
         size = self.layout.block_rows
         first, kept = divmod(committed, size)
         chunks: list[bytes] = []
         if kept:
             chunks += [self._chunk(row) for row in range(committed - kept, committed)]
-        chunks += _for_each(self.layout.codec.encode, rows, rows.nbytes)
+        chunks += new
         return {
             self._path(first + offset // size): pack_shard(chunks[offset : offset + size], size)
             for offset in range(0, len(chunks), size)

@@ -71,6 +71,14 @@ class ChunkCodec(ABC):
             ValueError: the bytes are damaged or of another size than ``out``.
         """
 
+    def check(self, data: bytes) -> None:
+        """Compares a chunk with its checksum.
+
+        Raises:
+            ValueError: the bytes are damaged.
+        """
+        _checked(data)
+
     def load(self, shard: Shard, slot: int, out: NDArray[Any]) -> None:
         """Decodes a chunk of a shard into ``out``.
 
@@ -79,6 +87,37 @@ class ChunkCodec(ABC):
             ValueError: the chunk is not there, damaged, or of another size than ``out``.
         """
         self.decode(shard.read(slot), out)
+
+
+@dataclass(frozen=True)
+class EncodedRows:
+    """Rows that are encoded already, each as a chunk of its own, as image arrays have them.
+
+    Attributes:
+        codec: of the chunks.
+        chunks: one a row.
+        row_shape: the shape of a row.
+        data_type: numpy's name of the element type.
+    """
+
+    codec: ChunkCodec
+    chunks: Sequence[bytes]
+    row_shape: tuple[int, ...]
+    data_type: str
+
+    def __len__(self) -> int:
+        return len(self.chunks)
+
+    def decoded(self) -> NDArray[Any]:
+        """Returns the rows ``[n, *row_shape]``.
+
+        Raises:
+            ValueError: a chunk is damaged.
+        """
+        rows = np.empty((len(self), *self.row_shape), self.data_type)
+        for chunk, row in zip(self.chunks, rows, strict=True):
+            self.codec.decode(chunk, row)
+        return rows
 
 
 class RawCodec(ChunkCodec):
@@ -152,6 +191,12 @@ class ZstdCodec(ChunkCodec):
             raise ValueError(f"{size} decoded bytes where {out.nbytes} are expected")
         try:
             Zstd().decode(data, out)
+        except RuntimeError as error:
+            raise ValueError(str(error)) from error
+
+    def check(self, data: bytes) -> None:  # noqa: D102
+        try:
+            Zstd().decode(data)
         except RuntimeError as error:
             raise ValueError(str(error)) from error
 

@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from robopolicy_datasets.errors import StoreError, nearest_names
 from robopolicy_datasets.spec import Feature, Spec
 from robopolicy_datasets.store.blocks import BlockArray
+from robopolicy_datasets.store.codecs import EncodedRows
 from robopolicy_datasets.store.episode import Episode, EpisodeInfo, NewEpisode, check_episode
 from robopolicy_datasets.store.events import Event
 from robopolicy_datasets.store.foreign import ForeignArray, ForeignFiles, is_foreign
@@ -181,7 +182,7 @@ class DemoStore:
 
     def append_episode(
         self,
-        data: Mapping[str, ArrayLike],
+        data: Mapping[str, ArrayLike | EncodedRows],
         info: EpisodeInfo | None = None,
         *,
         time_ns: ArrayLike | None = None,
@@ -192,6 +193,7 @@ class DemoStore:
 
         Args:
             data: ``[T, *shape]`` for every key of the Spec; float64 is stored as the Spec's float type.
+                Images may be encoded already.
             info: task, success, operator, ...
             time_ns: int64 ``[T]``, strictly increasing [ns]; by default multiples of the store's period.
             streams: for every stream of the store.
@@ -300,6 +302,17 @@ class DemoStore:
         """
         self._rows_of(index)
         return self._infos[index]
+
+    def encoded(self, key: str, rows: NDArray[np.integer]) -> EncodedRows:
+        """Reads rows ``[N]`` of an image of ours as they are on disk, with a check of their checksums.
+
+        Raises:
+            StoreError: no such key, it is not stored image by image, or a row is missing or damaged.
+        """
+        source = self._source(key)
+        if not isinstance(source, BlockArray) or not source.layout.sharded:
+            raise StoreError(f"'{key}' of {self.path} is not stored image by image; read its rows instead.")
+        return source.encoded(rows)
 
     def take(self, key: str, rows: NDArray[np.integer]) -> NDArray[Any]:
         """Reads single rows of ``key`` from disk, without keeping them.

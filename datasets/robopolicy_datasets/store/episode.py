@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from robopolicy_datasets.clock import NANOSECONDS
 from robopolicy_datasets.errors import StoreError, nearest_names
 from robopolicy_datasets.spec import Feature, Spec
+from robopolicy_datasets.store.codecs import EncodedRows
 from robopolicy_datasets.store.events import Event
 from robopolicy_datasets.store.streams import StoredStream, Stream, check_streams
 
@@ -82,14 +83,14 @@ class NewEpisode:
     """An episode to append.
 
     Attributes:
-        data: ``[T, *shape]`` for every key of the store's Spec.
+        data: ``[T, *shape]`` for every key of the store's Spec; images may be encoded already.
         info: task, success, operator, ...
         time_ns: int64 ``[T]``, strictly increasing [ns]; ``None`` for multiples of the store's period.
         streams: for every stream of the store.
         events: what happened in it.
     """
 
-    data: Mapping[str, ArrayLike]
+    data: Mapping[str, ArrayLike | EncodedRows]
     info: EpisodeInfo = field(default_factory=EpisodeInfo)
     time_ns: ArrayLike | None = None
     streams: Mapping[str, Stream] = field(default_factory=dict)
@@ -100,7 +101,7 @@ class NewEpisode:
 class CheckedEpisode:
     """A new episode that fits the store: arrays of the Spec's dtypes, of one length."""
 
-    data: Mapping[str, NDArray[Any]]
+    data: Mapping[str, NDArray[Any] | EncodedRows]
     info: EpisodeInfo
     time_ns: NDArray[np.int64]
     streams: Mapping[str, StoredStream]
@@ -129,7 +130,7 @@ def check_episode(
         if key not in wanted:
             options = ", ".join(nearest_names(key, wanted))
             raise StoreError(f"The episode has '{key}', which the store does not hold. Allowed: {options}.")
-    arrays = {feature.key: _check_array(feature, np.asarray(data[feature.key])) for feature in spec.features}
+    arrays = {feature.key: _check_rows(feature, data[feature.key]) for feature in spec.features}
     lengths = {key: len(array) for key, array in arrays.items()}
     length = lengths[wanted[0]]
     if len(set(lengths.values())) > 1:
@@ -146,6 +147,18 @@ def check_episode(
         check_streams(episode.streams, streams),
         tuple(episode.events),
     )
+
+
+def _check_rows(feature: Feature, rows: ArrayLike | EncodedRows) -> NDArray[Any] | EncodedRows:
+    if not isinstance(rows, EncodedRows):
+        return _check_array(feature, np.asarray(rows))
+    found, wanted = (rows.row_shape, rows.data_type), (feature.shape, np.dtype(feature.dtype).name)
+    if found != wanted or not feature.is_image:
+        raise StoreError(
+            f"'{feature.key}' is given as encoded {found[1]}{list(found[0])} images; "
+            f"a {feature.kind} {wanted[1]}{list(wanted[0])} is expected."
+        )
+    return rows
 
 
 def _check_array(feature: Feature, array: NDArray[Any]) -> NDArray[Any]:

@@ -7,7 +7,7 @@ import logging
 import os
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from robopolicy_datasets.errors import ConfigError, SpecError, StoreError, nearest_names
 from robopolicy_datasets.spec import Feature, Spec, features_from_json
 from robopolicy_datasets.store.blocks import BlockArray
-from robopolicy_datasets.store.codecs import AUTO, choose_codec, parse_codec
+from robopolicy_datasets.store.codecs import AUTO, ChunkCodec, EncodedRows, choose_codec, parse_codec
 from robopolicy_datasets.store.episode import CheckedEpisode, EpisodeInfo
 from robopolicy_datasets.store.events import Event, EventFiles, of_episode
 from robopolicy_datasets.store.layout import (
@@ -175,8 +175,7 @@ class NativeFiles:
             if len(ends):
                 self.arrays[key] = BlockArray.open(folder)
             else:
-                frames = np.concatenate([episode.data[key][::20] for episode in episodes])
-                codec = choose_codec(frames[:: max(1, len(frames) // 8)])
+                codec = _codec_by_content([episode.data[key] for episode in episodes])
                 self.arrays[key] = BlockArray(folder, ArrayLayout.of_feature(self.spec[key], codec))
         self._undecided = []
 
@@ -189,7 +188,7 @@ class NativeFiles:
     ) -> tuple[dict[Path, bytes], tuple[Path, bytes]]:
         """Returns the files of an append, and the one whose rename commits it."""
         committed = int(ends[-1]) if len(ends) else 0
-        rows = {key: np.concatenate([episode.data[key] for episode in episodes]) for key in self.arrays}
+        rows = {key: _joined([episode.data[key] for episode in episodes]) for key in self.arrays}
         rows[TIME_KEY] = np.concatenate([episode.time_ns for episode in episodes])
         files: dict[Path, bytes] = {}
         for key, array in {**self.arrays, TIME_KEY: self.time}.items():
@@ -287,6 +286,23 @@ def create_files(
         raise write_error(path, error) from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+
+
+def _joined(parts: Sequence[NDArray[Any] | EncodedRows]) -> NDArray[Any] | EncodedRows:
+    """Joins the rows of several episodes; encoded ones stay so where all are, by one codec."""
+    first = parts[0]
+    encoded = [part for part in parts if isinstance(part, EncodedRows)]
+    if isinstance(first, EncodedRows) and len(encoded) == len(parts) and len({p.codec for p in encoded}) == 1:
+        return replace(first, chunks=[chunk for part in encoded for chunk in part.chunks])
+    return np.concatenate([part.decoded() if isinstance(part, EncodedRows) else part for part in parts])
+
+
+def _codec_by_content(parts: Sequence[NDArray[Any] | EncodedRows]) -> ChunkCodec:
+    """Chooses the codec of a store's first episodes; images that are encoded already keep theirs."""
+    if isinstance(parts[0], EncodedRows):
+        return parts[0].codec
+    frames = np.concatenate([part[::20] for part in parts if not isinstance(part, EncodedRows)])
+    return choose_codec(frames[:: max(1, len(frames) // 8)])
 
 
 def _given_codec(key: str, codecs: Mapping[str, str]) -> str:

@@ -17,10 +17,10 @@ from robopolicy_datasets.exchange.lerobot.index import Entry, read_index, read_t
 from robopolicy_datasets.exchange.lerobot.info import IMAGE, INFO_FILE, TEXT, VIDEO, Info, read_info
 from robopolicy_datasets.exchange.lerobot.record import RECORD_FILE, Record, read_record
 from robopolicy_datasets.exchange.lerobot.rows import Plan, read_episodes
-from robopolicy_datasets.exchange.staging import new_store
 from robopolicy_datasets.spec import Spec
 from robopolicy_datasets.store.demo_store import DemoStore
 from robopolicy_datasets.store.episode import NewEpisode
+from robopolicy_datasets.store.staging import new_store
 
 _log = logging.getLogger(__name__)
 _BATCH_BYTES = 256 << 20  # decoded bytes that are committed at once

@@ -28,11 +28,11 @@ from robopolicy_datasets.exchange.lerobot.plan import Output, plan_outputs
 from robopolicy_datasets.exchange.lerobot.record import Record, write_record
 from robopolicy_datasets.exchange.lerobot.tables import load_pyarrow
 from robopolicy_datasets.exchange.lerobot.videos import check_codec, pixel_format
-from robopolicy_datasets.exchange.staging import staged
 from robopolicy_datasets.spec import Spec
 from robopolicy_datasets.store.demo_store import DemoStore
 from robopolicy_datasets.store.episode import Episode
 from robopolicy_datasets.store.layout import TIME_KEY
+from robopolicy_datasets.store.staging import staged
 
 _CHUNK_FILES = 1000
 _DATA_MB, _VIDEO_MB = 100, 200
