@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,6 +21,10 @@ FULL_COUNTS = os.environ.get("ROBOPOLICY_SOAK", "") not in ("", "0")
 # library the tests that draw fail one by one with that error; the others run.
 with contextlib.suppress(SimulationError):
     configure_gl()
+
+# A shell starts background jobs with interrupts ignored, which Python and its children take over; some tests
+# interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # No test may depend on how fast the machine is: hypothesis' deadline is off.
 hypothesis.settings.register_profile("default", deadline=None, max_examples=50)

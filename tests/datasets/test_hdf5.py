@@ -15,8 +15,8 @@ from robopolicy_datasets.errors import ConfigError, MissingExtraError, StoreErro
 from robopolicy_datasets.exchange import aloha, robomimic
 from robopolicy_datasets.exchange.configs import AlohaFormatConfig, RobomimicFormatConfig
 from robopolicy_datasets.exchange.hdf5_reader import Hdf5Reader
-from robopolicy_datasets.exchange.jpeg import jpeg_size
 from robopolicy_datasets.registry import formats
+from robopolicy_datasets.store.codecs import jpeg_size
 
 LENGTHS = {"demo_0": 4, "demo_2": 6, "demo_10": 3}
 ENVIRONMENT = {"env_name": "Lift", "env_kwargs": {"control_freq": 20, "reward_shaping": False}}
@@ -371,8 +371,9 @@ def test_the_size_of_a_jpeg_is_known_before_it_is_decoded():
     for settings in ([], [cv2.IMWRITE_JPEG_PROGRESSIVE, 1], [cv2.IMWRITE_JPEG_RST_INTERVAL, 2]):
         encoded = cv2.imencode(".jpg", np.zeros((24, 40, 3), np.uint8), settings)[1].tobytes()
         assert jpeg_size(encoded) == (24, 40)
-    assert jpeg_size(b"\xff\xd8\xff\xe0\x00\x00" + bytes(20)) is None
-    assert jpeg_size(encoded[:20]) is None
+    for damaged in (b"\xff\xd8\xff\xe0\x00\x00" + bytes(20), encoded[:20], b""):
+        with pytest.raises(ValueError, match=r".+"):
+            jpeg_size(damaged)
 
 
 # --- the process that reads ---------------------------------------------------------------------------------

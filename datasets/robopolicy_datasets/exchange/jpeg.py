@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import struct
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from robopolicy_datasets.errors import StoreError
 from robopolicy_datasets.exchange.hdf5_reader import Hdf5Array
+from robopolicy_datasets.store.codecs import decode_jpeg, jpeg_size
 
 _BLOCK_BYTES = 32 << 20
 _MAX_PIXELS = 1 << 26
-_FRAME_HEADERS = {0xC0, 0xC1, 0xC2}  # baseline, extended, progressive
-_WITHOUT_LENGTH = {0x01, *range(0xD0, 0xD8)}
 
 
 class JpegRows:
@@ -55,14 +52,9 @@ class JpegRows:
             if self._size(data, step) != self.row_shape[:2] or not data.endswith(b"\xff\xd9"):
                 raise self._damaged(step, f"is cut off, or not {self.row_shape[0]} x {self.row_shape[1]}")
             try:
-                image = cv2.imdecode(
-                    np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
-                )
-            except cv2.error as error:
+                decode_jpeg(data, images[number])
+            except ValueError as error:
                 raise self._damaged(step, f"cannot be decoded ({error})") from error
-            if image is None or image.shape != self.row_shape:
-                raise self._damaged(step, "cannot be decoded")
-            images[number] = image[..., ::-1]
         return images
 
     def _known_lengths(self, start: int, stop: int) -> NDArray[Any] | None:
@@ -76,8 +68,11 @@ class JpegRows:
 
     def _size(self, data: bytes, step: int) -> tuple[int, int]:
         """Returns height and width, of which an image needs no memory yet."""
-        size = jpeg_size(data)
-        if size is None or not 0 < size[0] * size[1] <= _MAX_PIXELS:
+        try:
+            size = jpeg_size(data)
+        except ValueError:
+            size = (0, 0)
+        if not 0 < size[0] * size[1] <= _MAX_PIXELS:
             raise self._damaged(step, f"is no JPEG image of at most {_MAX_PIXELS} pixels")
         return size
 
@@ -109,26 +104,3 @@ class SwappedRows:
             StoreError: they cannot be read.
         """
         return self._source.read(start, stop)[..., ::-1]
-
-
-def jpeg_size(data: bytes) -> tuple[int, int] | None:
-    """Returns height and width that a JPEG image declares, or ``None`` where it is none."""
-    if not data.startswith(b"\xff\xd8"):
-        return None
-    position = 2
-    while position + 9 <= len(data) and data[position] == 0xFF:
-        marker = data[position + 1]
-        if marker == 0xFF:  # padding
-            position += 1
-            continue
-        if marker in _WITHOUT_LENGTH:
-            position += 2
-            continue
-        if marker in _FRAME_HEADERS:
-            height, width = struct.unpack_from(">HH", data, position + 5)
-            return height, width
-        (length,) = struct.unpack_from(">H", data, position + 2)
-        if length < 2:
-            return None
-        position += 2 + length
-    return None

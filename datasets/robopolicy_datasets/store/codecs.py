@@ -272,6 +272,19 @@ def encode_jpeg(image: NDArray[np.uint8], quality: int) -> bytes:
     return bytes(simplejpeg.encode_jpeg(pixels, quality=quality, colorspace="RGB", colorsubsampling="420"))
 
 
+def jpeg_size(data: bytes | memoryview) -> tuple[int, int]:
+    """Returns height and width of an image, from its header alone.
+
+    Raises:
+        ValueError: it is no JPEG image.
+    """
+    try:
+        height, width, *_ = simplejpeg.decode_jpeg_header(data)
+    except ValueError as error:
+        raise ValueError("it is no JPEG image that can be read") from error
+    return height, width
+
+
 def decode_jpeg(data: bytes | memoryview, out: NDArray[np.uint8]) -> None:
     """Decodes an rgb image into ``out [..., height, width, 3]``.
 
@@ -279,7 +292,7 @@ def decode_jpeg(data: bytes | memoryview, out: NDArray[np.uint8]) -> None:
         ValueError: the bytes are damaged or of another size.
     """
     height, width = out.shape[-3:-1]
-    found = simplejpeg.decode_jpeg_header(data)[:2]
+    found = jpeg_size(data)
     if found != (height, width):
         raise ValueError(f"an image of {found[0]} x {found[1]} where {height} x {width} is expected")
     simplejpeg.decode_jpeg(data, "RGB", buffer=out)

@@ -7,9 +7,11 @@ import struct
 import numpy as np
 from numpy.typing import NDArray
 
+from robopolicy_datasets.store.codecs import decode_jpeg
+
 _PNG = b"\x89PNG\r\n\x1a\n"
 _PNG_LEVEL = 1  # a third larger than the densest, several times faster
-_JPEG_SIZES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_PNG_HEADER = 33  # bytes of the signature and of the first chunk, which has the size
 
 
 def decode_image(data: bytes, height: int, width: int) -> NDArray[np.uint8]:
@@ -26,11 +28,21 @@ def decode_image(data: bytes, height: int, width: int) -> NDArray[np.uint8]:
     Raises:
         ValueError: it is something else, of another size, or damaged.
     """
+    if not data.startswith(_PNG):
+        image = np.empty((height, width, 3), np.uint8)
+        decode_jpeg(data, image)
+        return image
+    if len(data) < _PNG_HEADER:
+        raise ValueError("an image is cut off")
+    found_width, found_height = struct.unpack_from(">II", data, 16)
+    if (found_height, found_width) != (height, width):  # before the decoder allocates
+        raise ValueError(f"an image is {found_height} x {found_width}; {height} x {width} is expected")
+    return _decode_png(data, height, width)
+
+
+def _decode_png(data: bytes, height: int, width: int) -> NDArray[np.uint8]:
     import cv2
 
-    found = _size_of(data)
-    if found != (height, width):  # before the decoder allocates
-        raise ValueError(f"an image is {found[0]} x {found[1]}; {height} x {width} is expected")
     try:
         bgr = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
     except cv2.error as error:
@@ -48,28 +60,3 @@ def encode_png(image: NDArray[np.uint8]) -> bytes:
     if not done:
         raise ValueError("an image cannot be encoded as PNG")
     return bytes(data)
-
-
-def _size_of(data: bytes) -> tuple[int, int]:
-    """Returns height and width as the header says."""
-    try:
-        if data[:8] == _PNG and data[12:16] == b"IHDR":
-            width, height = struct.unpack_from(">II", data, 16)
-            return height, width
-        if data[:2] == b"\xff\xd8":
-            return _jpeg_size(data)
-    except struct.error as error:
-        raise ValueError("an image is cut off") from error
-    raise ValueError("an image is neither PNG nor JPEG")
-
-
-def _jpeg_size(data: bytes) -> tuple[int, int]:
-    position = 2
-    while True:
-        mark, kind, length = struct.unpack_from(">BBH", data, position)
-        if mark != 0xFF:
-            raise ValueError("a JPEG image has no header")
-        if kind in _JPEG_SIZES:
-            height, width = struct.unpack_from(">HH", data, position + 5)
-            return height, width
-        position += 2 + max(length, 2)
