@@ -13,6 +13,7 @@ import zarr
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
+from numcodecs.zstd import Zstd
 
 from robopolicy_datasets.doctor.edit import relabel_store
 from robopolicy_datasets.doctor.merge import merge_stores
@@ -20,6 +21,7 @@ from robopolicy_datasets.errors import ConfigError, StoreError
 from robopolicy_datasets.spec import Feature, Spec
 from robopolicy_datasets.store import DemoStore, blocks
 from robopolicy_datasets.store.codecs import CODECS, choose_codec, codec_of_chain, parse_codec
+from robopolicy_datasets.store.texts import decode_texts, encode_texts
 from robopolicy_datasets.windows.sampler import WindowSampler
 
 LOSSLESS = ["raw", "lz4", "zstd", "zstd:1", "zstd:19"]
@@ -92,6 +94,15 @@ def test_damaged_chunks_are_noticed(text):
             codec.decode(data[:length], found)
     with pytest.raises(ValueError, match=r".+"):
         codec.decode(data, np.empty((40, 49, 3), np.uint8))
+
+
+def test_texts_that_would_fill_the_memory_are_refused():
+    data = encode_texts(["some", "texts"], 4)
+    assert decode_texts(data) == ["some", "texts", "", ""]
+    frame = bytearray(Zstd(3).encode(bytes(70_000)))
+    frame[4] |= 0xC0  # the declared size takes eight bytes, and is absurd
+    with pytest.raises(ValueError, match="at most"):
+        decode_texts(bytes(frame[:5]) + b"\xff" * 8 + bytes(frame[9:]))
 
 
 @pytest.mark.parametrize("text", ALL)

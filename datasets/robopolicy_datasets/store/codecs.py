@@ -186,7 +186,7 @@ class ZstdCodec(ChunkCodec):
         return bytes(Zstd(self.level, checksum=True).encode(np.ascontiguousarray(chunk)))
 
     def decode(self, data: bytes | memoryview, out: NDArray[Any]) -> None:  # noqa: D102
-        size = _zstd_size(data)
+        size = zstd_size(data)
         if size != out.nbytes:  # zstd fills a part of a larger buffer without complaint
             raise ValueError(f"{size} decoded bytes where {out.nbytes} are expected")
         try:
@@ -298,7 +298,7 @@ def decode_jpeg(data: bytes | memoryview, out: NDArray[np.uint8]) -> None:
     simplejpeg.decode_jpeg(data, "RGB", buffer=out)
 
 
-def _zstd_size(data: bytes | memoryview) -> int:
+def zstd_size(data: bytes | memoryview) -> int:
     """Returns the decoded size that a zstd frame declares (RFC 8878, 3.1.1.1)."""
     descriptor = data[4] if len(data) > 4 else 0
     single = bool(descriptor & 0x20)

@@ -8,7 +8,10 @@ from collections.abc import Sequence
 import numpy as np
 from numcodecs.zstd import Zstd
 
+from robopolicy_datasets.store.codecs import zstd_size
 from robopolicy_datasets.store.layout import LOSSLESS
+
+_MOST_BYTES = 1 << 28  # of one chunk
 
 
 def encode_texts(texts: Sequence[str], slots: int) -> bytes:
@@ -28,6 +31,8 @@ def decode_texts(data: bytes) -> list[str]:
     """
     texts = []
     try:
+        if zstd_size(data) > _MOST_BYTES:
+            raise ValueError(f"it declares {zstd_size(data)} bytes of text; at most {_MOST_BYTES} are read")
         data = bytes(Zstd().decode(data))
         (count,) = struct.unpack_from("<I", data)
         position = 4
