@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,6 +12,9 @@ import time
 
 import numpy as np
 
+from robopolicy_datasets.doctor.check import check_store
+from robopolicy_datasets.doctor.findings import Severity
+from robopolicy_datasets.doctor.merge import merge_stores
 from robopolicy_datasets.spec import Feature, Spec
 from robopolicy_datasets.store import DemoStore
 
@@ -63,7 +67,7 @@ def test_kills_lose_nothing(tmp_path, count):
     DemoStore.create(path, SPEC, rate_hz=10, streams=[Feature("wrench", (6,))])
     moments = random.Random(0)
     committed = 0
-    for _ in range(count(15, 200)):
+    for _ in range(count(30, 300)):
         writer = subprocess.Popen(
             [sys.executable, "-c", WRITER, str(path)],
             stdout=subprocess.PIPE,
@@ -86,3 +90,51 @@ def test_kills_lose_nothing(tmp_path, count):
     assert committed > 0
     for episode in DemoStore.open(path):
         check_episode(episode)
+
+
+MERGER = """
+import sys
+from robopolicy_datasets.doctor.merge import merge_stores
+from robopolicy_datasets.store import DemoStore
+print("begin", flush=True)
+merge_stores([DemoStore.open(path) for path in sys.argv[2:]], sys.argv[1])
+print("end", flush=True)
+"""
+
+
+def test_a_killed_merge_leaves_nothing_or_all(tmp_path, count):
+    sources = []
+    for number in range(2):
+        store = DemoStore.create(tmp_path / f"{number}.zarr", SPEC, rate_hz=10)
+        random_numbers = np.random.default_rng(number)
+        for _ in range(20):
+            store.append_episode(
+                {
+                    "camera0_rgb": random_numbers.integers(0, 256, (30, 16, 16, 3), dtype=np.uint8),
+                    "pos": np.zeros((30, 3), np.float32),
+                    "action": np.zeros((30, 2), np.float32),
+                }
+            )
+        sources.append(store)
+    target = tmp_path / "merged.zarr"
+    moments = random.Random(0)
+    for _ in range(count(10, 100)):
+        merger = subprocess.Popen(
+            [sys.executable, "-c", MERGER, str(target), *(str(store.path) for store in sources)],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert merger.stdout is not None
+        assert merger.stdout.readline() == "begin\n"
+        time.sleep(moments.uniform(0, 0.2))
+        os.kill(merger.pid, signal.SIGKILL)
+        output, _ = merger.communicate()
+        assert target.exists() or "end" not in output
+        if target.exists():
+            merged = DemoStore.open(target)
+            expected = np.concatenate([store.array("camera0_rgb") for store in sources])
+            np.testing.assert_array_equal(merged.array("camera0_rgb"), expected)
+            shutil.rmtree(target)
+    merge_stores(sources, target)  # clears what the killed ones have left
+    assert {path.name for path in tmp_path.iterdir()} == {"0.zarr", "1.zarr", "merged.zarr"}
+    assert not [f for f in check_store(DemoStore.open(target)) if f.severity == Severity.ERROR]
