@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import os
 import subprocess
 import sys
 
@@ -200,6 +202,21 @@ def test_single_rows(tmp_path, monkeypatch):
     for wrong in ([1000], [-1]):
         with pytest.raises(StoreError, match="has 1000, from 0 on"):
             store.take("camera0_rgb", np.array(wrong))
+
+
+def test_all_arrays_together_keep_few_files_open(tmp_path, monkeypatch):
+    monkeypatch.setattr(blocks, "_MOST_OPEN_SHARDS", 4)
+    stores = [make_store(tmp_path / f"{number}.zarr", drawn(700), "zstd") for number in range(3)]
+    before = len(os.listdir("/proc/self/fd"))
+    for store in stores:
+        np.testing.assert_array_equal(store.array("camera0_rgb"), drawn(700))
+    assert len(os.listdir("/proc/self/fd")) <= before + 4
+    numbers = {store._source("camera0_rgb")._number for store in stores}
+    assert numbers & {array for array, _ in blocks._open_shards._shards}
+    stores.clear()
+    del store
+    gc.collect()
+    assert not numbers & {array for array, _ in blocks._open_shards._shards}
 
 
 def test_a_reader_goes_on_while_its_last_shard_is_replaced(tmp_path):

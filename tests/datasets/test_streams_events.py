@@ -210,3 +210,13 @@ def test_stores_with_other_streams_are_merged_only_on_demand(tmp_path):
     with pytest.raises(StoreError, match=r"the same stream robot0_wrench.*drop=true"):
         merge_stores([store, other], tmp_path / "merged.zarr")
     assert merge_stores([store, other], tmp_path / "merged.zarr", drop=True).streams == ()
+
+
+def test_what_others_call_events_is_not_read(tmp_path):
+    group = zarr.open_group(tmp_path / "a.zarr", mode="w", zarr_format=3)
+    group.create_array("data/action", data=np.zeros((5, 2), np.float32))
+    group.create_array("meta/episode_ends", data=np.array([2, 5]))
+    group.create_array("meta/events", data=np.arange(9))
+    store = DemoStore.open(tmp_path / "a.zarr")
+    assert store.events() == []
+    assert [episode.length for episode in store] == [2, 3]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import os
 import threading
+import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -29,24 +31,33 @@ _THREAD_FROM_BYTES = 4 << 20  # below this, handing out work costs more than it 
 
 
 class _OpenShards:
-    """The shards that were read last, kept open; a bounded number of them."""
+    """The shards that were opened last, of all arrays: a process may have only so many files open."""
 
     def __init__(self) -> None:
-        self._shards: OrderedDict[int, Shard] = OrderedDict()
+        self._shards: OrderedDict[tuple[int, int], Shard] = OrderedDict()
         self._lock = threading.Lock()
 
-    def get(self, block: int) -> Shard | None:
-        """Returns an open shard."""
-        return self._shards.get(block)
+    def get(self, array: int, block: int) -> Shard | None:
+        """Returns an open shard of an array, which is known by a number of its own."""
+        return self._shards.get((array, block))
 
-    def put(self, block: int, shard: Shard) -> Shard:
+    def put(self, array: int, block: int, shard: Shard) -> Shard:
         """Keeps a shard open, in place of the oldest one where there are many; returns it."""
         with self._lock:
-            self._shards[block] = shard
-            self._shards.move_to_end(block)
+            self._shards[array, block] = shard
+            self._shards.move_to_end((array, block))
             if len(self._shards) > _MOST_OPEN_SHARDS:
                 self._shards.popitem(last=False)
         return shard
+
+    def forget(self, array: int) -> None:
+        """Lets go of the shards of an array."""
+        for key in [key for key in list(self._shards) if key[0] == array]:
+            self._shards.pop(key, None)
+
+
+_open_shards = _OpenShards()
+_numbers = itertools.count()
 
 
 class BlockArray:
@@ -62,7 +73,8 @@ class BlockArray:
         self.folder = folder
         self.layout = layout
         self.rows = rows
-        self._shards = _OpenShards()
+        self._number = next(_numbers)
+        weakref.finalize(self, _open_shards.forget, self._number)
 
     @classmethod
     def open(cls, folder: Path) -> BlockArray:
@@ -249,9 +261,11 @@ class BlockArray:
         """
         block, slot = divmod(row, self.layout.block_rows)
         try:
-            shard = self._shards.get(block)
+            shard = _open_shards.get(self._number, block)
             if shard is None or not shard.holds(slot):  # a writer may have replaced the file since
-                shard = self._shards.put(block, Shard(self._path(block), self.layout.block_rows))
+                shard = _open_shards.put(
+                    self._number, block, Shard(self._path(block), self.layout.block_rows)
+                )
             yield shard, slot
         except FileNotFoundError as error:
             raise _missing(self._path(block)) from error

@@ -9,9 +9,9 @@ import zlib
 from collections.abc import Callable
 from typing import Any
 
+from robopolicy_datasets.store.codecs import zstd_size
+
 _PIECE_BYTES = 1 << 20
-_ZSTD_FRAME = 0xFD2FB528
-_SIZE_FORMATS = {1: "<B", 2: "<H", 4: "<I", 8: "<Q"}
 # Their streams do not say how long they are: they are decoded piece by piece and counted.
 _STREAMS: dict[str, Callable[[], Any]] = {
     "zlib": lambda: zlib.decompressobj(zlib.MAX_WBITS | 32),
@@ -48,20 +48,8 @@ def _size(codec: str, data: bytes, limit: int) -> int:
     if codec == "lz4":
         return int(struct.unpack_from("<I", data)[0])
     if codec == "zstd":
-        return _zstd_size(data)
+        return zstd_size(data)
     return _counted(_STREAMS[codec](), data, limit) if codec in _STREAMS else 0
-
-
-def _zstd_size(data: bytes) -> int:
-    """Returns the content size in the header of a zstd frame; 0 where it has none."""
-    magic, descriptor = struct.unpack_from("<IB", data)
-    single_segment = bool(descriptor & 0x20)
-    width = (0, 2, 4, 8)[descriptor >> 6] or (1 if single_segment else 0)
-    if magic != _ZSTD_FRAME or not width:
-        return 0
-    offset = 5 + (0 if single_segment else 1) + (0, 1, 2, 4)[descriptor & 3]
-    (size,) = struct.unpack_from(_SIZE_FORMATS[width], data, offset)
-    return int(size) + (256 if width == 2 else 0)
 
 
 def _counted(decompressor: Any, data: bytes, limit: int) -> int:

@@ -274,7 +274,7 @@ class DemoStore:
             StoreError: they are damaged.
         """
         if self._events is None:
-            self._events = self._files.events.read(len(self))
+            self._events = self._files.read_events(len(self))
         return [event for event in self._events if index is None or event.episode == index]
 
     def add_events(self, events: Sequence[Event]) -> None:

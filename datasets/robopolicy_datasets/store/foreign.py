@@ -31,7 +31,7 @@ from robopolicy_datasets.store.array_metadata import (
 )
 from robopolicy_datasets.store.container import Container, open_container
 from robopolicy_datasets.store.episode import EpisodeInfo
-from robopolicy_datasets.store.events import EventFiles
+from robopolicy_datasets.store.events import Event
 from robopolicy_datasets.store.jpegxl import UMI_CODEC, checked_codec
 from robopolicy_datasets.store.layout import SCHEMA_KEY
 from robopolicy_datasets.store.streams import StreamFiles
@@ -164,7 +164,6 @@ class ForeignFiles:
         self.rate_hz = 0.0
         self.time = None
         self.streams: dict[str, StreamFiles] = {}
-        self.events = EventFiles(path / "meta" / "events")
         self.arrays = {
             name.removeprefix("data/"): ForeignArray(container, name)
             for name in container.folders()
@@ -192,6 +191,10 @@ class ForeignFiles:
     def read_infos(self, start: int, stop: int) -> list[EpisodeInfo]:
         """Returns empty infos: such stores have none."""
         return [EpisodeInfo()] * (stop - start)
+
+    def read_events(self, episodes: int) -> list[Event]:
+        """Returns none: such stores have no events."""
+        return []
 
     def check_files(self, rows: int) -> None:
         """Warns of rows after the last episode, and of rows that are not there.

@@ -92,7 +92,7 @@ class NativeFiles:
             feature.key: StreamFiles(path / "streams" / _checked_key(feature.key), feature, len(self.ends))
             for feature in features
         }
-        self.events = EventFiles(path / "meta" / "events")
+        self._events = EventFiles(path / "meta" / "events")
 
     def read_infos(self, start: int, stop: int) -> list[EpisodeInfo]:
         """Reads the infos of episodes ``start`` to ``stop`` (exclusive)."""
@@ -102,6 +102,10 @@ class NativeFiles:
             raise StoreError(
                 f"{self._infos.folder} is damaged ({error}). Restore the store from a copy."
             ) from error
+
+    def read_events(self, episodes: int) -> list[Event]:
+        """Reads the events of the first ``episodes`` episodes."""
+        return self._events.read(episodes)
 
     def check_files(self, rows: int) -> None:
         """Checks that the files of all ``rows`` committed rows are there.
@@ -162,8 +166,8 @@ class NativeFiles:
         """
         try:
             with exclusive(self._ends_folder):
-                files = self.events.changed_files(len(self._read_ends()), events)
-                last = self.events.folder / "zarr.json"
+                files = self._events.changed_files(len(self._read_ends()), events)
+                last = self._events.folder / "zarr.json"
                 commit(self._ends_folder / ".staging", files, (last, files.pop(last)))
         except OSError as error:
             raise write_error(self.path, error) from error
@@ -206,7 +210,7 @@ class NativeFiles:
             for index, episode in enumerate(episodes, start=len(ends))
             for event in of_episode(episode.events, index)
         ]
-        files.update(self.events.changed_files(len(ends), events))
+        files.update(self._events.changed_files(len(ends), events))
         return files, (self._ends_folder / "zarr.json", to_json_bytes(ENDS_LAYOUT.metadata(len(new_ends))))
 
 
