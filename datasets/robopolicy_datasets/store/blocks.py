@@ -179,6 +179,8 @@ class BlockArray:
             The content of each new or replaced block.
         """
         layout = self.layout
+        if not len(rows):
+            return {}
         if layout.sharded:
             return self._extended_shards(committed, self._encode(rows))
         if isinstance(rows, EncodedRows):

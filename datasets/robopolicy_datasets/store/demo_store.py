@@ -16,11 +16,12 @@ from robopolicy_datasets.errors import StoreError, nearest_names
 from robopolicy_datasets.spec import Feature, Spec
 from robopolicy_datasets.store.blocks import BlockArray
 from robopolicy_datasets.store.codecs import EncodedRows
+from robopolicy_datasets.store.creation import create_files
 from robopolicy_datasets.store.episode import Episode, EpisodeInfo, NewEpisode, check_episode
 from robopolicy_datasets.store.events import Event
 from robopolicy_datasets.store.foreign import ForeignArray, ForeignFiles, is_foreign
 from robopolicy_datasets.store.layout import TIME_KEY
-from robopolicy_datasets.store.native import NativeFiles, create_files, is_native
+from robopolicy_datasets.store.native import NativeFiles, is_native
 from robopolicy_datasets.store.streams import StoredStream, Stream
 
 

@@ -15,6 +15,7 @@ from robopolicy_datasets.errors import StoreError, nearest_names
 from robopolicy_datasets.spec import Feature, Spec
 from robopolicy_datasets.store.codecs import EncodedRows
 from robopolicy_datasets.store.events import Event
+from robopolicy_datasets.store.layout import TIME_KEY, data_folder, stream_folders
 from robopolicy_datasets.store.streams import StoredStream, Stream, check_streams
 
 
@@ -98,6 +99,21 @@ class NewEpisode:
 
 
 @dataclass(frozen=True)
+class EpisodeRecord:
+    """What a store notes of a new episode besides its rows.
+
+    Attributes:
+        rows: how many it has in each array of the store, by folder.
+        info: task, success, operator, ...
+        events: what happened in it.
+    """
+
+    rows: Mapping[str, int]
+    info: EpisodeInfo
+    events: tuple[Event, ...]
+
+
+@dataclass(frozen=True)
 class CheckedEpisode:
     """A new episode that fits the store: arrays of the Spec's dtypes, of one length."""
 
@@ -107,10 +123,16 @@ class CheckedEpisode:
     streams: Mapping[str, StoredStream]
     events: tuple[Event, ...]
 
-    @property
-    def length(self) -> int:
-        """Steps."""
-        return len(self.time_ns)
+    def rows(self) -> dict[str, NDArray[Any] | EncodedRows]:
+        """Returns its rows in each array of the store, by folder."""
+        rows = {data_folder(key): values for key, values in {**self.data, TIME_KEY: self.time_ns}.items()}
+        for key, stream in self.streams.items():
+            rows |= zip(stream_folders(key), (stream.value, stream.time_ns), strict=True)
+        return rows
+
+    def record(self) -> EpisodeRecord:
+        """Returns what is noted of it besides its rows."""
+        return EpisodeRecord({key: len(rows) for key, rows in self.rows().items()}, self.info, self.events)
 
 
 def check_episode(

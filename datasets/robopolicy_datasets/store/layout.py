@@ -40,6 +40,8 @@ READABLE_SCHEMAS = (1, 2)  # 1 knew zstd only
 SCHEMA_KEY = "robopolicy_schema"
 TIME_KEY = "time_ns"
 STRING = "string"
+STREAMS = "streams"  # attribute: the features of the streams
+UNDECIDED = "codec_by_content"  # attribute: the keys whose codec the first episodes decide
 LOSSLESS = ZstdCodec(3)
 FILL_VALUES: Mapping[str, Any] = {
     "bool": False,
@@ -160,6 +162,30 @@ class ArrayLayout:
 ENDS_LAYOUT = ArrayLayout((), "int64", 4096)
 TIME_LAYOUT = ArrayLayout((), "int64", 4096)
 INFO_LAYOUT = ArrayLayout((), STRING, 256)
+
+
+def data_folder(key: str) -> str:
+    """Returns the folder, within the store, of what each step has under ``key``."""
+    return f"data/{key}"
+
+
+def stream_folders(key: str) -> tuple[str, str]:
+    """Returns the folders, within the store, of a stream's values and of their times."""
+    return f"streams/{key}/value", f"streams/{key}/{TIME_KEY}"
+
+
+def checked_key(key: str) -> str:
+    """Returns ``key`` where it can be a folder's name and no more.
+
+    Raises:
+        StoreError: it cannot.
+    """
+    if key == TIME_KEY or not key or key.startswith(".") or not all(c.isalnum() or c in "_-." for c in key):
+        raise StoreError(
+            f"'{key}' cannot be a key of a store: use letters, digits, '_', '-' and '.'; "
+            f"'{TIME_KEY}' is the store's own."
+        )
+    return key
 
 
 def group_metadata(attributes: Mapping[str, Any]) -> dict[str, Any]:

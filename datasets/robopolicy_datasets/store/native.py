@@ -6,40 +6,42 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from robopolicy_datasets.errors import ConfigError, SpecError, StoreError, nearest_names
-from robopolicy_datasets.spec import Feature, Spec, features_from_json
+from robopolicy_datasets.errors import SpecError, StoreError
+from robopolicy_datasets.spec import Spec, features_from_json
 from robopolicy_datasets.store.blocks import BlockArray
-from robopolicy_datasets.store.codecs import AUTO, ChunkCodec, EncodedRows, choose_codec, parse_codec
-from robopolicy_datasets.store.episode import CheckedEpisode, EpisodeInfo
+from robopolicy_datasets.store.codecs import ChunkCodec, EncodedRows, choose_codec
+from robopolicy_datasets.store.episode import CheckedEpisode, EpisodeInfo, EpisodeRecord
 from robopolicy_datasets.store.events import Event, EventFiles, of_episode
 from robopolicy_datasets.store.layout import (
     ENDS_LAYOUT,
     INFO_LAYOUT,
-    LOSSLESS,
     READABLE_SCHEMAS,
     SCHEMA_KEY,
-    SCHEMA_VERSION,
+    STREAMS,
     TIME_KEY,
-    TIME_LAYOUT,
+    UNDECIDED,
     ArrayLayout,
-    group_metadata,
+    checked_key,
+    data_folder,
     read_json,
+    stream_folders,
     to_json_bytes,
 )
 from robopolicy_datasets.store.streams import StreamFiles
-from robopolicy_datasets.store.transaction import commit, exclusive, sync_folder, write_durably, write_error
+from robopolicy_datasets.store.transaction import commit, locked, write_error
 
 _log = logging.getLogger(__name__)
-_STREAMS = "streams"  # attribute: the features of the streams
-_UNDECIDED = "codec_by_content"  # attribute: the keys whose codec the first episodes decide
+_WRITER_LOCK = ".writer"  # exclusive while a recorder is at work, shared by appends
+_HOLD_WAIT_S = 2.0  # a recorder waits for an append that is under way
 
 
 class NativeFiles:
@@ -71,11 +73,11 @@ class NativeFiles:
             self.spec = Spec.from_json(attributes["spec"])
             self.rate_hz = float(attributes["rate_hz"])
             self.metadata: dict[str, Any] = dict(attributes["metadata"])
-            undecided = list(attributes.get(_UNDECIDED, []))
-            features = features_from_json(attributes.get(_STREAMS, []))
+            undecided = list(attributes.get(UNDECIDED, []))
+            features = features_from_json(attributes.get(STREAMS, []))
         except (KeyError, TypeError, ValueError, SpecError) as error:
             raise StoreError(f"The attributes in {path / 'zarr.json'} are damaged: {error}.") from error
-        keys = [_checked_key(feature.key) for feature in self.spec.features]
+        keys = [checked_key(feature.key) for feature in self.spec.features]
         missing = [key for key in keys if not (path / "data" / key / "zarr.json").is_file()]
         if missing:
             raise StoreError(
@@ -89,7 +91,7 @@ class NativeFiles:
         self._infos = BlockArray.open(path / "meta" / "episodes")
         self._undecided = [key for key in keys if key in undecided and not self.arrays[key].rows]
         self.streams = {
-            feature.key: StreamFiles(path / "streams" / _checked_key(feature.key), feature, len(self.ends))
+            feature.key: StreamFiles(path / "streams" / checked_key(feature.key), feature, len(self.ends))
             for feature in features
         }
         self._events = EventFiles(path / "meta" / "events")
@@ -132,6 +134,42 @@ class NativeFiles:
                 extra,
             )
 
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keeps every other writer out, of this process too, until the end of the ``with`` block.
+
+        Raises:
+            StoreError: another one is writing, or the store cannot be written.
+        """
+        lock = self._ends_folder / _WRITER_LOCK
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(locked(lock, wait_s=_HOLD_WAIT_S))
+                lock.write_text(f"process {os.getpid()}")
+                shutil.rmtree(self.spool_folder, ignore_errors=True)  # a killed recorder's
+            except BlockingIOError as error:
+                raise self._in_use() from error
+            except OSError as error:
+                raise write_error(self.path, error) from error
+            yield
+
+    @property
+    def spool_folder(self) -> Path:
+        """Where an episode that is being recorded lies until its commit; on the store's file system."""
+        return self._ends_folder / ".recording"
+
+    def row_arrays(self) -> dict[str, BlockArray]:
+        """Returns the arrays that hold the rows of episodes, by folder."""
+        arrays = {data_folder(key): array for key, array in self.arrays.items()}
+        arrays[data_folder(TIME_KEY)] = self.time
+        for key, stream in self.streams.items():
+            arrays |= dict(zip(stream_folders(key), stream.arrays, strict=True))
+        return arrays
+
+    def committed_rows(self) -> dict[str, int]:
+        """Returns the rows of each of the ``row_arrays`` that belong to the episodes on disk."""
+        return self._committed_rows(self._read_ends())
+
     def publish(self, episodes: Sequence[CheckedEpisode]) -> NDArray[np.int64]:
         """Appends episodes in one commit; readers see all of them or none.
 
@@ -139,24 +177,36 @@ class NativeFiles:
             The ``episode_ends`` from then on.
 
         Raises:
-            StoreError: they could not be written; the store is as it was.
+            StoreError: they could not be written, or the store is being recorded into; it is as it was.
         """
-        try:
-            with exclusive(self._ends_folder):
-                ends = self._read_ends()  # another process may have appended
-                self._settle_codecs(episodes, ends)
-                committed = ends[-1] if len(ends) else 0
-                lengths = [episode.length for episode in episodes]
-                new_ends = np.concatenate([ends, committed + np.cumsum(lengths, dtype=np.int64)])
-                files, last = self._changed_files(episodes, ends, new_ends)
-                commit(self._ends_folder / ".staging", files, last)
-        except OSError as error:
-            raise write_error(self.path, error) from error
-        for array in (*self.arrays.values(), self.time):
-            array.rows = int(new_ends[-1])
-        for stream in self.streams.values():
-            stream.ends = stream.ends_array.read(0, len(new_ends))
-        return new_ends
+        with self._writing(), self._shared():
+            ends = self._read_ends()  # another process may have appended
+            self._settle_codecs(episodes, ends)
+            committed, files = self._committed_rows(ends), dict[Path, bytes | Path]()
+            for folder, array in self.row_arrays().items():
+                rows = _joined([episode.rows()[folder] for episode in episodes])
+                files.update(array.extended(committed[folder], rows))
+            return self._commit(ends, [episode.record() for episode in episodes], files)
+
+    def publish_spooled(
+        self, record: EpisodeRecord, files: Mapping[Path, bytes | Path], arrays: Mapping[str, BlockArray]
+    ) -> NDArray[np.int64]:
+        """Appends the episode whose rows were written while the store was ``held``.
+
+        Args:
+            record: of the episode.
+            files: the content of the blocks with its rows, or a durable file that has it.
+            arrays: the array of each key, with the codec that was used.
+
+        Returns:
+            The ``episode_ends`` from then on.
+
+        Raises:
+            StoreError: it could not be committed; the store is as it was, and this may be tried again.
+        """
+        with self._writing():
+            self.arrays, self._undecided = dict(arrays), []
+            return self._commit(self._read_ends(), [record], files)
 
     def add_events(self, events: Sequence[Event]) -> None:
         """Adds events to committed episodes.
@@ -164,54 +214,101 @@ class NativeFiles:
         Raises:
             StoreError: they could not be written; the store is as it was.
         """
+        with self._writing():
+            files = self._events.changed_files(len(self._read_ends()), events)
+            last = self._events.folder / "zarr.json"
+            commit(self._ends_folder / ".staging", files, (last, files.pop(last)))
+
+    def array_for(self, key: str, images: Sequence[NDArray[Any] | EncodedRows]) -> BlockArray:
+        """Returns the array of ``key``, its codec chosen by its first images where that is left to them."""
+        array = self.arrays[key]
+        if key not in self._undecided:
+            return array
+        return BlockArray(array.folder, ArrayLayout.of_feature(self.spec[key], _codec_by_content(images)))
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Holds the lock of commits; names the store where the disk refuses."""
         try:
-            with exclusive(self._ends_folder):
-                files = self._events.changed_files(len(self._read_ends()), events)
-                last = self._events.folder / "zarr.json"
-                commit(self._ends_folder / ".staging", files, (last, files.pop(last)))
+            with locked(self._ends_folder / ".lock"):
+                yield
         except OSError as error:
             raise write_error(self.path, error) from error
+
+    @contextmanager
+    def _shared(self) -> Iterator[None]:
+        """Sees that nobody is recording meanwhile."""
+        try:
+            with locked(self._ends_folder / _WRITER_LOCK, shared=True, wait_s=0.0):
+                yield
+        except BlockingIOError as error:
+            raise self._in_use() from error
+
+    def _in_use(self) -> StoreError:
+        try:
+            holder = (self._ends_folder / _WRITER_LOCK).read_text() or "another process"
+        except OSError:
+            holder = "another process"
+        return StoreError(
+            f"{self.path} is being recorded into by {holder}; nothing was written. Wait until it is done, or "
+            "write into a store of its own and join them with `robopolicy data merge`."
+        )
+
+    def _committed_rows(self, ends: NDArray[np.int64]) -> dict[str, int]:
+        steps = int(ends[-1]) if len(ends) else 0
+        counts = {data_folder(key): steps for key in (*self.arrays, TIME_KEY)}
+        for key, stream in self.streams.items():
+            samples = int(stream.ends_array.read(len(ends) - 1, len(ends))[0]) if len(ends) else 0
+            counts |= dict.fromkeys(stream_folders(key), samples)
+        return counts
 
     def _settle_codecs(self, episodes: Sequence[CheckedEpisode], ends: NDArray[np.int64]) -> None:
         """Chooses the codecs that are left to the first episodes, or takes over what another writer chose."""
         for key in self._undecided:
-            folder = self.arrays[key].folder
             if len(ends):
-                self.arrays[key] = BlockArray.open(folder)
+                self.arrays[key] = BlockArray.open(self.arrays[key].folder)
             else:
-                codec = _codec_by_content([episode.data[key] for episode in episodes])
-                self.arrays[key] = BlockArray(folder, ArrayLayout.of_feature(self.spec[key], codec))
+                self.arrays[key] = self.array_for(key, [episode.data[key] for episode in episodes])
         self._undecided = []
 
     def _read_ends(self) -> NDArray[np.int64]:
         array = BlockArray.open(self._ends_folder)
         return array.read(0, array.rows)
 
-    def _changed_files(
-        self, episodes: Sequence[CheckedEpisode], ends: NDArray[np.int64], new_ends: NDArray[np.int64]
-    ) -> tuple[dict[Path, bytes], tuple[Path, bytes]]:
-        """Returns the files of an append, and the one whose rename commits it."""
-        committed = int(ends[-1]) if len(ends) else 0
-        rows = {key: _joined([episode.data[key] for episode in episodes]) for key in self.arrays}
-        rows[TIME_KEY] = np.concatenate([episode.time_ns for episode in episodes])
-        files: dict[Path, bytes] = {}
-        for key, array in {**self.arrays, TIME_KEY: self.time}.items():
-            files.update(array.extended(committed, rows[key]))
-            files[array.folder / "zarr.json"] = to_json_bytes(array.layout.metadata(int(new_ends[-1])))
-        files.update(self._infos.extended_texts(len(ends), [episode.info.to_text() for episode in episodes]))
+    def _commit(
+        self, ends: NDArray[np.int64], records: Sequence[EpisodeRecord], rows: Mapping[Path, bytes | Path]
+    ) -> NDArray[np.int64]:
+        """Replaces the files with the rows of new episodes, and then those that say that they are there.
+
+        Returns:
+            The ``episode_ends`` from then on.
+        """
+        first, files = len(ends), dict(rows)
+        committed = self._committed_rows(ends)
+        lengths = np.array([record.rows[data_folder(TIME_KEY)] for record in records], np.int64)
+        new_ends = np.concatenate([ends, (ends[-1] if first else 0) + np.cumsum(lengths)])
+        for folder, array in self.row_arrays().items():
+            committed[folder] += sum(record.rows[folder] for record in records)
+            files[array.folder / "zarr.json"] = to_json_bytes(array.layout.metadata(committed[folder]))
+        files.update(self._infos.extended_texts(first, [record.info.to_text() for record in records]))
         files[self._infos.folder / "zarr.json"] = to_json_bytes(INFO_LAYOUT.metadata(len(new_ends)))
-        ends_array = BlockArray(self._ends_folder, ENDS_LAYOUT, len(ends))
-        files.update(ends_array.extended(len(ends), new_ends[len(ends) :]))
+        files.update(BlockArray(self._ends_folder, ENDS_LAYOUT, first).extended(first, new_ends[first:]))
         for key, stream in self.streams.items():
-            ends_of_stream = stream.ends_array.read(0, len(ends))
-            files.update(stream.changed_files(ends_of_stream, [episode.streams[key] for episode in episodes]))
+            folder, _ = stream_folders(key)
+            files.update(stream.ends_files(first, [record.rows[folder] for record in records]))
         events = [
             event
-            for index, episode in enumerate(episodes, start=len(ends))
-            for event in of_episode(episode.events, index)
+            for index, record in enumerate(records, start=first)
+            for event in of_episode(record.events, index)
         ]
-        files.update(self._events.changed_files(len(ends), events))
-        return files, (self._ends_folder / "zarr.json", to_json_bytes(ENDS_LAYOUT.metadata(len(new_ends))))
+        files.update(self._events.changed_files(first, events))
+        last = self._ends_folder / "zarr.json", to_json_bytes(ENDS_LAYOUT.metadata(len(new_ends)))
+        commit(self._ends_folder / ".staging", files, last)
+        for folder, array in self.row_arrays().items():
+            array.rows = committed[folder]
+        for stream in self.streams.values():
+            stream.ends = stream.ends_array.read(0, len(new_ends))
+        return new_ends
 
 
 def is_native(path: Path) -> bool:
@@ -221,75 +318,6 @@ def is_native(path: Path) -> bool:
     except (OSError, ValueError):
         return False
     return isinstance(content, dict) and SCHEMA_KEY in (content.get("attributes") or {})
-
-
-def create_files(
-    path: Path,
-    spec: Spec,
-    rate_hz: float,
-    metadata: Mapping[str, Any],
-    codecs: Mapping[str, str],
-    streams: Sequence[Feature],
-) -> None:
-    """Creates an empty store at ``path``, which must not exist; it appears whole or not at all.
-
-    Raises:
-        StoreError: the path exists, the Spec cannot be stored, or the disk cannot be written.
-        ConfigError: a codec is none of ours, or for a key that the Spec has not.
-    """
-    keys = [*spec.keys(), *(feature.key for feature in streams)]
-    repeated = sorted({key for key in keys if keys.count(key) > 1})
-    if repeated:
-        raise StoreError(f"A store names each key once; given more than once: {', '.join(repeated)}.")
-    strangers = [key for key in codecs if key not in keys]
-    if strangers:
-        options = ", ".join(nearest_names(strangers[0], keys))
-        raise ConfigError(f"A codec is given for '{strangers[0]}', but the store holds: {options}.")
-    attributes = {
-        SCHEMA_KEY: SCHEMA_VERSION,
-        "rate_hz": rate_hz,
-        "spec": spec.to_json(),
-        "metadata": dict(metadata),
-        _UNDECIDED: [f.key for f in spec.features if codecs.get(f.key) == AUTO and f.kind == "rgb"],
-        _STREAMS: [asdict(feature) for feature in streams],
-    }
-    chosen = {
-        feature.key: ArrayLayout.of_feature(feature, parse_codec(_given_codec(feature.key, codecs)))
-        for feature in (*spec.features, *streams)
-    }
-    arrays = {f"data/{_checked_key(key)}": chosen[key] for key in keys[: len(spec.features)]}
-    for feature in streams:
-        arrays |= StreamFiles.layouts(feature, chosen[_checked_key(feature.key)])
-    arrays |= {
-        f"data/{TIME_KEY}": TIME_LAYOUT,
-        "meta/episodes": INFO_LAYOUT,
-        "meta/events": INFO_LAYOUT,
-        "meta/episode_ends": ENDS_LAYOUT,
-    }
-    try:
-        files = {"": to_json_bytes(group_metadata(attributes))}
-    except (TypeError, ValueError) as error:
-        raise StoreError(f"The metadata of a store must be plain JSON data: {error}.") from error
-    groups = ["data", "meta"]
-    if streams:
-        groups += ["streams", *(f"streams/{feature.key}" for feature in streams)]
-    files |= {group: to_json_bytes(group_metadata({})) for group in groups}
-    files |= {name: to_json_bytes(layout.metadata(0)) for name, layout in arrays.items()}
-    staging = path.with_name(f".{path.name}.{os.getpid()}.new")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        staging.mkdir()
-        for name, data in files.items():
-            (staging / name).mkdir(exist_ok=True)
-            write_durably(staging / name / "zarr.json", data)
-        for name in files:
-            sync_folder(staging / name)
-        os.rename(staging, path)
-        sync_folder(path.parent)
-    except OSError as error:
-        raise write_error(path, error) from error
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
 
 
 def _joined(parts: Sequence[NDArray[Any] | EncodedRows]) -> NDArray[Any] | EncodedRows:
@@ -307,18 +335,3 @@ def _codec_by_content(parts: Sequence[NDArray[Any] | EncodedRows]) -> ChunkCodec
         return parts[0].codec
     frames = np.concatenate([part[::20] for part in parts if not isinstance(part, EncodedRows)])
     return choose_codec(frames[:: max(1, len(frames) // 8)])
-
-
-def _given_codec(key: str, codecs: Mapping[str, str]) -> str:
-    given = codecs.get(key, AUTO)
-    return LOSSLESS.text if given == AUTO else given
-
-
-def _checked_key(key: str) -> str:
-    """Returns ``key`` where it can be a folder's name and no more."""
-    if key == TIME_KEY or not key or key.startswith(".") or not all(c.isalnum() or c in "_-." for c in key):
-        raise StoreError(
-            f"'{key}' cannot be a key of a store: use letters, digits, '_', '-' and '.'; "
-            f"'{TIME_KEY}' is the store's own."
-        )
-    return key

@@ -20,7 +20,14 @@ from numpy.typing import ArrayLike, NDArray
 from robopolicy_datasets.errors import StoreError
 from robopolicy_datasets.spec import Feature
 from robopolicy_datasets.store.blocks import BlockArray
-from robopolicy_datasets.store.layout import ENDS_LAYOUT, TIME_KEY, ArrayLayout, to_json_bytes
+from robopolicy_datasets.store.layout import (
+    ENDS_LAYOUT,
+    TIME_KEY,
+    TIME_LAYOUT,
+    ArrayLayout,
+    stream_folders,
+    to_json_bytes,
+)
 
 
 @dataclass(frozen=True)
@@ -83,12 +90,8 @@ class StreamFiles:
     @staticmethod
     def layouts(feature: Feature, value: ArrayLayout) -> dict[str, ArrayLayout]:
         """Returns the layouts of a stream's arrays by folder, ``value`` being that of the values."""
-        folder = f"streams/{feature.key}"
-        return {
-            f"{folder}/value": value,
-            f"{folder}/{TIME_KEY}": ENDS_LAYOUT,
-            f"{folder}/episode_ends": ENDS_LAYOUT,
-        }
+        values, times = stream_folders(feature.key)
+        return {values: value, times: TIME_LAYOUT, f"streams/{feature.key}/episode_ends": ENDS_LAYOUT}
 
     @property
     def arrays(self) -> tuple[BlockArray, BlockArray]:
@@ -107,27 +110,18 @@ class StreamFiles:
             part.flags.writeable = False
         return StoredStream(*parts)
 
-    def changed_files(self, ends: NDArray[np.int64], streams: Sequence[StoredStream]) -> dict[Path, bytes]:
-        """Builds the files that hold new episodes' samples.
+    def ends_files(self, episodes: int, lengths: Sequence[int]) -> dict[Path, bytes]:
+        """Builds the files that say where new episodes' samples end.
 
         Args:
-            ends: the committed ends of this stream ``[E]``.
-            streams: of the new episodes.
+            episodes: committed ones.
+            lengths: samples of each new episode.
         """
-        committed = int(ends[-1]) if len(ends) else 0
-        lengths = np.array([len(stream.time_ns) for stream in streams], dtype=np.int64)
-        new_ends = committed + np.cumsum(lengths)
-        extended = (
-            (self.value, committed, np.concatenate([stream.value for stream in streams])),
-            (self.time, committed, np.concatenate([stream.time_ns for stream in streams])),
-            (self.ends_array, len(ends), new_ends),
-        )
-        files: dict[Path, bytes] = {}
-        for array, kept, rows in extended:
-            if len(rows):
-                files.update(array.extended(kept, rows))
-            files[array.folder / "zarr.json"] = to_json_bytes(array.layout.metadata(kept + len(rows)))
-        return files
+        array = self.ends_array
+        committed = int(array.read(episodes - 1, episodes)[0]) if episodes else 0
+        files = array.extended(episodes, committed + np.cumsum(lengths, dtype=np.int64))
+        metadata = array.layout.metadata(episodes + len(lengths))
+        return {**files, array.folder / "zarr.json": to_json_bytes(metadata)}
 
 
 def check_streams(given: Mapping[str, Stream], features: Sequence[Feature]) -> dict[str, StoredStream]:
@@ -142,10 +136,15 @@ def check_streams(given: Mapping[str, Stream], features: Sequence[Feature]) -> d
             f"The episode has the streams {', '.join(sorted(given)) or 'none'}; the store holds "
             f"{', '.join(wanted) or 'none'}. Give each one, without samples where there are none."
         )
-    return {key: _checked(given[key], feature) for key, feature in wanted.items()}
+    return {key: check_stream(given[key], feature) for key, feature in wanted.items()}
 
 
-def _checked(stream: Stream, feature: Feature) -> StoredStream:
+def check_stream(stream: Stream, feature: Feature) -> StoredStream:
+    """Checks that a stream is what ``feature`` says; returns it in the feature's dtype.
+
+    Raises:
+        StoreError: names the stream, what was expected and what was found.
+    """
     key = feature.key
     value, time = np.asarray(stream.value), np.asarray(stream.time_ns)
     if time.ndim != 1 or (time.dtype != np.int64 and len(time)):
