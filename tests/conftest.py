@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -45,3 +46,23 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real recordings: {folder} is missing (set ROBOPOLICY_SHARED_DATA)")
     return folder
+
+
+MOUNT = 'mount -t tmpfs -o "$0" tmpfs "$1" && shift && exec "$@"'
+
+
+@pytest.fixture
+def on_file_system() -> Callable[[str, Path], tuple[str, ...]]:
+    """``on_file_system(options, folder)`` returns the words that run a command with a tmpfs at ``folder``."""
+    return _on_file_system
+
+
+def _on_file_system(options: str, folder: Path) -> tuple[str, ...]:
+    prefix = ("unshare", "--user", "--map-root-user", "--mount", "sh", "-c", MOUNT, options, str(folder))
+    try:
+        allowed = subprocess.run([*prefix, "true"], capture_output=True).returncode == 0
+    except FileNotFoundError:
+        allowed = False
+    if not allowed:
+        pytest.skip("this machine does not allow mounting in a user namespace")
+    return prefix

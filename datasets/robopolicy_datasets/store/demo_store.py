@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
@@ -19,9 +20,11 @@ from robopolicy_datasets.store.codecs import EncodedRows
 from robopolicy_datasets.store.creation import create_files
 from robopolicy_datasets.store.episode import Episode, EpisodeInfo, NewEpisode, check_episode
 from robopolicy_datasets.store.events import Event
-from robopolicy_datasets.store.foreign import ForeignArray, ForeignFiles, is_foreign
+from robopolicy_datasets.store.foreign import ForeignArray, ForeignFiles
 from robopolicy_datasets.store.layout import TIME_KEY
-from robopolicy_datasets.store.native import NativeFiles, is_native
+from robopolicy_datasets.store.live import LiveEpisode
+from robopolicy_datasets.store.native import NativeFiles
+from robopolicy_datasets.store.opening import open_files
 from robopolicy_datasets.store.streams import StoredStream, Stream
 
 
@@ -29,7 +32,7 @@ class DemoStore:
     """Episodes in one zarr folder.
 
     Made by ``DemoStore.create`` and ``DemoStore.open``. A store that is open shows the episodes that were
-    committed when it was opened and those that it appends itself.
+    committed when it was opened or last refreshed, and those that it appends itself.
     """
 
     def __init__(self, files: NativeFiles | ForeignFiles, mode: Literal["r", "a"]) -> None:
@@ -38,7 +41,6 @@ class DemoStore:
         self._cache: dict[str, NDArray[Any]] = {}
         self._events: list[Event] | None = None  # read when they are asked for
         self._ends = files.ends
-        _check_consistency(files, self._ends)
         self._infos = files.read_infos(0, len(self._ends))
 
     @classmethod
@@ -92,27 +94,7 @@ class DemoStore:
             StoreError: there is no store, or it is damaged.
             MissingExtraError: its images need a decoder that is not installed.
         """
-        path = Path(path)
-        if mode not in ("r", "a"):
-            raise StoreError(f"A store is opened with the mode 'r' (read) or 'a' (append), not '{mode}'.")
-        if not path.exists():
-            raise StoreError(
-                f"There is no demo store at {path}. Give the path of a *.zarr folder; "
-                "`robopolicy collect` and `robopolicy data import` make one."
-            )
-        if is_native(path):
-            return cls(NativeFiles(path), mode)
-        if not is_foreign(path):
-            raise StoreError(
-                f"{path} is not a demo store; expected is a folder with data/<key> arrays and "
-                "meta/episode_ends, or a zip of one."
-            )
-        if mode == "a":
-            raise StoreError(
-                f"{path} was not written by robopolicy and is read only. "
-                "Bring it into a store of its own with `robopolicy data import`."
-            )
-        return cls(ForeignFiles(path), mode)
+        return cls(open_files(Path(path), mode), mode)
 
     @property
     def path(self) -> Path:
@@ -227,14 +209,45 @@ class DemoStore:
                 checked.append(check_episode(episode, self.spec, self.rate_hz, self.streams))
             except StoreError as error:
                 raise StoreError(f"Episode {index}: {error}") from error
-        self._ends = files.publish(checked)
-        first = len(self._ends) - len(checked)
-        if first > len(self._infos):  # another process appended in between
-            self._infos += self._files.read_infos(len(self._infos), first)
-        self._infos += [episode.info for episode in checked]
-        self._cache.clear()
-        self._events = None
-        return range(first, len(self._ends))
+        self._took(files.publish(checked))
+        return range(len(self) - len(checked), len(self))
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keeps all other writers out until the end of the ``with`` block: needed for ``live_episode``.
+
+        Raises:
+            StoreError: another one is writing, or the store cannot be written.
+        """
+        with self._writable().held():
+            self.refresh()
+            yield
+
+    def live_episode(self, *, threads: int, memory: int) -> LiveEpisode:
+        """Begins an episode that is written while it happens; the store must be ``held`` until its end.
+
+        Args:
+            threads: that encode and write.
+            memory: bytes that may wait for them.
+        """
+        return LiveEpisode(self._writable(), threads=threads, memory=memory, committed=self._took)
+
+    def refresh(self) -> range:
+        """Looks for episodes that others have committed since.
+
+        Returns:
+            The indices of those that are new.
+
+        Raises:
+            StoreError: the store is damaged, or is not the one that it was.
+        """
+        known, files = len(self), open_files(self.path, self._mode)
+        if files.spec != self.spec or not np.array_equal(files.ends[:known], self._ends):
+            raise StoreError(f"{self.path} is another store than the one that was opened. Open it again.")
+        if len(files.ends) > known:
+            self._files = files
+            self._took(files.ends)
+        return range(known, len(self))
 
     def episode(self, index: int) -> Episode:
         """Reads one episode.
@@ -373,6 +386,13 @@ class DemoStore:
                 digest.update(np.ascontiguousarray(self.array(feature.key)).tobytes())
         return digest.hexdigest()
 
+    def _took(self, ends: NDArray[np.int64]) -> None:
+        """Shows the episodes that end at ``ends`` from now on."""
+        self._ends = ends
+        self._infos += self._files.read_infos(len(self._infos), len(ends))
+        self._cache.clear()
+        self._events = None
+
     def _writable(self) -> NativeFiles:
         if self._mode != "a" or not isinstance(self._files, NativeFiles):
             raise StoreError(f"{self.path} is open for reading only. Open it with mode='a' to append.")
@@ -397,32 +417,3 @@ class DemoStore:
         if not 0 <= index < len(self):
             raise StoreError(f"There is no episode {index} in {self.path}; it has {len(self)}, from 0 on.")
         return (int(self._ends[index - 1]) if index else 0), int(self._ends[index])
-
-
-def _check_consistency(files: NativeFiles | ForeignFiles, ends: NDArray[np.int64]) -> None:
-    """Checks that the arrays fit the Spec and ``episode_ends``.
-
-    Raises:
-        StoreError: names the key, what was expected and what was found.
-    """
-    steps_back = np.flatnonzero(np.diff(ends, prepend=0) <= 0)
-    if len(steps_back):
-        index = steps_back[0]
-        raise StoreError(
-            f"meta/episode_ends of {files.path} must increase from above 0; it is {ends[index]} "
-            f"at episode {index}, after {ends[index - 1] if index else 0}. Restore the store from a copy."
-        )
-    rows = int(ends[-1]) if len(ends) else 0
-    for key, array in files.arrays.items():
-        feature = files.spec[key]
-        if array.row_shape != feature.shape or array.dtype != np.dtype(feature.dtype).name:
-            raise StoreError(
-                f"data/{key} of {files.path} is {array.dtype}{list(array.row_shape)} a step; "
-                f"its Spec says {feature.dtype}{list(feature.shape)}."
-            )
-        if array.rows < rows:
-            raise StoreError(
-                f"data/{key} of {files.path} has {array.rows} steps but meta/episode_ends says {rows}; "
-                "it is incomplete. Restore the store from a copy."
-            )
-    files.check_files(rows)

@@ -173,7 +173,7 @@ def check_episode(
 
 def _check_rows(feature: Feature, rows: ArrayLike | EncodedRows) -> NDArray[Any] | EncodedRows:
     if not isinstance(rows, EncodedRows):
-        return _check_array(feature, np.asarray(rows))
+        return check_array(feature, np.asarray(rows))
     found, wanted = (rows.row_shape, rows.data_type), (feature.shape, np.dtype(feature.dtype).name)
     if found != wanted or not feature.is_image:
         raise StoreError(
@@ -183,7 +183,12 @@ def _check_rows(feature: Feature, rows: ArrayLike | EncodedRows) -> NDArray[Any]
     return rows
 
 
-def _check_array(feature: Feature, array: NDArray[Any]) -> NDArray[Any]:
+def check_array(feature: Feature, array: NDArray[Any]) -> NDArray[Any]:
+    """Checks that ``array [T, *shape]`` is what ``feature`` says; returns it in the feature's dtype.
+
+    Raises:
+        StoreError: names the key, what was expected and what was found.
+    """
     if array.ndim == 0 or array.shape[1:] != feature.shape:
         expected = ", ".join(["T", *map(str, feature.shape)])
         raise StoreError(f"'{feature.key}' has the shape {list(array.shape)} but [{expected}] is expected.")
