@@ -11,10 +11,12 @@ import sys
 import time
 
 import numpy as np
+import pytest
 
 from robopolicy_datasets.doctor.check import check_store
 from robopolicy_datasets.doctor.findings import Severity
 from robopolicy_datasets.doctor.merge import merge_stores
+from robopolicy_datasets.doctor.repair import repair_store
 from robopolicy_datasets.spec import Feature, Spec
 from robopolicy_datasets.store import DemoStore
 
@@ -25,24 +27,49 @@ SPEC = Spec(
 WRITER = """
 import sys
 import numpy as np
+from robopolicy_datasets.recording import Recorder
 from robopolicy_datasets.store import DemoStore, EpisodeInfo, Event, Stream
-store = DemoStore.open(sys.argv[1], "a")
-print("open", flush=True)
-while True:
-    number = len(store)
+
+
+def episode(number):
     random = np.random.default_rng(number)
     length = int(random.integers(1, 60))
-    store.append_episode(
-        {
-            "camera0_rgb": random.integers(0, 256, (length, 16, 16, 3), dtype=np.uint8),
-            "pos": random.normal(size=(length, 3)).astype(np.float32),
-            "action": random.normal(size=(length, 2)).astype(np.float32),
-        },
-        EpisodeInfo(task=f"number {number}"),
-        streams={"wrench": Stream(random.normal(size=(9 * length, 6)), np.arange(9 * length))},
-        events=[Event("remark", 0, 1, f"event {number}")],
-    )
-    print(number, flush=True)
+    data = {
+        "camera0_rgb": random.integers(0, 256, (length, 16, 16, 3), dtype=np.uint8),
+        "pos": random.normal(size=(length, 3)).astype(np.float32),
+        "action": random.normal(size=(length, 2)).astype(np.float32),
+    }
+    wrench = Stream(random.normal(size=(9 * length, 6)), np.arange(9 * length))
+    return data, EpisodeInfo(task=f"number {number}"), wrench, Event("remark", 0, 1, f"event {number}")
+
+
+def append(store):
+    while True:
+        data, info, wrench, event = episode(len(store))
+        store.append_episode(data, info, streams={"wrench": wrench}, events=[event])
+        print(len(store) - 1, flush=True)
+
+
+def record(store):
+    with Recorder(store) as recorder:
+        while True:
+            recorder.start()  # fumbled
+            for step in range(140):
+                recorder.step({key: rows[0] for key, rows in episode(0)[0].items()}, step)
+            recorder.discard()
+            data, info, wrench, event = episode(len(store))
+            recorder.start(info)
+            for step in range(len(data["action"])):
+                recorder.step({key: rows[step] for key, rows in data.items()}, step)
+                part = slice(9 * step, 9 * (step + 1))
+                recorder.samples("wrench", wrench.value[part], wrench.time_ns[part])
+            recorder.event(event)
+            print(recorder.save().index, flush=True)
+
+
+store = DemoStore.open(sys.argv[1], "a")
+print("open", flush=True)
+{"append": append, "record": record}[sys.argv[2]](store)
 """
 
 
@@ -62,14 +89,15 @@ def check_episode(episode):
     assert [event.text for event in episode.events] == [f"event {episode.index}"]
 
 
-def test_kills_lose_nothing(tmp_path, count):
+@pytest.mark.parametrize("how", ["append", "record"])
+def test_kills_lose_nothing(tmp_path, count, how):
     path = tmp_path / "a.zarr"
     DemoStore.create(path, SPEC, rate_hz=10, streams=[Feature("wrench", (6,))])
     moments = random.Random(0)
     committed = 0
     for _ in range(count(30, 300)):
         writer = subprocess.Popen(
-            [sys.executable, "-c", WRITER, str(path)],
+            [sys.executable, "-c", WRITER, str(path), how],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -88,8 +116,13 @@ def test_kills_lose_nothing(tmp_path, count):
             check_episode(store.episode(index))
         committed = len(store)
     assert committed > 0
-    for episode in DemoStore.open(path):
-        check_episode(episode)
+    store, repaired = DemoStore.open(path), tmp_path / "repaired.zarr"
+    repair_store(store, repaired, check_store(store))
+    for opened in (store, DemoStore.open(repaired)):
+        assert len(opened) == committed
+        for episode in opened:
+            check_episode(episode)
+    assert not [finding for finding in check_store(opened) if finding.severity == Severity.ERROR]
 
 
 MERGER = """
