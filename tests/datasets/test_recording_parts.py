@@ -82,6 +82,20 @@ def test_every_missing_sample_is_counted(numbers, jitter, cuts, seed):
     assert {time for pair in ends for time in pair} <= set(times.tolist())
 
 
+def test_a_late_sample_is_not_a_missing_one():
+    """A device that wakes up late, and then is in time again."""
+    watch = GapWatch({"force": 1000.0})
+    late = np.arange(100) * MS + np.where(np.arange(100) % 10 == 5, 800_000, 0)
+    late[50:53] = [52.7e6, 52.8e6, 52.9e6]  # three at once
+    for part in np.array_split(late, 37):
+        watch.saw("force", part)
+    assert watch.missing == {}
+    watch.saw("force", np.array([105, 106]) * MS)
+    assert watch.missing == {"force": 5}
+    watch.saw("force", np.array([106_300_000, 106_600_000]))  # a burst elsewhere makes up for nothing
+    assert watch.missing == {"force": 5}
+
+
 def test_reported_losses_count_where_no_rate_is_known_and_before_any_sample_comes():
     watch = GapWatch({"contact": 0.0})
     watch.saw("contact", np.array([5, 900]))

@@ -93,6 +93,19 @@ def fail_at_once(channel):
     raise DeviceError("The cable is not plugged in.")
 
 
+def count(channel, rate_hz):
+    """Writes a counter at a rate, with the time of each record, to every feature of its ring."""
+    loop, ring, number = DeadlineLoop(rate_hz, channel.statistics), channel.rings["ring"], 0
+    channel.ready()
+    while not channel.closing:
+        loop.wait()
+        number += 1
+        data = {f.key: np.full(f.shape, number % 250, f.dtype) for f in ring.features}
+        ring.write(now_ns(), data)
+        for message in channel.messages():
+            message.reply(number)
+
+
 def alive(pid: int) -> bool:
     try:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")")[1].split()[0] != "Z"
