@@ -11,7 +11,7 @@ from robopolicy.nets.unet import ConditionalUnet
 from robopolicy.sampling.diffusion import DiffusionSampler
 from robopolicy.sampling.flow import FlowSampler
 from robopolicy_launch import benchmarks
-from robopolicy_launch.benchmarks import loader, sample, store, train
+from robopolicy_launch.benchmarks import loader, record, sample, store, train
 from robopolicy_launch.benchmarks._reference import ReferenceUnet, ddim, euler
 from robopolicy_launch.benchmarks._timing import side_by_side, threads
 
@@ -28,7 +28,7 @@ def check(rows, names):
 
 
 def test_the_suites_are_found():
-    assert {"train", "sample", "loader", "store"} <= set(benchmarks.suites())
+    assert {"train", "sample", "loader", "record", "store"} <= set(benchmarks.suites())
 
 
 @pytest.mark.parametrize("bf16", [True, False])
@@ -60,6 +60,13 @@ def test_store():
     check(
         store.run(frames=20, image=32, codecs=codecs, windows=50, seconds=0.0),
         [f"store_{codec}_{reference}" for codec in codecs for reference in ("by_hand", "zarr")],
+    )
+
+
+def test_record():
+    check(
+        record.run(seconds=1.5, size=(24, 32), codecs=("jpeg", "raw")),
+        [f"record_{what}_{codec}" for codec in ("jpeg", "raw") for what in ("save", "processor")],
     )
 
 
