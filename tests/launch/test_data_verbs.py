@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from robopolicy_datasets.spec import Feature, Spec
-from robopolicy_datasets.store import DemoStore, EpisodeInfo
+from robopolicy_datasets.store import DemoStore, EpisodeInfo, Event, Stream
 from robopolicy_datasets.store.blocks import BlockArray
 from robopolicy_launch import command
 
@@ -239,6 +239,35 @@ def test_view_of_every_kind_of_feature_escapes_what_the_store_says(tmp_path):
         assert text in page.text
     assert page.tags.count("svg") == 2 + 1 + 1 + 3
     assert page.tags.count("img") == 6
+
+
+def test_view_shows_streams_and_events_over_the_same_time(tmp_path):
+    force = Feature("force", (2,), unit="N", rate_hz=1000.0)
+    spec = Spec((Feature("pos", (1,)),), (Feature("action", (1,)),))
+    store = DemoStore.create(tmp_path / "a.zarr", spec, rate_hz=10, streams=[force])
+    values = np.zeros((3001, 2))
+    values[1234] = 77.0  # a single peak
+    times = 5_000_000_000 + np.arange(3001) * 1_000_000
+    event = Event("takeover", 6_000_000_000, 6_500_000_000, "<i>slipped", author="ann")
+    store.append_episode(
+        {"pos": np.zeros((31, 1)), "action": np.zeros((31, 1))},
+        time_ns=5_000_000_000 + np.arange(31) * 100_000_000,
+        streams={"force": Stream(values, times)},
+        events=[event],
+    )
+    assert run("data", "view", store.path, tmp_path / "view.html") == 0
+    html = (tmp_path / "view.html").read_text()
+    page = Page(html)
+    for text in ("takeover", "<i>slipped", "ann", "1.5", "force"):
+        assert text in page.text
+    bands = re.findall(r'<rect class="band" x="([\d.]+)" y="[\d.]+" width="([\d.]+)"', html)
+    assert len(bands) == page.tags.count("svg") == 3  # pos, action, force
+    assert len(set(bands)) == 1  # at the same place in each
+    ends = {
+        line.split()[-1].partition(",")[0] for line in re.findall(r'<polyline[^>]*points="([^"]+)"', html)
+    }
+    assert len(ends) == 1
+    assert ">80<" in html or ">75<" in html or ">60<" in html  # the axis of the force reaches to the peak
 
 
 def test_view_shows_why_an_episode_cannot_be_read(store, tmp_path):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-from robopolicy_datasets.doctor import episode_checks, image_checks, time_checks, value_checks
+from robopolicy_datasets.doctor import episode_checks, image_checks, stream_checks, time_checks, value_checks
 from robopolicy_datasets.doctor.evidence import Evidence, gather
 from robopolicy_datasets.doctor.findings import Finding, Severity
 from robopolicy_datasets.doctor.limits import Limits
@@ -18,6 +18,10 @@ CHECKS: tuple[Check, ...] = (
     time_checks.order,
     time_checks.gaps,
     value_checks.not_finite,
+    stream_checks.not_finite,
+    stream_checks.gaps,
+    stream_checks.extents,
+    stream_checks.events,
     value_checks.action_jumps,
     value_checks.units,
     image_checks.frozen,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ from robopolicy_datasets.doctor.frames import FrameFigures
 from robopolicy_datasets.errors import StoreError
 from robopolicy_datasets.spec import Feature, Spec
 from robopolicy_datasets.store.demo_store import DemoStore
+from robopolicy_datasets.store.events import Event
 from robopolicy_datasets.store.layout import TIME_KEY
 
 _LARGE = 2048  # numbers in a sample; tactile marker grids have fewer, images more
@@ -43,6 +44,23 @@ class Span:
 
 
 @dataclass(frozen=True)
+class StreamEvidence:
+    """The samples of one stream in one episode.
+
+    Attributes:
+        feature: the stream's.
+        episode: its number in the store.
+        time_ns: int64 ``[n]`` the time of each sample [ns].
+        not_finite: how many samples have a NaN or infinite value.
+    """
+
+    feature: Feature
+    episode: int
+    time_ns: NDArray[np.int64]
+    not_finite: int
+
+
+@dataclass(frozen=True)
 class Evidence:
     """The readable episodes of a store, back to back in N rows.
 
@@ -57,6 +75,8 @@ class Evidence:
         time_ns: int64 ``[N]`` the time of each step [ns]; ``None`` where the store has none.
         values: ``[N, *shape]`` by key, for every feature that is small.
         frames: figures of N images or other large samples by key.
+        streams: of the readable episodes.
+        events: of the readable episodes.
     """
 
     spec: Spec
@@ -69,6 +89,8 @@ class Evidence:
     time_ns: NDArray[np.int64] | None
     values: Mapping[str, NDArray[Any]]
     frames: Mapping[str, FrameFigures]
+    streams: Sequence[StreamEvidence]
+    events: Sequence[Event]
 
     @property
     def rows(self) -> int:
@@ -82,6 +104,14 @@ class Evidence:
         found[self.ends[:-1]] = False
         found[:1] = False
         return found
+
+    def extent(self, episode: int) -> tuple[int, int] | None:
+        """Returns the times of the first and of the last step of a readable episode [ns], where known."""
+        if self.time_ns is None:
+            return None
+        place = int(np.searchsorted(self.episodes, episode))
+        start = int(self.ends[place - 1]) if place else 0
+        return int(self.time_ns[start]), int(self.time_ns[self.ends[place] - 1])
 
     def finite(self, feature: Feature) -> NDArray[np.bool_]:
         """Returns ``[N]``: whether every value of ``feature`` in a row is finite."""
@@ -126,10 +156,12 @@ def gather(store: DemoStore, progress: Callable[[int, int], None] | None = None)
     }
     time_ns = _values(store, TIME_KEY, (), "int64", starts, unreadable) if store.has_time else None
     frames = {feature.key: FrameFigures.empty(store.num_steps) for feature in features if streamed(feature)}
+    streams: list[StreamEvidence] = []
     for episode in range(len(store)):
         try:
             for key, figures in frames.items():
                 figures.measure(store, store.spec[key], int(starts[episode]), int(ends[episode]))
+            streams += [_stream(store, feature, episode) for feature in store.streams]
         except StoreError as error:
             unreadable[episode] = str(error)
         if progress is not None:
@@ -152,7 +184,17 @@ def gather(store: DemoStore, progress: Callable[[int, int], None] | None = None)
         time_ns=time_ns,
         values=values,
         frames=frames,
+        streams=[stream for stream in streams if readable[stream.episode]],
+        events=[event for event in store.events() if readable[event.episode]],
     )
+
+
+def _stream(store: DemoStore, feature: Feature, episode: int) -> StreamEvidence:
+    stream = store.stream(feature.key, episode)
+    spoiled = 0
+    if stream.value.dtype.kind == "f":
+        spoiled = int((~np.isfinite(stream.value.reshape(-1, feature.size)).all(axis=1)).sum())
+    return StreamEvidence(feature, episode, stream.time_ns, spoiled)
 
 
 def _values(

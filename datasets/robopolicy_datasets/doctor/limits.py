@@ -17,6 +17,7 @@ class Limits:
     Attributes:
         gap_periods: periods of the store's rate between two steps, from which on it is a gap.
         rate_share: how far the median time between steps may be from the period, as a share of it.
+        stream_share: share of an episode's time that the samples of a stream cover at least.
         frozen_seconds: how long images may be identical while the robot moves [s].
         frozen_motion: how far a value must move meanwhile, as a share of its range in the store.
         dark_level: mean brightness up to which an image is black, as a share of full brightness.
@@ -33,6 +34,7 @@ class Limits:
 
     gap_periods: float = 1.5
     rate_share: float = 0.1
+    stream_share: float = 0.9
     frozen_seconds: float = 1.0
     frozen_motion: float = 0.02
     dark_level: float = 0.01

@@ -73,7 +73,7 @@ def statistics(store: DemoStore, *, image_samples: int = 200) -> list[Statistics
         StoreError: bytes of the store are damaged.
     """
     found = []
-    for feature in store.spec.features:
+    for feature in (*store.spec.features, *store.streams):
         columns = _columns(store, feature, image_samples)
         found += [
             _of_component(feature.key, component, columns[:, component])
@@ -84,6 +84,9 @@ def statistics(store: DemoStore, *, image_samples: int = 200) -> list[Statistics
 
 def _columns(store: DemoStore, feature: Feature, image_samples: int) -> NDArray[Any]:
     """Returns values ``[N, C]``: of images one column a channel, of other large samples a single one."""
+    if feature in store.streams:
+        samples = [store.stream(feature.key, episode).value for episode in range(len(store))]
+        return np.concatenate([part.reshape(-1, feature.size) for part in samples or [np.empty(0)]])
     if not streamed(feature):
         return store.array(feature.key).reshape(store.num_steps, feature.size)
     count = min(store.num_steps, image_samples)

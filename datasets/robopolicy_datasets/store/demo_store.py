@@ -25,7 +25,7 @@ from robopolicy_datasets.store.layout import TIME_KEY
 from robopolicy_datasets.store.live import LiveEpisode
 from robopolicy_datasets.store.native import NativeFiles
 from robopolicy_datasets.store.opening import open_files
-from robopolicy_datasets.store.streams import StoredStream, Stream
+from robopolicy_datasets.store.streams import StoredStream, Stream, StreamFiles
 
 
 class DemoStore:
@@ -276,10 +276,16 @@ class DemoStore:
             StoreError: there is no such stream or episode, or its bytes are damaged.
         """
         self._rows_of(index)
-        if key not in self._files.streams:
-            options = ", ".join(nearest_names(key, self._files.streams)) or "none"
-            raise StoreError(f"The store {self.path} has no stream '{key}'. It has: {options}.")
-        return self._files.streams[key].read(index)
+        return self._stream_files(key).read(index)
+
+    def num_samples(self, key: str) -> int:
+        """Returns how many samples a stream has in all episodes.
+
+        Raises:
+            StoreError: there is no such stream.
+        """
+        ends = self._stream_files(key).ends
+        return int(ends[-1]) if len(ends) else 0
 
     def events(self, index: int | None = None) -> list[Event]:
         """Returns the events of one or of all episodes, in the order in which they were added.
@@ -412,6 +418,12 @@ class DemoStore:
             options = ", ".join(nearest_names(key, self.keys()))
             raise StoreError(f"The store {self.path} has no key '{key}'. It has: {options}.")
         return self._files.arrays[key]
+
+    def _stream_files(self, key: str) -> StreamFiles:
+        if key not in self._files.streams:
+            options = ", ".join(nearest_names(key, self._files.streams)) or "none"
+            raise StoreError(f"The store {self.path} has no stream '{key}'. It has: {options}.")
+        return self._files.streams[key]
 
     def _rows_of(self, index: int) -> tuple[int, int]:
         if not 0 <= index < len(self):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -29,6 +30,8 @@ class LineChart:
         lines: name to points ``(x, y)``; points that are not finite are left out.
         logarithmic: whether the y axis is logarithmic.
         y_range: fixed range of the y axis, or None to fit the lines.
+        x_range: of the x axis, likewise.
+        bands: (name, first x, last x) of parts to be shaded.
     """
 
     title: str
@@ -37,6 +40,8 @@ class LineChart:
     lines: Mapping[str, Points]
     logarithmic: bool = False
     y_range: tuple[float, float] | None = None
+    x_range: tuple[float, float] | None = None
+    bands: Sequence[tuple[str, float, float]] = ()
 
 
 @dataclass(frozen=True)
@@ -112,8 +117,17 @@ def _span(values: Sequence[float], logarithmic: bool = False) -> tuple[float, fl
 
 def _finite(points: Points, logarithmic: bool) -> list[tuple[float, float]]:
     kept = [(x, y) for x, y in points if math.isfinite(x) and math.isfinite(y) and (y > 0 or not logarithmic)]
-    stride = max(1, math.ceil(len(kept) / MAX_POINTS))
-    return kept[::stride] + (kept[-1:] if kept and (len(kept) - 1) % stride else [])
+    return kept if len(kept) <= MAX_POINTS else _thinned(kept)
+
+
+def _thinned(points: Points) -> list[tuple[float, float]]:
+    """Returns the lowest and the highest point of each of ``MAX_POINTS / 2`` parts, so no peak is lost."""
+    bounds = np.linspace(0, len(points), MAX_POINTS // 2 + 1).astype(int).tolist()
+    kept = []
+    for first, last in itertools.pairwise(bounds):
+        part = sorted(points[first:last], key=lambda point: point[1])
+        kept += sorted({part[0], part[-1]})
+    return kept
 
 
 def to_svg(chart: LineChart | BarChart) -> str:
@@ -159,11 +173,12 @@ def _lines_svg(chart: LineChart) -> str:
     lines = {name: _finite(points, chart.logarithmic) for name, points in chart.lines.items()}
     every = [point for points in lines.values() for point in points]
     x, y = _axes(
-        _span([point[0] for point in every]),
+        chart.x_range or _span([point[0] for point in every]),
         chart.y_range or _span([point[1] for point in every], chart.logarithmic),
         chart.logarithmic,
     )
-    parts = [_frame(x, y, chart.x_label, chart.y_label)]
+    parts = [_band(x, *band) for band in chart.bands]
+    parts.append(_frame(x, y, chart.x_label, chart.y_label))
     for index, points in enumerate(lines.values()):
         path = " ".join(f"{x(a):.1f},{y(b):.1f}" for a, b in points)
         parts.append(f'<polyline class="line s{index % len(COLOURS)}" points="{path}"/>')
@@ -175,6 +190,14 @@ def _lines_svg(chart: LineChart) -> str:
             ]
     parts += _legend(list(lines))
     return "".join(parts)
+
+
+def _band(x: _Axis, name: str, first: float, last: float) -> str:
+    left, right = (min(max(x(value), LEFT), WIDTH - RIGHT) for value in (first, last))
+    return (
+        f'<rect class="band" x="{left:.1f}" y="{TOP}" width="{max(1.5, right - left):.1f}" '
+        f'height="{HEIGHT - BOTTOM - TOP}"><title>{escape(name)}</title></rect>'
+    )
 
 
 def _legend(names: Sequence[str]) -> list[str]:
@@ -232,8 +255,10 @@ def write_png(chart: LineChart | BarChart, path: Path) -> Path:
             kept = _finite(points, chart.logarithmic)
             axes.plot([x for x, _ in kept], [y for _, y in kept], color=colour, label=name)
         axes.set_ylabel(chart.y_label)
-        if chart.y_range:
-            axes.set_ylim(*chart.y_range)
+        for _, first, last in chart.bands:
+            axes.axvspan(first, last, color="#888888", alpha=0.25)
+        axes.set_ylim(chart.y_range)
+        axes.set_xlim(chart.x_range)
         if len(chart.lines) > 1:
             axes.legend(frameon=False)
     else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from robopolicy_launch.reports import charts, page
 IMAGE_WIDTH = 128  # px, in the page
 JPEG_QUALITY = 80
 MAX_COMPONENTS = 16  # of a feature drawn one by one; of more, only lowest, mean and highest
+EVENT_HEADER = ("event", "from [s]", "to [s]", "text", "author")
 INFO_HEADER = ("task", "success", "operator", "embodiment", "steps", "duration [s]", "recorded")
 
 
@@ -78,26 +80,60 @@ def _episode(store: DemoStore, episode: int, frames: int) -> str:
     start, end = (int(ends[episode - 1]) if episode else 0), int(ends[episode])
     try:
         seconds = _seconds(store, start, end)
-        parts = [_info(store, episode, end - start, seconds)]
+        parts = [_info(store, episode, end - start, seconds), _events(store, episode, start)]
         for feature in store.spec.features:
             if feature.is_image and len(feature.shape) in (2, 3):
                 parts.append(page.figure(feature.key, _strip(store, feature, start, end, seconds, frames)))
         drawn = [
             page.figure(chart.title, charts.to_svg(chart))
-            for feature in store.spec.features
-            if not streamed(feature)
-            for chart in feature_charts(feature, store.rows(feature.key, start, end), seconds)
+            for chart in _charts(store, episode, start, end, seconds)
         ]
     except StoreError as error:
         return page.paragraph(f"This episode cannot be read: {error}")
     return "".join(parts) + f'<div class="charts">{"".join(drawn)}</div>'
 
 
+def _charts(
+    store: DemoStore, episode: int, start: int, end: int, seconds: NDArray[np.float64]
+) -> list[charts.LineChart]:
+    """Returns the plots of all features and streams of an episode, over the same time."""
+    drawn = [
+        chart
+        for feature in store.spec.features
+        if not streamed(feature)
+        for chart in feature_charts(feature, store.rows(feature.key, start, end), seconds)
+    ]
+    for feature in store.streams:
+        stream = store.stream(feature.key, episode)
+        if len(stream.time_ns) and not streamed(feature):
+            drawn += feature_charts(feature, stream.value, _since_start(store, stream.time_ns, start))
+    bands = []
+    for event in store.events(episode):
+        times = _since_start(store, np.array([event.start_ns, event.end_ns]), start)
+        bands.append((f"{event.kind} {event.text}", *times.tolist()))
+    every = [x for chart in drawn for points in chart.lines.values() for x, _ in (points[0], points[-1])]
+    span = (min(every), max(every)) if every and min(every) < max(every) else None
+    return [replace(chart, bands=bands, x_range=span) for chart in drawn]
+
+
+def _since_start(store: DemoStore, time_ns: NDArray[np.int64], start: int) -> NDArray[np.float64]:
+    """Returns times since the step in row ``start`` [s]."""
+    return (time_ns - store.rows(TIME_KEY, start, start + 1)[0]) / NANOSECONDS
+
+
+def _events(store: DemoStore, episode: int, start: int) -> str:
+    """Returns a table of what happened in an episode."""
+    rows = []
+    for event in store.events(episode):
+        first, last = _since_start(store, np.array([event.start_ns, event.end_ns]), start).tolist()
+        rows.append((event.kind, first, last, event.text, event.author))
+    return page.table(rows, EVENT_HEADER) if rows else ""
+
+
 def _seconds(store: DemoStore, start: int, end: int) -> NDArray[np.float64]:
     """Returns the time ``[T]`` of each step since the first [s]; the step's number where nothing says it."""
     if store.has_time:
-        time_ns = store.rows(TIME_KEY, start, end)
-        return (time_ns - time_ns[0]) / NANOSECONDS
+        return _since_start(store, store.rows(TIME_KEY, start, end), start)
     return np.arange(end - start) / (store.rate_hz or 1.0)
 
 
