@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import subprocess
@@ -314,6 +315,21 @@ def test_a_second_writer_is_refused(tmp_path, how):
         assert recorder.save().steps == 20
     np.testing.assert_array_equal(DemoStore.open(store.path).array("action"), make_data(20, 0)["action"])
     assert in_another_process(APPEND, store.path, how).returncode == 0
+
+
+def test_a_forked_child_does_not_keep_other_writers_out(tmp_path):
+    """As a data loader's worker that was started while recording."""
+    store = make_store(tmp_path / "a.zarr")
+    with Recorder(store):
+        child = os.fork()
+        if child == 0:
+            time.sleep(60)
+            os._exit(0)
+    try:
+        Recorder(store).close()
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
 
 
 def test_others_read_the_store_while_it_grows(tmp_path):

@@ -39,6 +39,7 @@ def locked(path: Path, *, shared: bool = False, wait_s: float = float("inf")) ->
             _lock_within(descriptor, operation, wait_s)
         yield
     finally:
+        fcntl.flock(descriptor, fcntl.LOCK_UN)  # closing would not do, where a forked child has it open too
         os.close(descriptor)
 
 
