@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -53,12 +54,32 @@ def test_a_step_shows_the_newest_sample_of_each_key(times, rate_hz, cuts, patien
 def test_an_aligner_waits_for_a_late_key_and_then_does_not():
     aligner = StepAligner(["a", "b"], rate_hz=10, patience_s=0.5)
     aligner.put("a", np.arange(11) * 100 * MS, np.arange(11))
-    assert list(aligner.steps(1000 * MS)) == []  # b never came
+    assert list(aligner.steps(400 * MS)) == []  # b never came
     aligner.put("b", np.array([0]), np.array([7]))
     assert [time for time, _ in aligner.steps(500 * MS)] == [0]
     assert [time // MS for time, _ in aligner.steps(700 * MS)] == [100, 200]
     aligner.put("b", np.array([300 * MS]), np.array([8]))
     assert [(time // MS, values) for time, values in aligner.steps(700 * MS)] == [(300, {"a": 3, "b": 8})]
+
+
+def test_what_waits_for_a_key_that_never_comes_is_bounded():
+    aligner = StepAligner(["a", "b"], rate_hz=10, patience_s=0.5)
+    alive: weakref.WeakSet[_Sample] = weakref.WeakSet()
+    for number in range(1000):
+        image = _Sample(number)
+        alive.add(image)
+        aligner.put("a", np.array([number * 30 * MS]), [image])
+        del image
+        assert list(aligner.steps(number * 30 * MS)) == []
+        assert len(alive) <= 0.5 / 0.03 + 3
+    aligner.put("b", np.array([30_000 * MS]), np.array([1]))
+    ((time, values),) = aligner.steps(30_500 * MS)
+    assert (time, values["a"].number) == (30_000 * MS, 999)
+
+
+class _Sample:
+    def __init__(self, number):
+        self.number = number
 
 
 @given(

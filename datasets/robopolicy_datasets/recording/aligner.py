@@ -40,6 +40,8 @@ class StepAligner:
         """Yields the time and the values of each step that can be made now."""
         queues = self._samples.values()
         if not all(queues):
+            for queue in queues:  # what is too old for the first step
+                _forget_before(queue, now_ns - self._patience_ns)
             return
         if self._first_ns is None:
             self._first_ns = max(queue[0][0] for queue in queues)
@@ -49,7 +51,12 @@ class StepAligner:
             if not complete and now_ns < time_ns + self._patience_ns:
                 return
             for queue in queues:
-                while len(queue) > 1 and queue[1][0] <= time_ns:
-                    queue.popleft()
+                _forget_before(queue, time_ns)
             self._made += 1
             yield time_ns, {key: queue[0][1] for key, queue in self._samples.items()}
+
+
+def _forget_before(queue: deque[tuple[int, NDArray]], time_ns: int) -> None:
+    """Drops the samples before the newest one at or before ``time_ns``."""
+    while len(queue) > 1 and queue[1][0] <= time_ns:
+        queue.popleft()
