@@ -66,8 +66,9 @@ class _Check:
         self._state_fits(spec, time_ns, state)
         self._time_goes_on(time_ns)
         self._commands(spec, state)
-        self.robot.stop()
-        self.that(self.robot.state()[0] >= time_ns, "state() works after stop()")
+        self.robot.hold()
+        self.that(self.robot.state()[0] >= time_ns, "state() works after hold()")
+        self._stops(spec, state)
         self.robot.close()
         self.robot.close()
         self.passed.append("close() may be called twice")
@@ -113,6 +114,27 @@ class _Check:
         self.that(times[-1] > first_ns, f"a newer state comes within {_NEW_STATE_TIMEOUT_S:g} s")
         self.that(times == sorted(times), "the time of states never goes back")
 
+    def _stops(self, spec: Spec, state: dict[str, NDArray]) -> None:
+        """A stop latches, tells its reason, and can be released."""
+        target = _holding_target(spec, state)
+        self.robot.stop("conformance check")
+        self.that(
+            any(event.text == "conformance check" for event in self.robot.safety_events()),
+            "a stop is among safety_events() with its reason",
+        )
+        if target is not None:
+            soon = now_ns() + seconds_to_ns(0.1)
+            self.refuses(
+                lambda: self.robot.command(target, soon),
+                "a command after stop() is refused",
+                mention="conformance check",
+            )
+        self.robot.release()
+        if target is not None:
+            self.robot.command(target, now_ns() + seconds_to_ns(0.1))
+        self.robot.hold()
+        self.passed.append("release() lets commands pass again")
+
     def _commands(self, spec: Spec, state: dict[str, NDArray]) -> None:
         action = spec.action[0]
         soon = now_ns() + seconds_to_ns(0.1)
@@ -127,10 +149,17 @@ class _Check:
             "a NaN target is refused",
             mention="finite",
         )
-        keys = _HOLD_KEYS.get(action.kind, ())
-        if keys and all(key in state for key in keys):
-            target = np.concatenate([np.ravel(state[key]) for key in keys])
+        target = _holding_target(spec, state)
+        if target is not None:
             sent = self.robot.command(target, soon)
             self.that(
                 np.shape(sent) == action.shape, "command() returns what was sent, of the action's shape"
             )
+
+
+def _holding_target(spec: Spec, state: dict[str, NDArray]) -> NDArray | None:
+    """Returns the target that holds the present state, for the kinds of actions that have one."""
+    keys = _HOLD_KEYS.get(spec.action[0].kind, ())
+    if not keys or any(key not in state for key in keys):
+        return None
+    return np.concatenate([np.ravel(state[key]) for key in keys])

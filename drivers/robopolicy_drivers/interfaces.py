@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robopolicy_datasets.spec import Spec
+from robopolicy_datasets.store.events import Event
 from robopolicy_drivers.realtime.statistics import LatenessSummary
 
 Observation = Mapping[str, NDArray]
@@ -94,10 +95,26 @@ class Robot(Protocol):
 
         Returns:
             what was really sent, after limits, ``[A]``.
+
+        Raises:
+            DeviceError: the robot was stopped, and the stop is not released.
         """
 
-    def stop(self) -> None:
-        """Drops all pending targets; the robot holds its last commanded state."""
+    def hold(self) -> None:
+        """Drops all pending targets; the robot holds its last commanded state until it is commanded again."""
+
+    def stop(self, reason: str) -> None:
+        """Brakes within the limits and latches: nothing is commanded until ``release``.
+
+        Args:
+            reason: told to everybody who commands.
+        """
+
+    def release(self) -> None:
+        """Releases a stop; the robot stays where it is until it is commanded. A person decides this."""
+
+    def safety_events(self) -> list[Event]:
+        """Returns what the safety gate did since ``connect``, oldest first, as events of a demo store."""
 
     def close(self) -> None:
         """Stops and releases the device; calling it again does nothing."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
+
+from robopolicy_drivers.safety.limits import Mode, SafetyConfig
 
 
 @dataclass
@@ -14,6 +16,10 @@ class SimulatedRobotConfig:
         embodiment: name of the arm.
         image_size: height and width of both camera images [px].
         camera_rate_hz: images per second of each camera.
+        workspace: lowest and highest corner of the box that the tool stays in [m].
+        safety: what the safety gate does where a limit is exceeded. Planned motions turn corners at their
+            waypoints and stop at once at the last one, so accelerations and the workspace are noted here and
+            not enforced; braking keeps within them.
     """
 
     target: ClassVar[str] = "robopolicy_sim.robot:make_robot"
@@ -21,3 +27,7 @@ class SimulatedRobotConfig:
     embodiment: str = "ur5e"
     image_size: int = 64
     camera_rate_hz: float = 50.0
+    workspace: tuple[tuple[float, ...], tuple[float, ...]] = ((-0.9, -0.9, 0.0), (0.9, 0.9, 1.2))
+    safety: SafetyConfig = field(
+        default_factory=lambda: SafetyConfig(acceleration=Mode.WARN, workspace=Mode.WARN)
+    )

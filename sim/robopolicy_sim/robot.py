@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from robopolicy_datasets.clock import NANOSECONDS, now_ns, ns_to_seconds
 from robopolicy_datasets.errors import ConfigError, DeviceError, SpecError
 from robopolicy_datasets.spec import Feature, Spec
+from robopolicy_datasets.store import Event
 from robopolicy_drivers.embodiments import load_embodiment
 from robopolicy_drivers.realtime.process import DeviceProcess
 from robopolicy_drivers.realtime.ring import Record, Ring
@@ -66,9 +67,17 @@ class SimulatedRobot:
         if self._process is not None:
             raise DeviceError("The simulated robot is connected already; close it first.")
         physics_size = TabletopWorld(self.config.embodiment).get_physics_state().size
-        hidden = (Feature("physics", (physics_size,), "float64"), Feature("success", (), "bool"))
+        hidden = (
+            Feature("physics", (physics_size,), "float64"),
+            Feature("success", (), "bool"),
+            Feature("stopped", (), "bool"),
+        )
         self._ring = Ring((*self.spec.observation, *hidden), STATE_SLOTS)
-        arguments = {"embodiment": self.config.embodiment}
+        arguments = {
+            "embodiment": self.config.embodiment,
+            "workspace": self.config.workspace,
+            "safety": self.config.safety,
+        }
         process = DeviceProcess(_CONTROL, arguments, name="simulated robot", rings={"state": self._ring})
         process.start()
         self._process = process
@@ -97,10 +106,12 @@ class SimulatedRobot:
         Raises:
             SpecError: the target has a wrong shape or is not finite.
             ConfigError: ``at_ns`` is not a time of the monotonic clock.
-            DeviceError: the robot is not connected or its process failed.
+            DeviceError: the robot is not connected, its process failed, or it was stopped.
         """
         process = self._running()
         sent = self._checked(target)
+        if self._newest().data["stopped"]:
+            process.request("command", (sent, int(at_ns)))  # is refused, with the reason
         ahead_s = ns_to_seconds(at_ns - now_ns())
         if abs(ahead_s) > FARTHEST_S:
             raise ConfigError(
@@ -110,9 +121,22 @@ class SimulatedRobot:
         process.send("command", (sent, int(at_ns)))
         return sent.astype(np.float32)
 
-    def stop(self) -> None:
+    def hold(self) -> None:
         """Drops all pending targets; the arm holds where it was commanded to be."""
-        self._running().request("stop")
+        self._running().request("hold")
+
+    def stop(self, reason: str) -> None:
+        """Brakes and latches: nothing is commanded until ``release``."""
+        self._running().request("stop", reason)
+
+    def release(self) -> None:
+        """Releases a stop; the arm stays where it is until it is commanded."""
+        self._running().request("release")
+
+    def safety_events(self) -> list[Event]:
+        """Returns what the safety gate did since ``connect``, oldest first."""
+        events: list[Event] = self._running().request("safety_events")
+        return events
 
     def reset(self, seed: int) -> None:
         """Starts a new scene, the same as ``PickPlaceEnv.reset(seed=seed)``, and counts lateness anew.

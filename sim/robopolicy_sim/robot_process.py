@@ -3,39 +3,40 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from robopolicy_datasets.clock import now_ns
-from robopolicy_datasets.geometry import pose_from_vector, pose_to_vector
-from robopolicy_drivers.control.differential_ik import DifferentialIK
+from robopolicy_datasets.errors import DeviceError
+from robopolicy_drivers.control.guarded_arm import GuardedArm
 from robopolicy_drivers.realtime.child import DeviceChannel, Message
-from robopolicy_drivers.realtime.interpolator import WaypointInterpolator, WaypointPart
 from robopolicy_drivers.realtime.loop import DeadlineLoop, request_fifo, set_timer_slack
 from robopolicy_drivers.realtime.ring import Ring
+from robopolicy_drivers.safety import SafetyConfig
 from robopolicy_sim.worlds.tabletop import TabletopWorld
 
 STATE_RING = "state"
 IMAGE_RING = "images"
 PHYSICS_KEY = "physics"
 SUCCESS_KEY = "success"
+STOPPED_KEY = "stopped"
 
-# Faster than any action of the task asks for; the joints' own limits act in the inverse kinematics.
-TARGET_PARTS = (
-    WaypointPart(3, 1.5),
-    WaypointPart(3, 6.0, "rotation"),
-    WaypointPart(1, kind="immediate"),
-)
 CONTROL_RATE_HZ = 125.0
-_IK_ITERATIONS = 2  # at this rate, targets move so little between ticks that more would find nothing to do
 _CATCH_UP_TICKS = 5
 _CAMERA_NICENESS = 5
 
 
-def control(channel: DeviceChannel, embodiment: str) -> None:
+def control(
+    channel: DeviceChannel,
+    embodiment: str,
+    workspace: Sequence[Sequence[float]],
+    safety: SafetyConfig,
+) -> None:
     """Runs the physics and its controller in real time until the channel closes."""
-    loop = _ControlLoop(TabletopWorld(embodiment), channel)
+    loop = _ControlLoop(TabletopWorld(embodiment), channel, workspace, safety)
     set_timer_slack()
     request_fifo()
     loop.publish()
@@ -44,15 +45,21 @@ def control(channel: DeviceChannel, embodiment: str) -> None:
 
 
 class _ControlLoop:
-    """Cartesian targets, interpolated, become joint targets and physics."""
+    """Cartesian targets become joint targets that the safety gate lets pass, and these become physics."""
 
-    def __init__(self, world: TabletopWorld, channel: DeviceChannel) -> None:
+    def __init__(
+        self,
+        world: TabletopWorld,
+        channel: DeviceChannel,
+        workspace: Sequence[Sequence[float]],
+        safety: SafetyConfig,
+    ) -> None:
         self.world = world
         self.channel = channel
+        self.workspace, self.safety = workspace, safety
         self.loop = DeadlineLoop(CONTROL_RATE_HZ, channel.statistics)
-        self.ik = DifferentialIK(world.kinematics, period_s=1.0 / CONTROL_RATE_HZ, iterations=_IK_ITERATIONS)
         self.substeps = round(1.0 / CONTROL_RATE_HZ / world.timestep)
-        self.interpolator = self._standing()
+        self.arm = self._standing()
 
     def run(self) -> None:
         while not self.channel.closing:
@@ -69,38 +76,59 @@ class _ControlLoop:
             **self.world.state(),
             PHYSICS_KEY: self.world.get_physics_state(),
             SUCCESS_KEY: np.array(self.world.success()),
+            STOPPED_KEY: np.array(bool(self.arm.gate.stopped)),
         }
         self.channel.rings[STATE_RING].write(now_ns(), state)
 
     def _track(self) -> None:
-        target = self.interpolator.evaluate(self.loop.deadline_ns)
-        joints = self.ik.solve(pose_from_vector(target[None, :6]), self.world.joint_targets[None])[0]
-        self.world.set_targets(joints, float(target[6]))
+        joints = self.arm.tick(self.loop.deadline_ns, position=self.world.state()["robot0_joint_pos"])
+        self.world.set_targets(joints, self.arm.width)
 
     def _handle(self, message: Message) -> None:
-        if message.name == "command":
-            target, at_ns = message.payload
-            self.interpolator.schedule(target, at_ns, self.loop.deadline_ns)
-        elif message.name == "stop":
-            self.interpolator.hold(self.loop.deadline_ns)
-            message.reply()
-        elif message.name == "reset":
-            self._reset(message.payload)
-            message.reply()
-        else:
-            message.refuse(f"the simulated robot knows command, stop and reset, not '{message.name}'.")
+        answer = self._requests.get(message.name)
+        if answer is None:
+            known = ", ".join(self._requests)
+            message.refuse(f"the simulated robot knows {known}, not '{message.name}'.")
+            return
+        try:
+            message.reply(answer(message.payload))
+        except DeviceError as error:
+            message.refuse(str(error))
+
+    @property
+    def _requests(self) -> Mapping[str, Callable[[Any], Any]]:
+        gate, now = self.arm.gate, self.loop.deadline_ns
+        return {
+            "command": lambda payload: self.arm.command(payload[0], payload[1], now),
+            "hold": lambda _: self.arm.hold(now),
+            "stop": lambda reason: gate.stop(reason, now),
+            "release": lambda _: gate.release(),
+            "stopped": lambda _: gate.stopped,
+            "safety_events": lambda _: [event.to_event() for event in gate.log.events()],
+            "reset": self._reset,
+        }
 
     def _reset(self, seed: int) -> None:
         # The same numbers as gymnasium's reset(seed=...) draws from.
         self.world.reset(np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed))))
-        self.interpolator = self._standing()
+        stopped, log = self.arm.gate.stopped, self.arm.gate.log
+        self.arm = self._standing()
+        self.arm.gate.log = log
+        if stopped:  # a new scene releases nothing
+            self.arm.gate.stop(stopped, self.loop.deadline_ns)
         self.publish()
         self.loop.restart()
         self.channel.statistics.reset()
 
-    def _standing(self) -> WaypointInterpolator:
-        pose = self.world.kinematics.forward(self.world.joint_targets)
-        return WaypointInterpolator([*pose_to_vector(pose), self.world.gripper_target], TARGET_PARTS)
+    def _standing(self) -> GuardedArm:
+        return GuardedArm(
+            self.world.kinematics,
+            self.world.joint_targets,
+            self.world.gripper_target,
+            period_s=1.0 / CONTROL_RATE_HZ,
+            config=self.safety,
+            workspace=self.workspace,
+        )
 
 
 def film(channel: DeviceChannel, embodiment: str, image_size: int, rate_hz: float) -> None:

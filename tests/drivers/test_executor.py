@@ -28,7 +28,7 @@ class PointRobot:
     def __init__(self):
         self.trajectory = WaypointInterpolator(np.zeros(2), (WaypointPart(2, 1.0),))
         self.commands = []
-        self.stopped = 0
+        self.held, self.stopped = 0, []
 
     def state(self):
         now = now_ns()
@@ -39,8 +39,12 @@ class PointRobot:
         self.trajectory.schedule(target, at_ns, now_ns())
         return target
 
-    def stop(self):
-        self.stopped += 1
+    def hold(self):
+        self.held += 1
+        self.trajectory.hold(now_ns())
+
+    def stop(self, reason):
+        self.stopped.append(reason)
         self.trajectory.hold(now_ns())
 
 
@@ -102,7 +106,7 @@ def test_the_goal_is_reached_straight_and_without_freezing_at_any_latency(latenc
     assert report.steps + report.skipped == 60
     assert report.actions + report.holds + report.waiting == report.steps == len(records)
     assert len(report.inference_s) >= 5
-    assert robot.stopped == 1
+    assert (robot.held, robot.stopped) == (1, [])
 
 
 def test_a_short_latency_loses_no_row():
@@ -140,7 +144,8 @@ def test_a_first_inference_that_hangs_is_told_as_that(monkeypatch):
     with pytest.raises(RobopolicyError, match=r"gave no action within 0\.1 s; nothing was moved"):
         run_episode(robot, [], policy, duration_s=1.0)
     assert len(policy.calls) == 1
-    assert (robot.commands, robot.stopped) == ([], 1)
+    assert robot.commands == []
+    assert len(robot.stopped) == 1
 
 
 def test_history_has_the_policy_s_shape_and_seeds_are_reproducible():
@@ -163,7 +168,7 @@ def test_stop_when_ends_the_episode():
     )
     assert report.success
     assert report.steps == 5
-    assert robot.stopped == 1
+    assert (robot.held, robot.stopped) == (1, [])
 
 
 def test_ticks_of_the_robot_are_counted_once_in_all_episodes():
@@ -199,7 +204,8 @@ def test_an_error_of_the_policy_stops_the_robot_and_surfaces():
     policy.latency_s = fail_later
     with pytest.raises(RobopolicyError, match="ValueError: nan in layer 2"):
         run_episode(robot, [], policy, duration_s=5.0)
-    assert robot.stopped == 1
+    assert len(robot.stopped) == 1
+    assert "ValueError: nan in layer 2" in robot.stopped[0]
     assert not [thread for thread in threading.enumerate() if thread.name == "policy"]
 
 
@@ -209,7 +215,7 @@ def test_a_chunk_of_nan_stops_the_robot():
     with pytest.raises(SpecError, match="NaN"):
         run_episode(robot, [], policy, duration_s=5.0)
     assert robot.commands == []
-    assert robot.stopped == 1
+    assert len(robot.stopped) == 1
 
 
 def test_an_error_of_the_robot_surfaces():
@@ -227,7 +233,7 @@ def test_a_frozen_camera_stops_the_robot():
     robot = PointRobot()
     with pytest.raises(DeviceError, match="observation is"):
         run_episode(robot, [StillCamera(2 * MAX_OBSERVATION_AGE_S)], TowardsGoal(), duration_s=5.0)
-    assert robot.stopped == 1
+    assert len(robot.stopped) == 1
 
 
 def test_what_does_not_fit_is_refused_before_anything_moves():
@@ -237,4 +243,4 @@ def test_what_does_not_fit_is_refused_before_anything_moves():
     with pytest.raises(ConfigError, match="duration_s"):
         run_episode(robot, [], TowardsGoal(), duration_s=0.0)
     assert robot.commands == []
-    assert robot.stopped == 0
+    assert (robot.held, robot.stopped) == (0, [])

@@ -139,7 +139,7 @@ def test_each_limit_has_each_mode(limit, mode):
     assert set(noted) == (set() if mode is Mode.OFF else {limit})
     if mode is not Mode.OFF:
         assert noted[limit].mode == mode
-        assert f"its {limit} limit allows" in noted[limit].text
+        assert f"the {limit} of coordinate 0 is to be" in noted[limit].text
 
 
 def test_what_happens_again_soon_is_one_event():

@@ -16,6 +16,7 @@ from robopolicy_drivers.conformance import check_driver
 from robopolicy_drivers.control.differential_ik import DifferentialIK
 from robopolicy_drivers.interfaces import BringsCameras, RecallsStates, ReportsLateness
 from robopolicy_drivers.runtime.executor import run_episode
+from robopolicy_drivers.safety import SafetyConfig
 from robopolicy_sim.configs import SimulatedRobotConfig
 from robopolicy_sim.experts.pick_place import PickPlaceExpert, Style
 from robopolicy_sim.robot import SimulatedRobot, make_robot
@@ -29,6 +30,14 @@ def robot():
     with make_robot(SimulatedRobotConfig()) as robot:
         robot.cameras[0].connect()
         yield robot
+
+
+@pytest.fixture(autouse=True)
+def release(request):
+    """A stop of one test does not last into the next one."""
+    yield
+    if "robot" in request.fixturenames:
+        request.getfixturevalue("robot").release()
 
 
 class ScriptedPolicy:
@@ -84,7 +93,7 @@ def test_reset_gives_the_scene_of_the_environment(robot):
         assert not robot.success()
 
 
-def test_a_target_is_reached_and_stop_holds(robot):
+def test_a_target_is_reached_and_hold_holds(robot):
     robot.reset(1)
     _, state = robot.state()
     start = state["robot0_eef_pos"]
@@ -93,12 +102,91 @@ def test_a_target_is_reached_and_stop_holds(robot):
     assert sent[6] == pytest.approx(0.085)
     assert wait_until(lambda: np.linalg.norm(robot.state()[1]["robot0_eef_pos"] - target[:3]) < 0.002)
     robot.command(np.concatenate([start, target[3:]]), now_ns() + seconds_to_ns(20.0))
-    robot.stop()
+    robot.hold()
     time.sleep(0.3)
     held = robot.state()[1]["robot0_eef_pos"]
     time.sleep(0.3)
     np.testing.assert_allclose(robot.state()[1]["robot0_eef_pos"], held, atol=5e-4)
     assert np.linalg.norm(held - start) > 0.02
+
+
+def here(robot):
+    _, state = robot.state()
+    keys = ("robot0_eef_pos", "robot0_eef_rot_axis_angle", "robot0_gripper_width")
+    return np.concatenate([state[key] for key in keys]).astype(float)
+
+
+def moved(pose, x=0.0, y=0.0, z=0.0):
+    return pose + np.array([x, y, z, 0, 0, 0, 0])
+
+
+def test_a_stop_brakes_latches_and_survives_a_reset(robot):
+    robot.reset(1)
+    start = here(robot)
+    robot.command(moved(start, 0.2), now_ns() + seconds_to_ns(0.5))
+    assert wait_until(lambda: here(robot)[0] > start[0] + 0.03)
+    robot.stop("the red button")
+    stopped_at = here(robot)
+    for reset in (False, True):
+        if reset:
+            robot.reset(2)
+            stopped_at = here(robot)
+        with pytest.raises(DeviceError, match=r"was stopped: the red button\. Nothing is commanded until"):
+            robot.command(start, now_ns())
+        time.sleep(0.3)
+        assert np.abs(here(robot)[:3] - stopped_at[:3]).max() < 0.06  # it brakes, and that is all
+    robot.release()
+    target = moved(here(robot), z=0.05)
+    robot.command(target, now_ns())
+    assert wait_until(lambda: np.abs(here(robot)[:3] - target[:3]).max() < 0.005)
+    events = [event for event in robot.safety_events() if event.data["limit"] == "stop"]
+    assert [event.text for event in events][:1] == ["the red button"]
+
+
+def test_the_tool_does_not_leave_its_workspace():
+    config = SimulatedRobotConfig(safety=SafetyConfig())
+    with make_robot(config) as robot:
+        start = here(robot)
+        below = start.copy()
+        below[2] = -0.15  # under the table
+        until = now_ns() + seconds_to_ns(1.0)
+        while now_ns() < until + seconds_to_ns(0.5):
+            robot.command(below, until)
+            time.sleep(0.1)
+        assert here(robot)[2] > -0.005
+        assert "workspace" in {event.data["limit"] for event in robot.safety_events()}
+        for _ in range(20):
+            robot.command(start, now_ns() + seconds_to_ns(0.2))
+            time.sleep(0.1)
+        assert np.abs(here(robot)[:3] - start[:3]).max() < 0.01
+
+
+def test_an_absurd_target_stops(robot):
+    robot.reset(3)
+    start = here(robot)
+    robot.command(moved(start, -0.8, 0.3), now_ns())
+    assert wait_until(lambda: raises(lambda: robot.command(start, now_ns())))
+    with pytest.raises(
+        DeviceError, match=r"0\.854 m and .* from the one before was commanded; a step is at most 0\.5"
+    ):
+        robot.command(start, now_ns())
+    assert np.abs(here(robot)[:3] - start[:3]).max() < 0.01
+
+
+def test_a_robot_whose_commands_stop_coming_holds():
+    """Its policy was killed: what it planned for later is not done."""
+    with make_robot(SimulatedRobotConfig()) as robot:
+        start = here(robot)
+        for seconds in (2.0, 4.0, 6.0):
+            robot.command(moved(start, 0.05 * seconds), now_ns() + seconds_to_ns(seconds))
+        time.sleep(1.2)
+        held = here(robot)
+        time.sleep(0.5)
+        np.testing.assert_allclose(here(robot)[:3], held[:3], atol=1e-3)
+        assert held[0] < start[0] + 0.08
+        assert "stale_command" in {event.data["limit"] for event in robot.safety_events()}
+        robot.command(start, now_ns())
+        assert wait_until(lambda: np.abs(here(robot)[:3] - start[:3]).max() < 0.005)
 
 
 def test_states_are_recalled_by_time_and_images_carry_the_time_of_their_state(robot):

@@ -116,7 +116,7 @@ class WaypointInterpolator:
         seconds = 0.0
         for span, part in self._parts:
             if part.kind == "rotation":
-                distance = _norm(_difference(start[span].tolist(), end[span].tolist()))
+                distance = _norm(rotation_between(start[span].tolist(), end[span].tolist()))
             else:
                 distance = math.dist(start[span].tolist(), end[span].tolist())
             seconds = max(seconds, distance / part.speed)
@@ -128,20 +128,21 @@ class WaypointInterpolator:
         state = start + share * (end - start)
         for span, part in self._parts:
             if part.kind == "rotation":
-                state[span] = _interpolate_rotation(start[span].tolist(), end[span].tolist(), share)
+                state[span] = interpolate_rotation(start[span].tolist(), end[span].tolist(), share)
             elif part.kind == "immediate":
                 state[span] = end[span]
         return state
 
 
-def _interpolate_rotation(start: list[float], end: list[float], share: float) -> list[float]:
+def interpolate_rotation(start: list[float], end: list[float], share: float) -> list[float]:
+    """Returns the axis-angle at a share of the way from ``start`` to ``end``, along the geodesic."""
     if start == end:
         return start
-    turn = [share * value for value in _difference(start, end)]
+    turn = [share * value for value in rotation_between(start, end)]
     return _to_axis_angle(_multiply(_to_quaternion(start), _to_quaternion(turn)))
 
 
-def _difference(start: list[float], end: list[float]) -> list[float]:
+def rotation_between(start: list[float], end: list[float]) -> list[float]:
     """Returns the axis-angle of ``inv(start) * end``, at most a half turn."""
     w, x, y, z = _to_quaternion(start)
     return _to_axis_angle(_multiply((w, -x, -y, -z), _to_quaternion(end)))

@@ -106,7 +106,7 @@ def run_episode(
     stop_when: Callable[[], bool] | None = None,
     recorder: Callable[[StepRecord], None] | None = None,
 ) -> EpisodeReport:
-    """Runs a policy until ``stop_when`` says so or the time is over; then the robot is stopped.
+    """Runs a policy until ``stop_when`` says so or the time is over; then the robot holds.
 
     Args:
         robot: connected.
@@ -119,7 +119,7 @@ def run_episode(
 
     Raises:
         SpecError: robot and cameras do not offer what the policy needs.
-        RobopolicyError: the policy or a device failed; the robot holds its last target and was told to stop.
+        RobopolicyError: the policy or a device failed; the robot was stopped, and the stop is latched.
     """
     if not duration_s > 0:
         raise ConfigError(f"duration_s is {duration_s}; give a duration above 0 s.")
@@ -133,8 +133,9 @@ def run_episode(
     episode = _Episode(robot, cameras, policy, seed, recorder)
     try:
         report = episode.run(duration_s, stop_when)
-    except BaseException:
-        for end in (robot.stop, episode.inference.close):
+    except BaseException as error:
+        reason = f"{type(error).__name__}: {error}"
+        for end in (lambda: robot.stop(reason), episode.inference.close):
             with contextlib.suppress(RobopolicyError):  # what went wrong first is what must be told
                 end()
         raise
@@ -179,7 +180,7 @@ class _Episode:
                 success = True
                 break
             self._step(step, loop.deadline_ns)
-        self.robot.stop()
+        self.robot.hold()
         lateness = self._robot_lateness()
         if lateness is not None and lateness_before is not None:
             lateness = lateness.since(lateness_before)

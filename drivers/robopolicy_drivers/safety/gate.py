@@ -21,7 +21,7 @@ from robopolicy_drivers.safety.checks import Check, Measured
 from robopolicy_drivers.safety.limits import Mode, MotionLimits, SafetyConfig
 from robopolicy_drivers.safety.log import SafetyLog
 
-_TOLERANCE = 1e-9
+_TOLERANCE = 1e-6
 _MOVING_SHARE = 1e-3  # of the velocity limit, from which on a device counts as moving
 _ORDER = ("position", "velocity", "acceleration", "jerk")  # the strongest first
 _DAMPING = 4.0
@@ -67,13 +67,18 @@ class SafetyGate:
         self.config = config or SafetyConfig()
         self._limits, self._period_s = limits, period_s
         self._checks = [(check, Mode(getattr(self.config, check.name))) for check in checks]
-        self._braking = _enforced(limits.acceleration, self.config.acceleration)
+        self._braking = (  # a robot that may accelerate beyond its limit brakes within it all the same
+            np.full_like(limits.acceleration, np.inf)
+            if self.config.acceleration is Mode.OFF
+            else limits.acceleration
+        )
         self._jerk = _enforced(limits.jerk, self.config.jerk)
         self._enforced_rows = [
             row for row, name in enumerate(_ORDER) if _enforces(getattr(self.config, name))
         ]
         self._acceleration = np.zeros_like(self.sent)
         self._wanted = self.sent.copy()
+        self._wish = self.velocity, self._acceleration  # velocity and acceleration of what was wanted
         self._rest_excess = {  # where the device comes to rest; it may be outside at first
             check.name: check.excess(self.sent, {})
             for check, _ in self._checks
@@ -82,7 +87,7 @@ class SafetyGate:
         self._commanded_ns: int | None = None
         self._silenced = False
         self._frozen_since_ns: int | None = None
-        self._measured_position: NDArray[np.float64] | None = None
+        self._measured_position: NDArray[np.floating] | None = None
 
     def commanded(self, now_ns: int) -> None:
         """Notes that a command has come: the watchdog of commands begins anew.
@@ -114,7 +119,7 @@ class SafetyGate:
         now_ns: int,
         *,
         state_ns: int | None = None,
-        position: NDArray[np.float64] | None = None,
+        position: NDArray[np.floating] | None = None,
         measured: Measured | None = None,
     ) -> NDArray[np.float64]:
         """Returns the set point to send at this tick.
@@ -136,16 +141,27 @@ class SafetyGate:
         if not self.holding:
             feed_forward = (target - self._wanted) / self._period_s
             velocity = feed_forward + self._catching_up(self._wanted - self.sent)
-            self._note_excess(velocity, lowest, highest, now_ns)
+            self._note_excess(target, feed_forward, now_ns)
             velocity = self._limited(velocity, lowest, highest)
             self.holding = bool(self.stopped) or not self._rests_within(velocity, now_ns)
         if self.holding:
-            velocity = self._limited(np.zeros_like(self.sent), lowest, highest)
+            velocity = self._limited(self._braked(), lowest, highest)
         self._acceleration = (velocity - self.velocity) / self._period_s
         self.velocity = velocity
         self.sent = self.sent + velocity * self._period_s
         self._wanted = self.sent if self.holding else target.copy()
+        if self.holding:
+            self._wish = self.velocity, self._acceleration
         return self.sent.copy()
+
+    def _braked(self) -> NDArray[np.float64]:
+        """Returns a smaller velocity of the same direction, so that braking does not leave the path."""
+        speed = np.abs(self.velocity)
+        if not speed.any():
+            return self.velocity
+        with np.errstate(divide="ignore"):
+            share = float(np.min(self._braking * self._period_s / speed))
+        return self.velocity * max(0.0, 1.0 - share)
 
     def _catching_up(self, lag: NDArray[np.float64]) -> NDArray[np.float64]:
         """Returns the velocity that brings the set point to what is wanted, and to rest there."""
@@ -171,7 +187,7 @@ class SafetyGate:
         target: NDArray[np.float64],
         now_ns: int,
         state_ns: int | None,
-        position: NDArray[np.float64] | None,
+        position: NDArray[np.floating] | None,
         measured: Measured,
     ) -> None:
         """Stops over what must not be: set points or states that are not finite, old or frozen states."""
@@ -191,7 +207,7 @@ class SafetyGate:
             if check.name not in _OF_SET_POINTS and mode is not Mode.OFF:
                 self._judge(check, mode, check.excess(self.sent, measured), now_ns)
 
-    def _watch_for_a_frozen_state(self, position: NDArray[np.float64], now_ns: int) -> None:
+    def _watch_for_a_frozen_state(self, position: NDArray[np.floating], now_ns: int) -> None:
         moving = (np.abs(self.velocity) > _MOVING_SHARE * self._limits.velocity).any()
         same = self._measured_position is not None and np.array_equal(position, self._measured_position)
         self._measured_position = position.copy()
@@ -217,8 +233,8 @@ class SafetyGate:
 
         Where it is outside already, it may go back in.
         """
-        distance = velocity * np.abs(velocity) / (2 * self._braking)
-        rest = self.sent + velocity * self._period_s + distance
+        duration_s = float(np.max(np.abs(velocity) / self._braking))  # of braking in one direction
+        rest = self.sent + velocity * (self._period_s + 0.5 * duration_s)
         within, found = True, {}
         for check, mode in self._checks:
             if check.name not in _OF_SET_POINTS or mode is Mode.OFF:
@@ -270,25 +286,35 @@ class SafetyGate:
             low, high = (np.minimum(np.maximum(end[row], low), high) for end in (lowest, highest))
         return np.minimum(np.maximum(velocity, low), high)
 
-    def _note_excess(
-        self,
-        velocity: NDArray[np.float64],
-        lowest: NDArray[np.float64],
-        highest: NDArray[np.float64],
-        now_ns: int,
-    ) -> None:
-        """Notes the limits that the wanted velocity exceeds; stops where their mode says so."""
-        beyond = np.maximum(lowest - velocity, velocity - highest)
-        for row in np.flatnonzero((beyond > _TOLERANCE).any(axis=1)).tolist():
+    def _note_excess(self, wanted: NDArray[np.float64], velocity: NDArray[np.float64], now_ns: int) -> None:
+        """Notes the limits that the wanted motion exceeds; stops where their mode says so.
+
+        Args:
+            wanted: set point ``[A]``.
+            velocity: with which it moves ``[A]``.
+            now_ns: the time [ns, monotonic].
+        """
+        limits = self._limits
+        acceleration = (velocity - self._wish[0]) / self._period_s
+        jerk = (acceleration - self._wish[1]) / self._period_s
+        self._wish = velocity, acceleration
+        position = np.maximum(limits.lower - wanted, wanted - limits.upper)
+        beyond = np.array(
+            [
+                position,
+                np.abs(velocity) - limits.velocity,
+                np.abs(acceleration) - limits.acceleration,
+                np.abs(jerk) - limits.jerk,
+            ]
+        )
+        for row in np.flatnonzero(beyond.max(axis=1) > _TOLERANCE).tolist():
             name = _ORDER[row]
             mode = getattr(self.config, name)
             worst = int(np.argmax(beyond[row]))
             if mode is not Mode.OFF:
-                text = (
-                    f"coordinate {worst} would move at {velocity[worst]:.4g}/s; its {name} limit allows "
-                    f"{lowest[row, worst]:.4g} to {highest[row, worst]:.4g}"
-                )
-                self.log.note(name, mode, now_ns, text, float(beyond[row, worst]))
+                excess = float(beyond[row, worst])
+                text = f"the {name} of coordinate {worst} is to be {excess:.3g} beyond its limit"
+                self.log.note(name, mode, now_ns, text, excess)
                 if mode is Mode.STOP:
                     self.stop(text, now_ns)
 

@@ -25,11 +25,11 @@ class Mode(StrEnum):
     """It is noted, the robot brakes, and the stop latches."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class SafetyConfig:
     """Settings of a gate. All limits are enforced by default.
 
-    Raises ``ConfigError`` for times that are not positive.
+    Raises ``ConfigError`` for unknown modes and numbers that are not positive.
 
     Attributes:
         position: mode of the position limits (for a vehicle: its geofence).
@@ -40,6 +40,8 @@ class SafetyConfig:
         force: mode of the force limit.
         tilt: mode of a vehicle's tilt limit.
         step: mode of the largest step from what was commanded before to a new target; ``clip`` shortens it.
+        step_m, step_rad: the largest step of a target [m], [rad].
+        speed_m, speed_rad: the largest speed of a planned motion [m/s], [rad/s].
         stale_command_s: time without a command after which the robot brakes and holds [s]; it goes on with
             the next one.
         stale_state_s: age of the device's state at which the stop latches [s].
@@ -53,16 +55,20 @@ class SafetyConfig:
     force: Mode = Mode.STOP
     tilt: Mode = Mode.STOP
     step: Mode = Mode.STOP
+    step_m: float = 0.5
+    step_rad: float = 2.0
+    speed_m: float = 1.5
+    speed_rad: float = 6.0
     stale_command_s: float = 0.5
     stale_state_s: float = 0.2
 
     def __post_init__(self) -> None:
-        for name in ("stale_command_s", "stale_state_s"):
-            if not getattr(self, name) > 0:
-                raise ConfigError(f"{name} is {getattr(self, name)}; give a time above 0 s.")
         for item in fields(self):
-            if item.name not in ("stale_command_s", "stale_state_s"):
-                object.__setattr__(self, item.name, _mode(item.name, getattr(self, item.name)))
+            value = getattr(self, item.name)
+            if isinstance(item.default, Mode):
+                setattr(self, item.name, _mode(item.name, value))
+            elif not value > 0:
+                raise ConfigError(f"{item.name} is {value}; give a number above 0.")
 
 
 def _mode(name: str, value: str) -> Mode:
