@@ -24,7 +24,7 @@ from robopolicy_drivers.safety.log import SafetyLog
 _TOLERANCE = 1e-6
 _MOVING_SHARE = 1e-3  # of the velocity limit, from which on a device counts as moving
 _ORDER = ("position", "velocity", "acceleration", "jerk")  # the strongest first
-_DAMPING = 4.0
+_DAMPING = 8.0
 
 
 class SafetyGate:
