@@ -16,7 +16,8 @@ class SimulatedRobotConfig:
         embodiment: name of the arm.
         image_size: height and width of both camera images [px].
         camera_rate_hz: images per second of each camera.
-        workspace: lowest and highest corner of the box that the tool stays in [m].
+        workspace_lower: lowest corner of the box that the tool stays in (3) [m].
+        workspace_upper: its highest corner (3) [m].
         safety: what the safety gate does where a limit is exceeded. Planned motions turn corners at their
             waypoints and stop at once at the last one, so accelerations and the workspace are noted here and
             not enforced; braking keeps within them.
@@ -27,7 +28,8 @@ class SimulatedRobotConfig:
     embodiment: str = "ur5e"
     image_size: int = 64
     camera_rate_hz: float = 50.0
-    workspace: tuple[tuple[float, ...], tuple[float, ...]] = ((-0.9, -0.9, 0.0), (0.9, 0.9, 1.2))
+    workspace_lower: list[float] = field(default_factory=lambda: [-0.9, -0.9, 0.0])
+    workspace_upper: list[float] = field(default_factory=lambda: [0.9, 0.9, 1.2])
     safety: SafetyConfig = field(
         default_factory=lambda: SafetyConfig(acceleration=Mode.WARN, workspace=Mode.WARN)
     )

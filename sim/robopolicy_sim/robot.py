@@ -75,7 +75,7 @@ class SimulatedRobot:
         self._ring = Ring((*self.spec.observation, *hidden), STATE_SLOTS)
         arguments = {
             "embodiment": self.config.embodiment,
-            "workspace": self.config.workspace,
+            "workspace": (self.config.workspace_lower, self.config.workspace_upper),
             "safety": self.config.safety,
         }
         process = DeviceProcess(_CONTROL, arguments, name="simulated robot", rings={"state": self._ring})

@@ -69,12 +69,12 @@ class SafetyGate:
         self._checks = [(check, Mode(getattr(self.config, check.name))) for check in checks]
         self._braking = (  # a robot that may accelerate beyond its limit brakes within it all the same
             np.full_like(limits.acceleration, np.inf)
-            if self.config.acceleration is Mode.OFF
+            if Mode(self.config.acceleration) is Mode.OFF
             else limits.acceleration
         )
-        self._jerk = _enforced(limits.jerk, self.config.jerk)
+        self._jerk = _enforced(limits.jerk, Mode(self.config.jerk))
         self._enforced_rows = [
-            row for row, name in enumerate(_ORDER) if _enforces(getattr(self.config, name))
+            row for row, name in enumerate(_ORDER) if _enforces(Mode(getattr(self.config, name)))
         ]
         self._acceleration = np.zeros_like(self.sent)
         self._wanted = self.sent.copy()
@@ -309,7 +309,7 @@ class SafetyGate:
         )
         for row in np.flatnonzero(beyond.max(axis=1) > _TOLERANCE).tolist():
             name = _ORDER[row]
-            mode = getattr(self.config, name)
+            mode = Mode(getattr(self.config, name))
             worst = int(np.argmax(beyond[row]))
             if mode is not Mode.OFF:
                 excess = float(beyond[row, worst])

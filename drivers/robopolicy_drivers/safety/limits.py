@@ -32,29 +32,31 @@ class SafetyConfig:
     Raises ``ConfigError`` for unknown modes and numbers that are not positive.
 
     Attributes:
-        position: mode of the position limits (for a vehicle: its geofence).
-        velocity: mode of the velocity limits.
-        acceleration: mode of the acceleration limits.
-        jerk: mode of the jerk limits, which give way to all others.
-        workspace: mode of the box that the tool stays in; ``clip`` brakes at its walls.
-        force: mode of the force limit.
-        tilt: mode of a vehicle's tilt limit.
-        step: mode of the largest step from what was commanded before to a new target; ``clip`` shortens it.
-        step_m, step_rad: the largest step of a target [m], [rad].
-        speed_m, speed_rad: the largest speed of a planned motion [m/s], [rad/s].
+        position: of position limits (a vehicle's geofence): off, warn, clip or stop, like all modes here.
+        velocity: of velocity limits.
+        acceleration: of acceleration limits.
+        jerk: of jerk limits, which give way to all others.
+        workspace: of the box that the tool stays in; clip brakes at its walls.
+        force: of the force limit.
+        tilt: of a vehicle's tilt limit.
+        step: of the largest step from what was commanded before to a new target; clip shortens it.
+        step_m: the largest step of a target's position [m].
+        step_rad: the largest step of a target's rotation [rad].
+        speed_m: the largest speed of a planned motion [m/s].
+        speed_rad: the largest speed of a planned rotation [rad/s].
         stale_command_s: time without a command after which the robot brakes and holds [s]; it goes on with
             the next one.
         stale_state_s: age of the device's state at which the stop latches [s].
     """
 
-    position: Mode = Mode.CLIP
-    velocity: Mode = Mode.CLIP
-    acceleration: Mode = Mode.CLIP
-    jerk: Mode = Mode.CLIP
-    workspace: Mode = Mode.CLIP
-    force: Mode = Mode.STOP
-    tilt: Mode = Mode.STOP
-    step: Mode = Mode.STOP
+    position: str = Mode.CLIP
+    velocity: str = Mode.CLIP
+    acceleration: str = Mode.CLIP
+    jerk: str = Mode.CLIP
+    workspace: str = Mode.CLIP
+    force: str = Mode.STOP
+    tilt: str = Mode.STOP
+    step: str = Mode.STOP
     step_m: float = 0.5
     step_rad: float = 2.0
     speed_m: float = 1.5

@@ -38,7 +38,7 @@ class StepLimit:
             gate: whose log and stop are used.
             now_ns: the time [ns, monotonic].
         """
-        mode = gate.config.step
+        mode = Mode(gate.config.step)
         metres = math.dist(target[:3], before[:3])
         radians = math.hypot(*rotation_between(before[3:6].tolist(), target[3:6].tolist()))
         excess = max(metres / self.metre, radians / self.radian)
