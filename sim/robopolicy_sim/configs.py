@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from robopolicy_drivers.safety.limits import Mode, SafetyConfig
+from robopolicy_drivers.safety.configs import Mode, SafetyConfig
 
 
 @dataclass

@@ -15,7 +15,7 @@ from robopolicy_drivers.control.guarded_arm import GuardedArm
 from robopolicy_drivers.realtime.child import DeviceChannel, Message
 from robopolicy_drivers.realtime.loop import DeadlineLoop, request_fifo, set_timer_slack
 from robopolicy_drivers.realtime.ring import Ring
-from robopolicy_drivers.safety import SafetyConfig
+from robopolicy_drivers.safety.configs import SafetyConfig
 from robopolicy_sim.worlds.tabletop import TabletopWorld
 
 STATE_RING = "state"

@@ -11,16 +11,10 @@ from hypothesis.extra.numpy import arrays
 from robopolicy_datasets.errors import ConfigError, DeviceError
 from robopolicy_drivers.control.kinematics import Kinematics
 from robopolicy_drivers.embodiments import load_embodiment
-from robopolicy_drivers.safety import (
-    ForceLimit,
-    Mode,
-    MotionLimits,
-    SafetyConfig,
-    SafetyGate,
-    TiltLimit,
-    Workspace,
-)
-from robopolicy_drivers.safety.gate import stopping_speed
+from robopolicy_drivers.safety.checks import ForceLimit, TiltLimit, Workspace
+from robopolicy_drivers.safety.configs import Mode, SafetyConfig
+from robopolicy_drivers.safety.gate import SafetyGate, stopping_speed
+from robopolicy_drivers.safety.limits import MotionLimits
 
 PERIOD_S = 0.008
 TICK_NS = 8_000_000

@@ -16,7 +16,7 @@ from robopolicy_drivers.conformance import check_driver
 from robopolicy_drivers.control.differential_ik import DifferentialIK
 from robopolicy_drivers.interfaces import BringsCameras, RecallsStates, ReportsLateness
 from robopolicy_drivers.runtime.executor import run_episode
-from robopolicy_drivers.safety import SafetyConfig
+from robopolicy_drivers.safety.configs import SafetyConfig
 from robopolicy_sim.configs import SimulatedRobotConfig
 from robopolicy_sim.experts.pick_place import PickPlaceExpert, Style
 from robopolicy_sim.robot import SimulatedRobot, make_robot

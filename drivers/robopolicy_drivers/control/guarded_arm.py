@@ -14,15 +14,11 @@ from robopolicy_datasets.geometry import pose_from_vector, pose_to_vector
 from robopolicy_drivers.control.differential_ik import DifferentialIK
 from robopolicy_drivers.control.kinematics import Kinematics
 from robopolicy_drivers.realtime.interpolator import WaypointInterpolator, WaypointPart
-from robopolicy_drivers.safety import (
-    Check,
-    Measured,
-    MotionLimits,
-    SafetyConfig,
-    SafetyGate,
-    StepLimit,
-    Workspace,
-)
+from robopolicy_drivers.safety.checks import Check, Measured, Workspace
+from robopolicy_drivers.safety.configs import SafetyConfig
+from robopolicy_drivers.safety.gate import SafetyGate
+from robopolicy_drivers.safety.limits import MotionLimits
+from robopolicy_drivers.safety.steps import StepLimit
 
 
 class GuardedArm:

@@ -18,7 +18,8 @@ from numpy.typing import ArrayLike, NDArray
 from robopolicy_datasets.clock import ns_to_seconds, seconds_to_ns
 from robopolicy_datasets.errors import ConfigError, DeviceError
 from robopolicy_drivers.safety.checks import Check, Measured
-from robopolicy_drivers.safety.limits import Mode, MotionLimits, SafetyConfig
+from robopolicy_drivers.safety.configs import Mode, SafetyConfig
+from robopolicy_drivers.safety.limits import MotionLimits
 from robopolicy_drivers.safety.log import SafetyLog
 
 _TOLERANCE = 1e-6

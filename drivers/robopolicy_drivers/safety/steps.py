@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robopolicy_drivers.realtime.interpolator import interpolate_rotation, rotation_between
+from robopolicy_drivers.safety.configs import Mode
 from robopolicy_drivers.safety.gate import SafetyGate
-from robopolicy_drivers.safety.limits import Mode
 
 LIMIT = "step"
 
