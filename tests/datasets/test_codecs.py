@@ -23,7 +23,7 @@ from robopolicy_datasets.doctor.edit import relabel_store
 from robopolicy_datasets.doctor.merge import merge_stores
 from robopolicy_datasets.errors import ConfigError, StoreError
 from robopolicy_datasets.spec import Feature, Spec
-from robopolicy_datasets.store import DemoStore, blocks, layout
+from robopolicy_datasets.store import DemoStore, blocks, layout, threads
 from robopolicy_datasets.store.codecs import CODECS, choose_codec, codec_of_chain, parse_codec
 from robopolicy_datasets.store.shards import Shard, pack_shard
 from robopolicy_datasets.store.texts import decode_texts, encode_texts
@@ -215,17 +215,18 @@ def test_single_rows(tmp_path, monkeypatch):
 
 @given(
     st.lists(st.tuples(st.integers(0, 39), st.integers(1, 20)), max_size=6),
-    st.booleans(),
+    st.integers(1, 3),
     st.sampled_from([1, 12_000, 1 << 20]),
 )
-def test_rows_are_those_asked_for_however_they_are_read(runs_store, runs, threads, most):
+def test_rows_are_those_asked_for_however_they_are_read(runs_store, runs, count, most):
     store, images = runs_store
     rows = np.array([row for first, count in runs for row in range(first, min(first + count, 40))], int)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(blocks, "_THREAD_FROM_BYTES", 0 if threads else 1 << 60)
-        patch.setattr(blocks, "_THREADS", 3)
+        patch.setattr(threads, "_FROM_BYTES", 0)
+        patch.setattr(threads, "_MOST", 3)
         patch.setattr(blocks, "_MOST_RUN_BYTES", most)
-        found = DemoStore.open(store.path).take("camera0_rgb", rows)
+        with threads.at_most(count):
+            found = DemoStore.open(store.path).take("camera0_rgb", rows)
     np.testing.assert_array_equal(found, images[rows])
 
 

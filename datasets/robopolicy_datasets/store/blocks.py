@@ -8,8 +8,7 @@ import os
 import threading
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,13 +21,11 @@ from robopolicy_datasets.store.codecs import EncodedRows
 from robopolicy_datasets.store.layout import ArrayLayout
 from robopolicy_datasets.store.shards import Shard, pack_shard
 from robopolicy_datasets.store.texts import decode_texts, encode_texts
+from robopolicy_datasets.store.threads import for_each
 
-_In = TypeVar("_In")
 _Out = TypeVar("_Out")
 _MOST_OPEN_SHARDS = 256
-_THREADS = min(8, os.cpu_count() or 1)
 _MOST_RUN_BYTES = 1 << 20  # decoded; what is read at once stays in the processor's cache
-_THREAD_FROM_BYTES = 4 << 20  # below this, handing out work costs more than it saves
 
 
 class _OpenShards:
@@ -118,7 +115,7 @@ class BlockArray:
         if layout.sharded:
             return self.take(range(start, stop), out)
         spans = self._spans(start, stop)
-        _for_each(lambda span: self._load_chunk(*span, out[span[2]]), spans, out.nbytes)
+        for_each(lambda span: self._load_chunk(*span, out[span[2]]), spans, out.nbytes)
         return out
 
     def take(self, rows: Sequence[int], out: NDArray[Any]) -> NDArray[Any]:
@@ -132,7 +129,7 @@ class BlockArray:
             StoreError: a row is missing or damaged.
         """
         if self.layout.sharded:
-            _for_each(lambda run: self._load_run(run[0], out[run[1]]), self._runs(rows), out.nbytes)
+            for_each(lambda run: self._load_run(run[0], out[run[1]]), self._runs(rows), out.nbytes)
         else:
             for row, place in zip(rows, out, strict=True):
                 place[...] = self.read(row, row + 1)[0]
@@ -214,7 +211,7 @@ class BlockArray:
         if isinstance(rows, EncodedRows) and rows.codec == self.layout.codec:
             return rows.chunks
         rows = rows.decoded() if isinstance(rows, EncodedRows) else np.ascontiguousarray(rows)
-        return _for_each(self.layout.codec.encode, rows, rows.nbytes)
+        return for_each(self.layout.codec.encode, rows, rows.nbytes)
 
     def _extended_shards(self, committed: int, new: Sequence[bytes]) -> dict[Path, bytes]:
         size = self.layout.block_rows
@@ -291,30 +288,6 @@ class BlockArray:
 
     def _path(self, block: int) -> Path:
         return self.folder / self.layout.block_name(block)
-
-
-def _for_each(function: Callable[[_In], _Out], items: Iterable[_In], num_bytes: int) -> list[_Out]:
-    """Maps ``function`` over ``items``, in threads where the work is large (the codecs release the GIL)."""
-    if num_bytes < _THREAD_FROM_BYTES:
-        return [function(item) for item in items]
-    items = list(items)
-    shares = [items[first::_THREADS] for first in range(_THREADS)]  # few tasks: each costs some 20 us
-
-    def work(share: Sequence[_In]) -> list[_Out]:
-        return [function(item) for item in share]
-
-    others = [_threads(os.getpid()).submit(work, share) for share in shares[1:]]
-    results: list[Any] = [None] * len(items)  # the caller takes a share: more threads than cores get in each
-    results[::_THREADS] = work(shares[0])  # other's way for milliseconds, until the system sorts them out
-    for first, other in enumerate(others, start=1):
-        results[first::_THREADS] = other.result()
-    return results
-
-
-@functools.cache
-def _threads(process: int) -> ThreadPoolExecutor:
-    """Returns the threads of a process; a forked one needs its own."""
-    return ThreadPoolExecutor(_THREADS - 1, "robopolicy-store")
 
 
 def _read(path: Path) -> bytes:
