@@ -6,6 +6,7 @@ of zarr v3 codecs, which zarr itself reads too (jpeg through ``zarr_jpeg``, regi
 
 from __future__ import annotations
 
+import math
 import struct
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -108,6 +109,11 @@ class EncodedRows:
 
     def __len__(self) -> int:
         return len(self.chunks)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all rows when they are decoded."""
+        return len(self) * math.prod(self.row_shape) * np.dtype(self.data_type).itemsize
 
     def decoded(self) -> NDArray[Any]:
         """Returns the rows ``[n, *row_shape]``.

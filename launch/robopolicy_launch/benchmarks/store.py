@@ -2,7 +2,7 @@
 
 Images of 224 x 224 pixels: a moving crop of a smooth picture with the noise of a sensor. By hand means a flat
 file, a table of offsets, ``pread`` and the bare decoder. zarr slices the very store that ours reads. mp4 is
-written as LeRobot does. Whole batches are read with two threads and with one. Sizes are bytes of a frame on disk.
+written as LeRobot does. Whole batches are read with two threads and with one. Sizes are of a frame on disk.
 Last comes a store that was dropped from the file cache.
 """
 
@@ -69,8 +69,11 @@ def run(
         images = camera_like(frames, image)
         spec = Spec((Feature(KEY, images.shape[1:], "uint8", kind="rgb"),), (ACTION,))
         videos = _videos(Path(folder), images)
+        stores: dict[str, DemoStore] = {}
         for codec in codecs:
-            store = DemoStore.create(Path(folder) / codec, spec, rate_hz=10.0, codecs={KEY: codec})
+            stores[codec] = store = DemoStore.create(
+                Path(folder) / codec, spec, rate_hz=10.0, codecs={KEY: codec}
+            )
             store.append_episode({KEY: images, ACTION.key: np.zeros((frames, *ACTION.shape), np.float32)})
             sliced = zarr.open_array(store.path / "data" / KEY, mode="r")
             by_hand = _by_hand(Path(folder) / f"{codec}.bin", images, codec)
@@ -86,6 +89,7 @@ def run(
                 mine, other = (milliseconds * 1e3 / windows for milliseconds in times)
                 yield Row(f"store_{codec}_{name}", mine, other, "us", compared_with)
             yield from _sizes(store, codec, images, videos)
+        for codec, store in stores.items():
             yield _two_threads(f"store_{codec}", partial(store.take, KEY), _batches(frames, batch), seconds)
         floor = _read_only(Path(folder) / "floor.bin", images)
         yield _two_threads("floor_pread", floor, _batches(frames, batch), seconds)
