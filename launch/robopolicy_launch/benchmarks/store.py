@@ -68,7 +68,6 @@ def run(
         _cold.check_room(Path(folder), cold_bytes)
         images = camera_like(frames, image)
         spec = Spec((Feature(KEY, images.shape[1:], "uint8", kind="rgb"),), (ACTION,))
-        videos = _videos(Path(folder), images)
         stores: dict[str, DemoStore] = {}
         for codec in codecs:
             stores[codec] = store = DemoStore.create(
@@ -77,22 +76,21 @@ def run(
             store.append_episode({KEY: images, ACTION.key: np.zeros((frames, *ACTION.shape), np.float32)})
             sliced = zarr.open_array(store.path / "data" / KEY, mode="r")
             by_hand = _by_hand(Path(folder) / f"{codec}.bin", images, codec)
-            references: list[tuple[str, Callable[[int], object], str]] = [
-                ("by_hand", by_hand, "pread and the bare decoder"),
-                ("zarr", partial(_slice, sliced), "zarr's slicing"),
-                *((name, video.read, f"mp4 ({name}), kept open") for name, video in videos.items()),
-            ]
-            for name, reference, compared_with in references:
-                ours = _each(partial(_take, store), starts)
-                with threads(1):
-                    times = side_by_side(ours, _each(reference, starts), seconds=seconds)
-                mine, other = (milliseconds * 1e3 / windows for milliseconds in times)
-                yield Row(f"store_{codec}_{name}", mine, other, "us", compared_with)
-            yield from _sizes(store, codec, images, videos)
+            windows_row = partial(_windows_row, store, starts, seconds)
+            yield windows_row(f"store_{codec}_by_hand", by_hand, "pread and the bare decoder")
+            yield windows_row(f"store_{codec}_zarr", partial(_slice, sliced), "zarr's slicing")
+            yield Row(f"store_{codec}_size", _size(store), images[0].nbytes, "bytes", "a frame's pixels")
         for codec, store in stores.items():
             yield _two_threads(f"store_{codec}", partial(store.take, KEY), _batches(frames, batch), seconds)
         floor = _read_only(Path(folder) / "floor.bin", images)
         yield _two_threads("floor_pread", floor, _batches(frames, batch), seconds)
+        for name, video in _videos(Path(folder), images).items():
+            for codec, store in stores.items():
+                yield _windows_row(
+                    store, starts, seconds, f"store_{codec}_{name}", video.read, f"mp4 ({name})"
+                )
+                size = f"store_{codec}_size_{name}"
+                yield Row(size, _size(store), video.bytes_per_frame, "bytes", f"mp4 ({name})")
         yield from _cold.run(Path(folder) / "cold.zarr", images, cold_bytes, windows)
 
 
@@ -117,12 +115,25 @@ def _videos(folder: Path, images: NDArray[np.uint8]) -> dict[str, Mp4]:
         return {}
 
 
-def _sizes(store: DemoStore, codec: str, images: NDArray[np.uint8], videos: dict[str, Mp4]) -> Iterator[Row]:
+def _windows_row(
+    store: DemoStore,
+    starts: NDArray[np.integer],
+    seconds: float,
+    name: str,
+    reference: Callable[[int], object],
+    compared_with: str,
+) -> Row:
+    ours = _each(partial(_take, store), starts)
+    with threads(1):
+        times = side_by_side(ours, _each(reference, starts), seconds=seconds)
+    mine, other = (milliseconds * 1e3 / len(starts) for milliseconds in times)
+    return Row(name, mine, other, "us", compared_with)
+
+
+def _size(store: DemoStore) -> float:
+    """Returns the bytes of a frame on disk, with its share of the indices."""
     files = (store.path / "data" / KEY).rglob("*")
-    size = sum(file.stat().st_size for file in files if file.is_file()) / len(images)
-    yield Row(f"store_{codec}_size", size, images[0].nbytes, "bytes", "a frame's pixels")
-    for name, video in videos.items():
-        yield Row(f"store_{codec}_size_{name}", size, video.bytes_per_frame, "bytes", f"mp4 ({name})")
+    return sum(file.stat().st_size for file in files if file.is_file()) / store.num_steps
 
 
 def _batches(frames: int, windows: int) -> list[NDArray[np.integer]]:
