@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import math
+import os
+import sys
 
+import numpy as np
 import pytest
 import torch
 
 from robopolicy.nets.unet import ConditionalUnet
 from robopolicy.sampling.diffusion import DiffusionSampler
 from robopolicy.sampling.flow import FlowSampler
+from robopolicy_datasets.errors import ConfigError
+from robopolicy_datasets.store.demo_store import DemoStore
 from robopolicy_launch import benchmarks
-from robopolicy_launch.benchmarks import loader, record, sample, store, train
+from robopolicy_launch.benchmarks import _cold, _mp4, loader, record, sample, store, train
 from robopolicy_launch.benchmarks._reference import ReferenceUnet, ddim, euler
 from robopolicy_launch.benchmarks._timing import side_by_side, threads
 
@@ -55,12 +60,58 @@ def test_loader():
     )
 
 
+STORE = {"frames": 20, "image": 64, "windows": 10, "batch": 4, "cold_bytes": 1 << 20, "seconds": 0.0}
+CODECS = ("raw", "lz4", "zstd", "jpeg")
+COLD = ["store_cold", "store_cold_resident"]
+
+
+def rows_of_store(codecs, videos):
+    names = [f"store_{codec}_{name}" for codec in codecs for name in ("by_hand", "zarr", "size")]
+    names += [*(f"store_{codec}_two_threads" for codec in codecs), "floor_pread_two_threads"]
+    for video in videos:
+        names += [f"store_{codec}_{kind}{video}" for codec in codecs for kind in ("", "size_")]
+    return names + COLD
+
+
 def test_store():
-    codecs = ("raw", "lz4", "zstd", "jpeg")
-    check(
-        store.run(frames=20, image=32, codecs=codecs, windows=50, seconds=0.0),
-        [f"store_{codec}_{reference}" for codec in codecs for reference in ("by_hand", "zarr")],
-    )
+    pytest.importorskip("av")
+    check(store.run(**STORE), rows_of_store(CODECS, ("libsvtav1", "libx264")))
+
+
+def test_store_without_video(monkeypatch, caplog):
+    monkeypatch.setitem(sys.modules, "av", None)
+    check(store.run(**STORE, codecs=["raw"]), rows_of_store(["raw"], ()))
+    assert "mp4 is left out" in caplog.text
+    assert "robopolicy[formats]" in caplog.text
+
+
+def test_store_needs_room():
+    with pytest.raises(ConfigError, match="TMPDIR"):
+        next(store.run(cold_bytes=1 << 60))
+
+
+def test_mp4_returns_the_frames_that_are_asked_for(tmp_path):
+    pytest.importorskip("av")
+    images = np.repeat(np.arange(0, 240, 12, dtype=np.uint8), 64 * 64 * 3).reshape(20, 64, 64, 3)
+    for codec in _mp4.CODECS:
+        video = _mp4.Mp4.write(tmp_path / f"{codec}.mp4", images, codec)
+        for start in (0, 7, 18, 4, 5):
+            error = np.abs(video.read(start).astype(int) - images[start : start + 2])
+            assert error.max() < 6, (codec, start)
+
+
+def test_the_cold_reads_by_hand_are_the_frames(tmp_path):
+    images = store.camera_like(20, 16)
+    _cold._write(tmp_path / "a.zarr", images, 1)
+    made = DemoStore.open(tmp_path / "a.zarr")
+    descriptors = [os.open(file, os.O_RDONLY) for file in _cold._files(made.path)]
+    assert len(descriptors) > 1
+    read = _cold._by_hand(made, descriptors)
+    for start in range(made.num_steps - 2):
+        found = np.frombuffer(b"".join(read(start)), np.uint8).reshape(2, 16 * 16 * 3 + 4)[:, :-4]
+        assert found.tobytes() == made.rows(_cold.KEY, start, start + 2).tobytes()
+    for descriptor in descriptors:
+        os.close(descriptor)
 
 
 def test_record():

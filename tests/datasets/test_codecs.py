@@ -9,9 +9,11 @@ import subprocess
 import sys
 
 import cv2
+import google_crc32c
 import numpy as np
 import pytest
 import zarr
+from fastcrc.crc32 import iscsi
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
@@ -21,8 +23,9 @@ from robopolicy_datasets.doctor.edit import relabel_store
 from robopolicy_datasets.doctor.merge import merge_stores
 from robopolicy_datasets.errors import ConfigError, StoreError
 from robopolicy_datasets.spec import Feature, Spec
-from robopolicy_datasets.store import DemoStore, blocks
+from robopolicy_datasets.store import DemoStore, blocks, layout, threads
 from robopolicy_datasets.store.codecs import CODECS, choose_codec, codec_of_chain, parse_codec
+from robopolicy_datasets.store.shards import Shard, pack_shard
 from robopolicy_datasets.store.texts import decode_texts, encode_texts
 from robopolicy_datasets.windows.sampler import WindowSampler
 
@@ -96,6 +99,12 @@ def test_damaged_chunks_are_noticed(text):
             codec.decode(data[:length], found)
     with pytest.raises(ValueError, match=r".+"):
         codec.decode(data, np.empty((40, 49, 3), np.uint8))
+
+
+@given(st.binary(max_size=5000), st.integers(0, 20))
+def test_the_checksum_is_the_one_of_zarr(content, skip):
+    padded = bytes(skip) + content  # at any alignment
+    assert iscsi(memoryview(padded)[skip:]) == google_crc32c.value(content)
 
 
 def test_texts_that_would_fill_the_memory_are_refused():
@@ -202,6 +211,76 @@ def test_single_rows(tmp_path, monkeypatch):
     for wrong in ([1000], [-1]):
         with pytest.raises(StoreError, match="has 1000, from 0 on"):
             store.take("camera0_rgb", np.array(wrong))
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 39), st.integers(1, 20)), max_size=6),
+    st.integers(1, 3),
+    st.sampled_from([1, 12_000, 1 << 20]),
+)
+def test_rows_are_those_asked_for_however_they_are_read(runs_store, runs, count, most):
+    store, images = runs_store
+    rows = np.array([row for first, count in runs for row in range(first, min(first + count, 40))], int)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(threads, "_FROM_BYTES", 0)
+        patch.setattr(threads, "_MOST", 3)
+        patch.setattr(blocks, "_MOST_RUN_BYTES", most)
+        with threads.at_most(count):
+            found = DemoStore.open(store.path).take("camera0_rgb", rows)
+    np.testing.assert_array_equal(found, images[rows])
+
+
+@pytest.fixture(scope="module", params=["raw", "lz4", "zstd"])
+def runs_store(request, tmp_path_factory):
+    """Images over several shards of 8."""
+    images = filmed(40)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(layout, "_SHARD_BYTES", 1)
+        return make_store(tmp_path_factory.mktemp("runs") / "a.zarr", images, request.param), images
+
+
+@pytest.mark.parametrize("codec", ["raw", "lz4", "zstd"])
+def test_shards_with_chunks_in_another_order_are_read(codec, tmp_path):
+    images = filmed(10)
+    store = make_store(tmp_path / "a.zarr", images, codec)
+    (path,) = (store.path / "data" / "camera0_rgb").glob("c.*")
+    slots = store._source("camera0_rgb").layout.block_rows
+    chunks = [bytes(chunk) for chunk in Shard(path, slots).read(0, 10)]
+    data = bytearray(pack_shard(chunks[::-1], slots))  # the last chunk first, as other programs may do
+    index = np.frombuffer(data, "<u8", 2 * 10, len(data) - 16 * slots - 4).reshape(10, 2)
+    index[...] = index[::-1].copy()
+    data[-4:] = iscsi(data[-16 * slots - 4 : -4]).to_bytes(4, "little")
+    path.write_bytes(data)
+    store = DemoStore.open(store.path)
+    np.testing.assert_array_equal(store.take("camera0_rgb", np.arange(10)), images)
+    np.testing.assert_array_equal(store.take("camera0_rgb", np.array([3, 4, 9])), images[[3, 4, 9]])
+
+
+@pytest.mark.parametrize("codec", CODECS)
+def test_a_damaged_frame_is_noticed_anywhere_in_a_window(codec, tmp_path):
+    store = make_store(tmp_path / "a.zarr", filmed(10), codec)
+    (path,) = (store.path / "data" / "camera0_rgb").glob("c.*")
+    sizes = [len(chunk) for chunk in chunks_of(store)]
+    data = bytearray(path.read_bytes())
+    data[sum(sizes[:4]) + sizes[4] // 2] ^= 1  # in frame 4
+    path.write_bytes(data)
+    store = DemoStore.open(store.path)
+    for rows in ([3, 4], [4, 5], [4], [3, 4, 5]):
+        with pytest.raises(StoreError, match=r"data/camera0_rgb/c\S* is damaged"):
+            store.take("camera0_rgb", np.array(rows))
+    store.take("camera0_rgb", np.array([2, 3]))
+    store.take("camera0_rgb", np.array([5, 6]))
+
+
+@pytest.mark.parametrize("codec", ["raw", "jpeg"])
+def test_a_shard_that_is_cut_off_is_noticed(codec, tmp_path):
+    store = make_store(tmp_path / "a.zarr", filmed(10), codec)
+    (path,) = (store.path / "data" / "camera0_rgb").glob("c.*")
+    store.take("camera0_rgb", np.array([0]))  # open, with its index in memory
+    os.truncate(path, sum(len(chunk) for chunk in chunks_of(store)) - 100)
+    store.take("camera0_rgb", np.array([7, 8]))
+    with pytest.raises(StoreError, match="cut off"):
+        store.take("camera0_rgb", np.array([8, 9]))
 
 
 def test_all_arrays_together_keep_few_files_open(tmp_path, monkeypatch):

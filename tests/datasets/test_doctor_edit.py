@@ -71,7 +71,7 @@ def test_steps_are_read_as_written():
 
 
 def test_copies_in_several_commits_equal_the_source(untouched, tmp_path, monkeypatch):
-    monkeypatch.setattr("robopolicy_datasets.doctor.copying._BATCH_BYTES", 1)
+    monkeypatch.setattr("robopolicy_datasets.store.filling._BATCH_BYTES", 1)
     calls = []
     new = copy_episodes(
         [EpisodeCopy(untouched, number) for number in (6, 2, 2)],

@@ -240,11 +240,17 @@ def test_chunks_that_are_not_there_are_told(tmp_path, caplog):
 def test_what_a_killed_import_left_goes_with_the_next(source, tmp_path):
     process = subprocess.Popen(["true"])
     process.wait()
-    leftover, running = (tmp_path / f".new.zarr.{pid}.partial" for pid in (process.pid, os.getppid()))
-    for folder in (leftover, running):
+    pids = (process.pid, os.getppid())
+    leftover, running = (tmp_path / f".new.zarr.{pid}.partial" for pid in pids)
+    unborn, created = (
+        tmp_path / f".{folder.name}.{pid}.new" for folder, pid in zip((leftover, running), pids, strict=True)
+    )
+    for folder in (leftover, running, unborn, created):
         folder.mkdir()
     import_store(DiffusionPolicyFormatConfig(**PUSHT), source, tmp_path / "new.zarr")
     assert not leftover.exists()
+    assert not unborn.exists()
+    assert created.exists()
     assert running.exists()
 
 

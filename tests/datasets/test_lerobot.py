@@ -429,7 +429,7 @@ HOSTILE = {
     ),
     "an action that is NaN": (
         change_rows(DATA, "action", lambda v: [*v[:8], [np.nan] * 7, *v[9:]]),
-        r"file-000\.parquet: Episode 2: 'action' is not finite .* step 2",
+        r"file-000\.parquet, episode 2: 'action' is not finite .* step 2",
     ),
     "a row without a value": (change_rows(DATA, "action", lambda v: [None, *v[1:]]), "without a value"),
     "rows of different sizes": (change_rows(DATA, "action", lambda v: [[1.0], *v[1:]]), "different sizes"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,10 @@ from robopolicy_datasets.store.codecs import EncodedRows, parse_codec
 from robopolicy_datasets.store.demo_store import DemoStore
 from robopolicy_datasets.store.episode import EpisodeInfo, NewEpisode, check_episode
 from robopolicy_datasets.store.events import Event
+from robopolicy_datasets.store.filling import append_all
 from robopolicy_datasets.store.layout import TIME_KEY
 from robopolicy_datasets.store.staging import new_store
 from robopolicy_datasets.store.streams import Stream
-
-_BATCH_BYTES = 64 << 20  # decoded bytes in one commit
 
 
 @dataclass(frozen=True)
@@ -136,12 +135,8 @@ def copy_episodes(
         streams=streams,
         done=done,
     ) as store:
-        copied = 0
-        for batch in _batches(plan, spec, rate_hz, streams):
-            store.append_episodes(batch)
-            copied += len(batch)
-            if progress is not None:
-                progress(copied, len(plan))
+        episodes = (_checked(copy, spec, rate_hz, streams) for copy in plan)
+        append_all(store, episodes, len(plan), progress)
     return DemoStore.open(target)
 
 
@@ -170,27 +165,13 @@ def require_time(store: DemoStore) -> None:
         )
 
 
-def _batches(
-    plan: Sequence[EpisodeCopy], spec: Spec, rate_hz: float, streams: Sequence[Feature]
-) -> Iterator[list[NewEpisode]]:
-    row_bytes = sum(feature.size * np.dtype(feature.dtype).itemsize for feature in spec.features)
-    batch: list[NewEpisode] = []
-    held = 0
-    for copy in plan:
-        episode = copy.read(spec, streams)
-        try:
-            check_episode(
-                episode, spec, rate_hz, streams
-            )  # the store would not say which episode of the source
-        except StoreError as error:
-            raise StoreError(
-                f"Episode {copy.episode} of {copy.source.path.name}: {error} "
-                "`robopolicy data repair` writes a store without such faults."
-            ) from error
-        batch.append(episode)
-        held += row_bytes * len(np.asarray(episode.time_ns))
-        if held >= _BATCH_BYTES:
-            yield batch
-            batch, held = [], 0
-    if batch:
-        yield batch
+def _checked(copy: EpisodeCopy, spec: Spec, rate_hz: float, streams: Sequence[Feature]) -> NewEpisode:
+    episode = copy.read(spec, streams)
+    try:
+        check_episode(episode, spec, rate_hz, streams)  # the store would not say which one of the source
+    except StoreError as error:
+        raise StoreError(
+            f"Episode {copy.episode} of {copy.source.path.name}: {error} "
+            "`robopolicy data repair` writes a store without such faults."
+        ) from error
+    return episode

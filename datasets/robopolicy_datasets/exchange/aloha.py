@@ -12,9 +12,10 @@ from robopolicy_datasets.exchange.configs import AlohaFormatConfig
 from robopolicy_datasets.exchange.hdf5_reader import Hdf5Group, Hdf5Reader
 from robopolicy_datasets.exchange.jpeg import JpegRows, SwappedRows
 from robopolicy_datasets.exchange.layout import plan_columns, spec_of
-from robopolicy_datasets.exchange.rows import RowSource, append_all, check_usable, naming, read_episode
+from robopolicy_datasets.exchange.rows import RowSource, check_usable, naming, read_episode
 from robopolicy_datasets.store.demo_store import DemoStore
 from robopolicy_datasets.store.episode import EpisodeInfo, NewEpisode
+from robopolicy_datasets.store.filling import append_all
 from robopolicy_datasets.store.staging import new_store
 
 _log = logging.getLogger(__name__)

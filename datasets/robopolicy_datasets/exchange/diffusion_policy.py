@@ -8,15 +8,15 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from robopolicy_datasets.errors import StoreError
 from robopolicy_datasets.exchange.configs import DiffusionPolicyFormatConfig
 from robopolicy_datasets.exchange.layout import Column, plan_columns, spec_of
-from robopolicy_datasets.exchange.rows import BATCH_BYTES, read_columns
+from robopolicy_datasets.exchange.rows import ChunkKeeper, read_columns
 from robopolicy_datasets.store.demo_store import DemoStore
 from robopolicy_datasets.store.episode import EpisodeInfo, NewEpisode
+from robopolicy_datasets.store.filling import append_all
 from robopolicy_datasets.store.foreign import ForeignFiles, is_foreign
 from robopolicy_datasets.store.native import is_native
 from robopolicy_datasets.store.staging import new_store
@@ -60,10 +60,7 @@ def import_store(
     info = EpisodeInfo(task=config.task, operator=config.operator, embodiment=config.embodiment)
     metadata = {"format": "diffusion_policy", "source": source.name}
     with new_store(source, target, spec_of(columns), rate_hz=config.rate_hz, metadata=metadata) as store:
-        for first, stop in _batches(original.episode_ends, _row_bytes(files, columns)):
-            store.append_episodes(_read_episodes(files, columns, original.episode_ends, first, stop, info))
-            if progress is not None:
-                progress(stop, len(original))
+        append_all(store, _episodes(files, columns, original, info), len(original), progress)
     return DemoStore.open(target)
 
 
@@ -79,36 +76,14 @@ def _open_source(source: Path) -> tuple[DemoStore, ForeignFiles]:
     return store, ForeignFiles(source)
 
 
-def _row_bytes(files: ForeignFiles, columns: list[Column]) -> int:
-    return sum(files.arrays[key].row_bytes for key in {column.source for column in columns})
-
-
-def _batches(ends: NDArray[np.int64], row_bytes: int) -> Iterator[tuple[int, int]]:
-    """Yields ranges of episodes whose decoded size is about ``BATCH_BYTES`` (at least one episode)."""
-    first = 0
-    while first < len(ends):
-        start_row = int(ends[first - 1]) if first else 0
-        limit = start_row + max(1, BATCH_BYTES // row_bytes)
-        stop = max(first + 1, int(np.searchsorted(ends, limit, side="right")))
-        yield first, stop
-        first = stop
-
-
-def _read_episodes(
-    files: ForeignFiles,
-    columns: list[Column],
-    ends: NDArray[np.int64],
-    first: int,
-    stop: int,
-    info: EpisodeInfo,
-) -> list[NewEpisode]:
-    start_row, stop_row = (int(ends[first - 1]) if first else 0), int(ends[stop - 1])
-    data: dict[str, NDArray[Any]] = {}
-    for source in dict.fromkeys(column.source for column in columns):
-        wanted = [column for column in columns if column.source == source]
-        data.update(read_columns(files.arrays[source], wanted, start_row, stop_row))
-    bounds = np.concatenate([[start_row], ends[first:stop]]) - start_row
-    return [
-        NewEpisode({key: values[low:high] for key, values in data.items()}, info)
-        for low, high in pairwise(bounds)
-    ]
+def _episodes(
+    files: ForeignFiles, columns: list[Column], original: DemoStore, info: EpisodeInfo
+) -> Iterator[NewEpisode]:
+    sources = dict.fromkeys(column.source for column in columns)
+    wanted = {source: [column for column in columns if column.source == source] for source in sources}
+    arrays = {source: ChunkKeeper(files.arrays[source]) for source in sources}
+    for start, stop in pairwise([0, *original.episode_ends.tolist()]):
+        data: dict[str, NDArray[Any]] = {}
+        for source, array in arrays.items():
+            data |= read_columns(array, wanted[source], start, stop)
+        yield NewEpisode(data, info)

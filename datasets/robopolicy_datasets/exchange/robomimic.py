@@ -13,9 +13,10 @@ from robopolicy_datasets.errors import ConfigError, StoreError, nearest_names
 from robopolicy_datasets.exchange.configs import RobomimicFormatConfig
 from robopolicy_datasets.exchange.hdf5_reader import Hdf5Group, Hdf5Reader
 from robopolicy_datasets.exchange.layout import plan_columns, spec_of
-from robopolicy_datasets.exchange.rows import append_all, check_usable, naming, read_episode
+from robopolicy_datasets.exchange.rows import check_usable, naming, read_episode
 from robopolicy_datasets.store.demo_store import DemoStore
 from robopolicy_datasets.store.episode import EpisodeInfo, NewEpisode
+from robopolicy_datasets.store.filling import append_all
 from robopolicy_datasets.store.staging import new_store
 
 _log = logging.getLogger(__name__)

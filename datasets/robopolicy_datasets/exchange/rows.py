@@ -1,8 +1,8 @@
-"""Rows of foreign arrays become episodes, some memory at a time."""
+"""Rows of foreign arrays become episodes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -12,10 +12,7 @@ from numpy.typing import NDArray
 
 from robopolicy_datasets.errors import StoreError
 from robopolicy_datasets.exchange.layout import Column
-from robopolicy_datasets.store.demo_store import DemoStore
 from robopolicy_datasets.store.episode import EpisodeInfo, NewEpisode
-
-BATCH_BYTES = 256 << 20  # decoded bytes in memory at a time, or one episode
 
 
 class RowSource(Protocol):
@@ -43,6 +40,33 @@ class RowSource(Protocol):
         Raises:
             StoreError: they cannot be read.
         """
+
+
+class ChunkKeeper:
+    """A source that keeps its last chunk, for short reads one after the other: each chunk is decoded once.
+
+    Args:
+        source: of any rows; reads must stay within a chunk.
+    """
+
+    def __init__(self, source: RowSource) -> None:
+        self.rows, self.row_shape, self.dtype = source.rows, source.row_shape, source.dtype
+        self.chunk_rows = source.chunk_rows
+        self._source = source
+        self._first = -1  # row of the chunk that is kept
+        self._chunk: NDArray[Any] = np.empty(0)
+
+    def read(self, start: int, stop: int) -> NDArray[Any]:
+        """Reads rows ``start`` to ``stop`` (exclusive) of one chunk.
+
+        Raises:
+            StoreError: they cannot be read.
+        """
+        first = start - start % self.chunk_rows
+        if first != self._first:
+            self._chunk = self._source.read(first, min(first + self.chunk_rows, self.rows))
+            self._first = first
+        return self._chunk[start - first : stop - first]
 
 
 def read_columns(
@@ -136,32 +160,3 @@ def read_episode(
                 f"'{source}' has {array.rows} steps, for which the memory is too small. Use shorter episodes."
             ) from error
     return NewEpisode(data, info)
-
-
-def append_all(
-    store: DemoStore,
-    episodes: Iterable[NewEpisode],
-    count: int,
-    progress: Callable[[int, int], None] | None,
-) -> None:
-    """Appends episodes in batches of about ``BATCH_BYTES``, at least one episode each.
-
-    Args:
-        store: open for appending.
-        episodes: read as they are needed.
-        count: how many they are.
-        progress: called with (episodes done, episodes in all).
-
-    Raises:
-        StoreError: an episode cannot be read or does not fit.
-    """
-    batch: list[NewEpisode] = []
-    size = 0
-    for number, episode in enumerate(episodes, start=1):
-        batch.append(episode)
-        size += sum(np.asarray(values).nbytes for values in episode.data.values())
-        if size >= BATCH_BYTES or number == count:
-            store.append_episodes(batch)
-            batch, size = [], 0
-            if progress is not None:
-                progress(number, count)

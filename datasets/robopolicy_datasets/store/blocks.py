@@ -8,9 +8,8 @@ import os
 import threading
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,12 +21,11 @@ from robopolicy_datasets.store.codecs import EncodedRows
 from robopolicy_datasets.store.layout import ArrayLayout
 from robopolicy_datasets.store.shards import Shard, pack_shard
 from robopolicy_datasets.store.texts import decode_texts, encode_texts
+from robopolicy_datasets.store.threads import for_each
 
-_In = TypeVar("_In")
 _Out = TypeVar("_Out")
 _MOST_OPEN_SHARDS = 256
-_THREADS = min(8, os.cpu_count() or 1)
-_THREAD_FROM_BYTES = 4 << 20  # below this, handing out work costs more than it saves
+_MOST_RUN_BYTES = 1 << 20  # decoded; what is read at once stays in the processor's cache
 
 
 class _OpenShards:
@@ -115,26 +113,25 @@ class BlockArray:
         layout = self.layout
         out = np.empty((max(0, stop - start), *layout.row_shape), dtype=layout.data_type)
         if layout.sharded:
-            return self.take(np.arange(start, max(start, stop)), out)
+            return self.take(range(start, stop), out)
         spans = self._spans(start, stop)
-        _for_each(lambda span: self._load_chunk(*span, out[span[2]]), spans, out.nbytes)
+        for_each(lambda span: self._load_chunk(*span, out[span[2]]), spans, out.nbytes)
         return out
 
-    def take(self, rows: NDArray[np.integer], out: NDArray[Any]) -> NDArray[Any]:
+    def take(self, rows: Sequence[int], out: NDArray[Any]) -> NDArray[Any]:
         """Reads single rows, of a sharded array straight from the shards' bytes; in threads where it is much.
 
         Args:
-            rows: ``[N]``.
+            rows: N of them.
             out: ``[N, *row_shape]``, filled and returned.
 
         Raises:
             StoreError: a row is missing or damaged.
         """
-        pairs = list(zip(rows.tolist(), out, strict=True))
         if self.layout.sharded:
-            _for_each(lambda pair: self._load_row(*pair), pairs, out.nbytes)
+            for_each(lambda run: self._load_run(run[0], out[run[1]]), self._runs(rows), out.nbytes)
         else:
-            for row, place in pairs:
+            for row, place in zip(rows, out, strict=True):
                 place[...] = self.read(row, row + 1)[0]
         return out
 
@@ -161,12 +158,15 @@ class BlockArray:
         Raises:
             StoreError: a row is missing or damaged.
         """
-        chunks = []
-        for row in rows.tolist():
-            with self._shard_of(row) as (shard, slot):
-                chunks.append(shard.read(slot))
-                self.layout.codec.check(chunks[-1])
-        return EncodedRows(self.layout.codec, chunks, self.row_shape, self.dtype)
+        codec = self.layout.codec
+
+        def read(shard: Shard, slot: int) -> bytes:
+            (chunk,) = shard.read(slot)
+            codec.check(chunk)
+            return bytes(chunk)
+
+        chunks = [self._from_shard(row, 1, read) for row in rows.tolist()]
+        return EncodedRows(codec, chunks, self.row_shape, self.dtype)
 
     def extended(self, committed: int, rows: NDArray[Any] | EncodedRows) -> dict[Path, bytes]:
         """Builds the files that hold ``rows`` after the first ``committed`` ones, which are kept.
@@ -211,14 +211,14 @@ class BlockArray:
         if isinstance(rows, EncodedRows) and rows.codec == self.layout.codec:
             return rows.chunks
         rows = rows.decoded() if isinstance(rows, EncodedRows) else np.ascontiguousarray(rows)
-        return _for_each(self.layout.codec.encode, rows, rows.nbytes)
+        return for_each(self.layout.codec.encode, rows, rows.nbytes)
 
     def _extended_shards(self, committed: int, new: Sequence[bytes]) -> dict[Path, bytes]:
         size = self.layout.block_rows
         first, kept = divmod(committed, size)
-        chunks: list[bytes] = []
+        chunks: list[bytes | memoryview] = []
         if kept:
-            chunks += [self._chunk(row) for row in range(committed - kept, committed)]
+            chunks += self._from_shard(committed - kept, kept, lambda shard, slot: shard.read(slot, kept))
         chunks += new
         return {
             self._path(first + offset // size): pack_shard(chunks[offset : offset + size], size)
@@ -245,30 +245,40 @@ class BlockArray:
             raise _damaged(path, error) from error
         out[...] = whole[rows]
 
-    def _load_row(self, row: int, out: NDArray[Any]) -> None:
-        with self._shard_of(row) as (shard, slot):
-            self.layout.codec.load(shard, slot, out)
+    @functools.cached_property
+    def _most_in_run(self) -> int:
+        return max(1, _MOST_RUN_BYTES // self.layout.row_bytes)
 
-    def _chunk(self, row: int) -> bytes:
-        """Reads the encoded chunk of one row of a sharded array."""
-        with self._shard_of(row) as (shard, slot):
-            return shard.read(slot)
+    def _runs(self, rows: Sequence[int]) -> list[tuple[int, slice]]:
+        """Groups rows that lie one after the other in a shard, to be read at once.
 
-    @contextmanager
-    def _shard_of(self, row: int) -> Iterator[tuple[Shard, int]]:
-        """Lends the open shard that holds a row; names the file in errors.
+        Returns:
+            The first row of each run, and the places of all of them in ``rows``.
+        """
+        starts: list[int] = []
+        for place, row in enumerate(rows):
+            new = not starts or row != rows[place - 1] + 1 or row % self.layout.block_rows == 0
+            if new or place - starts[-1] == self._most_in_run:
+                starts.append(place)
+        return [(rows[start], slice(start, stop)) for start, stop in pairwise([*starts, len(rows)])]
+
+    def _load_run(self, row: int, out: NDArray[Any]) -> None:
+        self._from_shard(row, len(out), lambda shard, slot: self.layout.codec.load(shard, slot, out))
+
+    def _from_shard(self, row: int, count: int, read: Callable[[Shard, int], _Out]) -> _Out:
+        """Returns what ``read`` makes of the open shard that holds some rows, and the slot of the first.
 
         Raises:
-            StoreError: it is missing, damaged or cannot be read.
+            StoreError: the shard is missing, damaged or cannot be read; names the file.
         """
         block, slot = divmod(row, self.layout.block_rows)
         try:
             shard = _open_shards.get(self._number, block)
-            if shard is None or not shard.holds(slot):  # a writer may have replaced the file since
+            if shard is None or not shard.holds(slot, count):  # a writer may have replaced the file since
                 shard = _open_shards.put(
                     self._number, block, Shard(self._path(block), self.layout.block_rows)
                 )
-            yield shard, slot
+            return read(shard, slot)
         except FileNotFoundError as error:
             raise _missing(self._path(block)) from error
         except OSError as error:
@@ -278,26 +288,6 @@ class BlockArray:
 
     def _path(self, block: int) -> Path:
         return self.folder / self.layout.block_name(block)
-
-
-def _for_each(function: Callable[[_In], _Out], items: Iterable[_In], num_bytes: int) -> list[_Out]:
-    """Maps ``function`` over ``items``, in threads where the work is large (the codecs release the GIL)."""
-    if num_bytes < _THREAD_FROM_BYTES:
-        return [function(item) for item in items]
-    items = list(items)
-    shares = [items[first::_THREADS] for first in range(_THREADS)]  # few tasks: each costs some 20 us
-    results: list[Any] = [None] * len(items)
-    for first, done in enumerate(
-        _threads(os.getpid()).map(lambda share: [function(item) for item in share], shares)
-    ):
-        results[first::_THREADS] = done
-    return results
-
-
-@functools.cache
-def _threads(process: int) -> ThreadPoolExecutor:
-    """Returns the threads of a process; a forked one needs its own."""
-    return ThreadPoolExecutor(_THREADS, "robopolicy-store")
 
 
 def _read(path: Path) -> bytes:

@@ -6,15 +6,16 @@ of zarr v3 codecs, which zarr itself reads too (jpeg through ``zarr_jpeg``, regi
 
 from __future__ import annotations
 
+import math
 import struct
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import google_crc32c
 import numpy as np
 import simplejpeg
+from fastcrc.crc32 import iscsi as crc32c
 from numcodecs import blosc
 from numcodecs.zstd import Zstd
 from numpy.typing import NDArray
@@ -71,7 +72,7 @@ class ChunkCodec(ABC):
             ValueError: the bytes are damaged or of another size than ``out``.
         """
 
-    def check(self, data: bytes) -> None:
+    def check(self, data: bytes | memoryview) -> None:
         """Compares a chunk with its checksum.
 
         Raises:
@@ -80,13 +81,14 @@ class ChunkCodec(ABC):
         _checked(data)
 
     def load(self, shard: Shard, slot: int, out: NDArray[Any]) -> None:
-        """Decodes a chunk of a shard into ``out``.
+        """Decodes the chunks of a shard from ``slot`` on, one for each row of ``out [n, *row_shape]``.
 
         Raises:
             OSError: the shard cannot be read.
-            ValueError: the chunk is not there, damaged, or of another size than ``out``.
+            ValueError: a chunk is not there, damaged, or of another size than a row.
         """
-        self.decode(shard.read(slot), out)
+        for chunk, row in zip(shard.read(slot, len(out)), out, strict=True):
+            self.decode(chunk, row)
 
 
 @dataclass(frozen=True)
@@ -107,6 +109,11 @@ class EncodedRows:
 
     def __len__(self) -> int:
         return len(self.chunks)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all rows when they are decoded."""
+        return len(self) * math.prod(self.row_shape) * np.dtype(self.data_type).itemsize
 
     def decoded(self) -> NDArray[Any]:
         """Returns the rows ``[n, *row_shape]``.
@@ -138,9 +145,10 @@ class RawCodec(ChunkCodec):
         out.reshape(-1).view(np.uint8)[...] = np.frombuffer(content, np.uint8)
 
     def load(self, shard: Shard, slot: int, out: NDArray[Any]) -> None:  # noqa: D102
-        checksum = bytearray(_CHECKSUM_BYTES)
-        shard.read_into(slot, [out.data, memoryview(checksum)])  # without a copy
-        _check(out, checksum)
+        chunks = [(row.data, memoryview(bytearray(_CHECKSUM_BYTES))) for row in out]
+        shard.read_into(slot, out[0].nbytes + _CHECKSUM_BYTES, chunks)  # without a copy
+        for content, checksum in chunks:
+            _check(content, checksum)
 
 
 class Lz4Codec(ChunkCodec):
@@ -194,7 +202,7 @@ class ZstdCodec(ChunkCodec):
         except RuntimeError as error:
             raise ValueError(str(error)) from error
 
-    def check(self, data: bytes) -> None:  # noqa: D102
+    def check(self, data: bytes | memoryview) -> None:  # noqa: D102
         try:
             Zstd().decode(data)
         except RuntimeError as error:
@@ -308,7 +316,7 @@ def zstd_size(data: bytes | memoryview) -> int:
 
 
 def _with_checksum(content: bytes) -> bytes:
-    return content + struct.pack("<I", google_crc32c.value(content))
+    return content + struct.pack("<I", crc32c(content))
 
 
 def _checked(data: bytes | memoryview) -> memoryview:
@@ -319,10 +327,10 @@ def _checked(data: bytes | memoryview) -> memoryview:
     """
     view = memoryview(data)
     content = view[:-_CHECKSUM_BYTES]
-    _check(np.frombuffer(content, np.uint8), view[-_CHECKSUM_BYTES:])
+    _check(content, view[-_CHECKSUM_BYTES:])
     return content
 
 
-def _check(content: NDArray[Any], checksum: bytearray | memoryview) -> None:
-    if google_crc32c.value(content) != int.from_bytes(checksum, "little"):
+def _check(content: memoryview, checksum: memoryview) -> None:
+    if crc32c(content) != int.from_bytes(checksum, "little"):
         raise ValueError("the checksum of a chunk is wrong")

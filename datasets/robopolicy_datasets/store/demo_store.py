@@ -348,12 +348,13 @@ class DemoStore:
             StoreError: no such key or row, or its bytes are damaged.
         """
         feature, source = self.spec[key], self._source(key)
-        if len(rows) and not (rows.min() >= 0 and rows.max() < self.num_steps):
+        wanted = rows.tolist()
+        if wanted and not 0 <= min(wanted) <= max(wanted) < self.num_steps:
             raise StoreError(
-                f"Rows {rows.min()} to {rows.max()} of '{key}' were asked for; {self.path} has "
+                f"Rows {min(wanted)} to {max(wanted)} of '{key}' were asked for; {self.path} has "
                 f"{self.num_steps}, from 0 on."
             )
-        return source.take(rows, np.empty((len(rows), *feature.shape), dtype=feature.dtype))
+        return source.take(wanted, np.empty((len(wanted), *feature.shape), dtype=feature.dtype))
 
     def array(self, key: str) -> NDArray[Any]:
         """Returns all rows of ``key`` (or ``"time_ns"``) as ``[num_steps, *shape]``.

@@ -13,6 +13,7 @@ import math
 import zipfile
 import zlib
 from collections import Counter
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -118,13 +119,13 @@ class ForeignArray:
             raise StoreError(f"{self.folder} cannot be decoded: {error}. Copy the store again.") from error
         return values.astype(values.dtype.newbyteorder("="), copy=False)
 
-    def take(self, rows: NDArray[np.integer], out: NDArray[Any]) -> NDArray[Any]:
-        """Reads single rows ``[N]`` into ``out [N, *row_shape]``; each costs a whole chunk.
+    def take(self, rows: Sequence[int], out: NDArray[Any]) -> NDArray[Any]:
+        """Reads single rows, N of them, into ``out [N, *row_shape]``; each costs a whole chunk.
 
         Raises:
             StoreError: the bytes are damaged.
         """
-        for row, place in zip(rows.tolist(), out, strict=True):
+        for row, place in zip(rows, out, strict=True):
             place[...] = self.read(row, row + 1)[0]
         return out
 

@@ -6,10 +6,11 @@ import os
 import struct
 import weakref
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
-import google_crc32c
 import numpy as np
+from fastcrc.crc32 import iscsi as crc32c
 
 _EMPTY = 2**64 - 1
 _CHECKSUM_BYTES = 4
@@ -22,7 +23,7 @@ def pack_shard(chunks: Sequence[bytes | memoryview], slots: int) -> bytes:
     index[: len(chunks), 0] = np.cumsum(sizes) - sizes
     index[: len(chunks), 1] = sizes
     index_bytes = index.tobytes()
-    return b"".join([*chunks, index_bytes, struct.pack("<I", google_crc32c.value(index_bytes))])
+    return b"".join([*chunks, index_bytes, struct.pack("<I", crc32c(index_bytes))])
 
 
 class Shard:
@@ -49,7 +50,7 @@ class Shard:
         if start < 0:
             raise ValueError(f"{size} bytes are too few for an index of {slots} chunks")
         tail = os.pread(self._descriptor, index_bytes + _CHECKSUM_BYTES, start)
-        if struct.unpack("<I", tail[index_bytes:])[0] != google_crc32c.value(tail[:index_bytes]):
+        if struct.unpack("<I", tail[index_bytes:])[0] != crc32c(tail[:index_bytes]):
             raise ValueError("the checksum of the shard index is wrong")
         index = np.frombuffer(tail[:index_bytes], dtype="<u8").reshape(slots, 2)
         self._entries: list[tuple[int, int] | None] = [
@@ -58,39 +59,54 @@ class Shard:
         if any(entry is not None and sum(entry) > start for entry in self._entries):
             raise ValueError("the shard index points outside the shard")
 
-    def holds(self, slot: int) -> bool:
-        """Tells whether a chunk is there."""
-        return self._entries[slot] is not None
+    def holds(self, slot: int, count: int = 1) -> bool:
+        """Tells whether chunks ``slot`` to ``slot + count - 1`` are there."""
+        return None not in self._entries[slot : slot + count]
 
-    def read(self, slot: int) -> bytes:
-        """Reads one chunk.
-
-        Raises:
-            OSError: it cannot be read.
-            ValueError: it is not there.
-        """
-        first, count = self._entry(slot)
-        data = os.pread(self._descriptor, count, first)
-        if len(data) != count:
-            raise ValueError(f"chunk {slot} is cut off")
-        return data
-
-    def read_into(self, slot: int, parts: Sequence[memoryview]) -> None:
-        """Reads one chunk into buffers, one after the other.
+    def read(self, slot: int, count: int = 1) -> list[memoryview]:
+        """Reads chunks ``slot`` to ``slot + count - 1``, at once where they lie back to back.
 
         Raises:
-            OSError: it cannot be read.
-            ValueError: it is not there, or has another size.
+            OSError: they cannot be read.
+            ValueError: one is not there.
         """
-        first, count = self._entry(slot)
-        wanted = sum(part.nbytes for part in parts)
-        if wanted != count:
-            raise ValueError(f"chunk {slot} has {count} bytes where {wanted} are expected")
-        if os.preadv(self._descriptor, parts, first) != count:
-            raise ValueError(f"chunk {slot} is cut off")
+        spans = self._spans(slot, count)
+        if not _back_to_back(spans):  # another program's shard
+            return [self.read(one)[0] for one in range(slot, slot + count)]
+        first, size = spans[0][0], sum(size for _, size in spans)
+        data = memoryview(os.pread(self._descriptor, size, first))
+        if len(data) != size:
+            raise ValueError(f"chunk {slot} or one of the {count - 1} after it is cut off")
+        return [data[start - first : start - first + size] for start, size in spans]
 
-    def _entry(self, slot: int) -> tuple[int, int]:
-        entry = self._entries[slot]
-        if entry is None:
-            raise ValueError(f"chunk {slot} is missing")
-        return entry
+    def read_into(self, slot: int, size: int, chunks: Sequence[Sequence[memoryview]]) -> None:
+        """Reads the chunks from ``slot`` on, each into buffers of ``size`` bytes in all.
+
+        Raises:
+            OSError: they cannot be read.
+            ValueError: one is not there, or has another size.
+        """
+        spans = self._spans(slot, len(chunks))
+        if not _back_to_back(spans):
+            for number, parts in enumerate(chunks):
+                self.read_into(slot + number, size, [parts])
+            return
+        for number, (_, found) in enumerate(spans, start=slot):
+            if found != size:
+                raise ValueError(f"chunk {number} has {found} bytes where {size} are expected")
+        buffers = [part for parts in chunks for part in parts]
+        if os.preadv(self._descriptor, buffers, spans[0][0]) != size * len(chunks):
+            raise ValueError(f"chunk {slot} or one of the {len(chunks) - 1} after it is cut off")
+
+    def _spans(self, slot: int, count: int) -> list[tuple[int, int]]:
+        """Returns (first byte, bytes) of each chunk."""
+        spans = []
+        for number, entry in enumerate(self._entries[slot : slot + count], start=slot):
+            if entry is None:
+                raise ValueError(f"chunk {number} is missing")
+            spans.append(entry)
+        return spans
+
+
+def _back_to_back(spans: Sequence[tuple[int, int]]) -> bool:
+    return all(first + size == following for (first, size), (following, _) in pairwise(spans))

@@ -82,10 +82,12 @@ def staged(source: str | Path, target: str | Path, done: str) -> Iterator[Path]:
 
 def _remove_leftovers(target: Path) -> None:
     """Removes what killed imports, exports and copies into ``target`` have left."""
-    for folder in target.parent.glob(f".{glob.escape(target.name)}.*.partial"):
-        process = folder.name.split(".")[-2]
-        if process.isdecimal() and not _runs(int(process)):
-            shutil.rmtree(folder, ignore_errors=True)
+    name = glob.escape(target.name)
+    for pattern in (f".{name}.*.partial", f"..{name}.*.partial.*.new"):  # the second: a store's creation
+        for folder in target.parent.glob(pattern):
+            process = folder.name.split(".")[-2]
+            if process.isdecimal() and not _runs(int(process)):
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def _runs(process: int) -> bool:

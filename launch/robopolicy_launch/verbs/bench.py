@@ -24,7 +24,7 @@ class Settings:
     """Settings of ``robopolicy bench``.
 
     Attributes:
-        suite: what to measure: train, sample or loader.
+        suite: what to measure: train, sample, loader or store.
         runs: where run folders lie.
     """
 

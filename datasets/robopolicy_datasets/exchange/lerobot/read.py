@@ -17,13 +17,14 @@ from robopolicy_datasets.exchange.lerobot.index import Entry, read_index, read_t
 from robopolicy_datasets.exchange.lerobot.info import IMAGE, INFO_FILE, TEXT, VIDEO, Info, read_info
 from robopolicy_datasets.exchange.lerobot.record import RECORD_FILE, Record, read_record
 from robopolicy_datasets.exchange.lerobot.rows import Plan, read_episodes
+from robopolicy_datasets.exchange.rows import naming
 from robopolicy_datasets.spec import Spec
 from robopolicy_datasets.store.demo_store import DemoStore
-from robopolicy_datasets.store.episode import NewEpisode
+from robopolicy_datasets.store.episode import NewEpisode, check_episode
+from robopolicy_datasets.store.filling import append_all
 from robopolicy_datasets.store.staging import new_store
 
 _log = logging.getLogger(__name__)
-_BATCH_BYTES = 256 << 20  # decoded bytes that are committed at once
 _PREFIXES = ("observation.images.", "observation.")
 
 
@@ -69,13 +70,7 @@ def import_dataset(
     _warn_of_what_is_left_out(plan)
     rate_hz = info.fps if record is None else record.rate_hz
     with new_store(source, target, spec, rate_hz=rate_hz, metadata=_metadata(plan)) as store:
-        done = 0
-        for batch in _batches(plan, entries):
-            _append(store, batch)
-            done += len(batch)
-            batch.clear()
-            if progress is not None:
-                progress(done, len(entries))
+        append_all(store, _episodes(plan, entries, rate_hz), len(entries), progress)
     return DemoStore.open(target)
 
 
@@ -167,26 +162,9 @@ def _warn_of_what_is_left_out(plan: Plan) -> None:
         _log.info("%s: the layout leaves out %s.", plan.folder.root, ", ".join(left_out))
 
 
-def _append(store: DemoStore, batch: Sequence[tuple[str, NewEpisode]]) -> None:
-    try:
-        store.append_episodes([episode for _, episode in batch])
-    except StoreError as error:
-        if isinstance(error.__cause__, OSError):
-            raise
-        files = ", ".join(dict.fromkeys(file for file, _ in batch))
-        raise StoreError(f"{files}: {error}") from error
-
-
-def _batches(plan: Plan, entries: Sequence[Entry]) -> Iterator[list[tuple[str, NewEpisode]]]:
-    """Yields episodes with their files, as many as are committed at once."""
-    batch: list[tuple[str, NewEpisode]] = []
-    rows = 0
+def _episodes(plan: Plan, entries: Sequence[Entry], rate_hz: float) -> Iterator[NewEpisode]:
     for entry, episode in read_episodes(plan, entries):
-        batch.append((entry.file, episode))
+        with naming(f"{entry.file}, episode {entry.episode}"):
+            check_episode(episode, plan.spec, rate_hz, ())
+        yield episode
         del episode  # its images must not stay while the next ones are decoded
-        rows += entry.length
-        if rows * plan.row_bytes >= _BATCH_BYTES:
-            yield batch
-            batch, rows = [], 0
-    if batch:
-        yield batch
