@@ -32,7 +32,7 @@ from robopolicy.training.metrics import MetricsLog, read_metrics
 from robopolicy.training.trainer import Trainer, train
 from robopolicy_datasets.errors import CheckpointError, ConfigError, StoreError
 from robopolicy_datasets.store.demo_store import DemoStore
-from robopolicy_datasets.windows.sampler import WindowSampler, split_episodes
+from robopolicy_datasets.windows import KeyWindow, WindowSampler, split_episodes
 
 from .conftest import IMAGE_SPEC, PLANE_SPEC, episode, tiny
 
@@ -147,7 +147,9 @@ def turned(key, values):
 
 
 def test_half_of_the_windows_are_seen_in_the_mirror(make_store):
-    sampler = WindowSampler(make_store(), observation_keys=["agent_pos"], observation_steps=2, horizon=8)
+    sampler = WindowSampler(
+        make_store(), observation={"agent_pos": KeyWindow.past(2)}, action=KeyWindow(-1, 8)
+    )
     batch = sampler.gather(np.arange(64))
     mirrored = mirror_some(batch, turned, seed=0)
     pairs = zip(batch["action"], mirrored["action"], strict=True)
@@ -353,7 +355,7 @@ def interrupt(step, policy, seconds):
     return {}
 
 runs = [("whole", False, ()), ("cut", False, (interrupt,)), ("cut", True, ())]
-trainers = [Trainer("flow", policy, config, store, folder / name, callbacks) for name, _, callbacks in runs]
+trainers = [Trainer("flow", policy, config, [store], folder / name, callbacks) for name, _, callbacks in runs]
 # the first one made the process group, so it runs last: it leaves it at its end
 for index in (1, 2, 0):
     trainer, (name, resume, _) = trainers[index], runs[index]
@@ -415,11 +417,11 @@ def test_two_processes_train_one_policy(make_store, tmp_path):
 
 
 def test_ranks_see_different_windows_and_all_full_batches(make_store, tmp_path):
-    trainer = Trainer("flow", POLICY, settings(), make_store(), tmp_path / "run")
+    trainer = Trainer("flow", POLICY, settings(), [make_store()], tmp_path / "run")
     seen = []
     for rank in range(2):
         trainer.ranks = dataclasses.replace(trainer.ranks, rank=rank, world_size=2)
-        per_epoch = len(trainer.sampler) // 32
+        per_epoch = len(trainer.windows) // 32
         batches = trainer._batches(0)
         for _ in range(per_epoch):
             batch = next(batches)
@@ -444,9 +446,9 @@ def marked_store(path):
 
 def test_validation_episodes_are_kept_out_of_training(tmp_path):
     store, held_out = marked_store(tmp_path / "demos.zarr")
-    trainer = Trainer("flow", POLICY, settings(batch_size=8), store, tmp_path / "run")
+    trainer = Trainer("flow", POLICY, settings(batch_size=8), [store], tmp_path / "run")
     assert held_out
-    windows = trainer.sampler.gather(np.arange(len(trainer.sampler)))
+    windows = trainer.windows.gather(np.arange(len(trainer.windows)))
     for values in (windows["action"], windows["observation"]["agent_pos"]):
         assert set(np.unique(values).tolist()) == set(range(6)) - held_out
     held = trainer.validation.windows
@@ -569,7 +571,7 @@ def test_a_training_that_diverges_stops_and_keeps_its_checkpoint(make_store, tmp
             trainer.optimizer.param_groups[0]["betas"] = (math.nan, math.nan)
         return {}
 
-    trainer = Trainer("flow", POLICY, settings(), make_store(), tmp_path / "run", [poison])
+    trainer = Trainer("flow", POLICY, settings(), [make_store()], tmp_path / "run", [poison])
     with pytest.raises(ConfigError, match=r"diverged: the loss is nan at step 25.*learning_rate"):
         trainer.run(resume=False)
     assert json.loads((tmp_path / "run/checkpoints/last/config.json").read_text())["steps"] == 20
@@ -577,7 +579,7 @@ def test_a_training_that_diverges_stops_and_keeps_its_checkpoint(make_store, tmp
 
 
 def test_gradients_that_are_not_finite_never_reach_the_checkpoint(make_store, tmp_path):
-    trainer = Trainer("flow", POLICY, settings(), make_store(), tmp_path / "run")
+    trainer = Trainer("flow", POLICY, settings(), [make_store()], tmp_path / "run")
     weights, steps = next(trainer.policy.parameters()), itertools.count(1)
     # in the very step after which a checkpoint is due: its loss is that of the weights before
     weights.register_hook(lambda gradient: gradient / 0.0 if next(steps) == 40 else gradient)
@@ -622,7 +624,7 @@ def test_averaged_weights_are_lent_and_taken_back():
 
 
 def test_the_saved_weights_are_the_averaged_ones(make_store, tmp_path):
-    trainer = Trainer("flow", POLICY, settings(steps=10), make_store(), tmp_path / "run")
+    trainer = Trainer("flow", POLICY, settings(steps=10), [make_store()], tmp_path / "run")
     trainer.run(resume=False)
     saved, raw = tensors_of(tmp_path / "run"), dict(trainer.policy.named_parameters())
     averaged = trainer.average.named()

@@ -15,7 +15,7 @@ import numpy as np
 from robopolicy_datasets.spec import Feature, Spec
 from robopolicy_datasets.store.demo_store import DemoStore
 from robopolicy_datasets.store.episode import NewEpisode
-from robopolicy_datasets.windows.sampler import WindowSampler
+from robopolicy_datasets.windows import KeyWindow, WindowSampler
 from robopolicy_launch.benchmarks import Row
 from robopolicy_launch.benchmarks._timing import side_by_side, threads
 
@@ -48,7 +48,8 @@ def run(
     with tempfile.TemporaryDirectory() as folder, threads(1):
         store = _store(Path(folder) / "bench.zarr", spec, episodes, steps)
         for name, keys in (("image", [pictures.key, POSITION.key]), ("lowdim", [POSITION.key])):
-            sampler = WindowSampler(store, observation_keys=keys, observation_steps=OBSERVED, horizon=HORIZON)
+            seen, done = KeyWindow.past(OBSERVED), KeyWindow(1 - OBSERVED, HORIZON)
+            sampler = WindowSampler(store, observation=dict.fromkeys(keys, seen), action=done)
             floor = _floor([store.array(key) for key in keys], store.array(ACTION.key))
             order = np.random.default_rng(0)
             windows = order.integers(0, len(sampler), (calls, batch))

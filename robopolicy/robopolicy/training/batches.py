@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from robopolicy_datasets.windows.sampler import WindowBatch
+from robopolicy_datasets.windows import WindowBatch
 
 Mirror = Callable[[str, NDArray[Any]], NDArray[Any]]
 """A task's mirror symmetry: (key, values ``[..., *shape]``) to what a mirror shows."""
