@@ -25,7 +25,7 @@ from torch import nn
 from robopolicy.checkpoint import find_checkpoint, load_policy
 from robopolicy.policies.configs import FlowConfig
 from robopolicy.training import trainer
-from robopolicy.training.batches import mirror_some
+from robopolicy.training.batches import mirror_some, to_tensors
 from robopolicy.training.configs import TrainerConfig
 from robopolicy.training.ema import AveragedWeights
 from robopolicy.training.metrics import MetricsLog, read_metrics
@@ -159,6 +159,28 @@ def test_half_of_the_windows_are_seen_in_the_mirror(make_store):
     np.testing.assert_array_equal(mirrored["action"], sign * batch["action"])
     seen, expected = mirrored["observation"]["agent_pos"], batch["observation"]["agent_pos"]
     np.testing.assert_array_equal(seen, sign * expected)
+
+
+def test_a_mirror_and_the_way_to_the_device_lose_no_part_of_a_batch():
+    numbers = np.arange(1.0, 9.0, dtype=np.float32).reshape(8, 1)
+    touch = {"value": numbers[..., None], "time_ns": np.zeros((8, 1), np.int64), "mask": numbers > 3}
+    mask = {"observation": {"agent_pos": numbers > 4}, "action": numbers > 5}
+    batch = {"observation": {"agent_pos": numbers}, "action": numbers, "mask": mask}
+    batch |= {"streams": {"touch": touch}, "source": np.arange(8)}
+    mirrored = to_tensors(mirror_some(batch, turned, seed=0), "cpu")
+    sign = mirrored["action"].sign().numpy()
+    assert set(sign.flatten().tolist()) == {-1, 1}
+    np.testing.assert_array_equal(mirrored["action"].numpy() * sign, numbers)
+    assert torch.equal(mirrored["observation"]["agent_pos"], mirrored["action"])
+    assert torch.equal(mirrored["streams"]["touch"]["value"][..., 0], mirrored["action"])
+    for part, wanted in (
+        (mirrored["source"], np.arange(8)),
+        (mirrored["mask"]["action"], mask["action"]),
+        (mirrored["mask"]["observation"]["agent_pos"], mask["observation"]["agent_pos"]),
+        (mirrored["streams"]["touch"]["mask"], touch["mask"]),
+        (mirrored["streams"]["touch"]["time_ns"], touch["time_ns"]),
+    ):
+        np.testing.assert_array_equal(part.numpy(), wanted)
 
 
 def test_a_mirror_teaches_what_no_demonstration_shows(make_store, tmp_path):

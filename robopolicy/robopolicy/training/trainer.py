@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from robopolicy.checkpoint import MODEL, find_checkpoint, save_policy
 from robopolicy.policies.generative import ChunkPolicy
+from robopolicy.training.augmentation import Augmentation
 from robopolicy.training.batches import Mirror, mirror_some, to_tensors
 from robopolicy.training.configs import TrainerConfig
 from robopolicy.training.data import TrainingData
@@ -119,6 +120,8 @@ class Trainer:
             self.device = f"cuda:{self.ranks.local_rank}"
         torch.manual_seed(config.seed)  # weights: the same on every process
         self.policy: ChunkPolicy = policies.build(policy_name, policy_config, data.spec, data.dt)
+        images = [feature.key for feature in self.policy.spec.observation if feature.kind == "rgb"]
+        self.augmentation = Augmentation(config.augmentation, images)
         self.fingerprint = data.fingerprint()
         self.windows = data.training_windows(self.policy)
         wanted = config.batch_size * self.ranks.world_size
@@ -276,13 +279,15 @@ class Trainer:
         rate = self._learning_rate(step)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        seeds = np.random.SeedSequence([config.seed, step, self.ranks.rank]).generate_state(2, np.uint64)
+        seeds = np.random.SeedSequence([config.seed, step, self.ranks.rank]).generate_state(3, np.uint64)
         self.generator.manual_seed(int(seeds[0]) % 2**63)
         if self.mirror is not None:
             batch = mirror_some(batch, self.mirror, int(seeds[1]))
+        tensors = to_tensors(batch, self.device)
+        tensors = self.augmentation(tensors, torch.Generator().manual_seed(int(seeds[2]) % 2**63))
         self.policy.train()
         with torch.autocast(self.device.partition(":")[0], torch.bfloat16, enabled=self.bf16):
-            loss = self.model(to_tensors(batch, self.device), self.generator)
+            loss = self.model(tensors, self.generator)
         self.optimizer.zero_grad()
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.policy.parameters(), config.gradient_clip, foreach=True)
