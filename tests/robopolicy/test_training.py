@@ -12,6 +12,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from torch import nn
 
 from robopolicy.checkpoint import find_checkpoint, load_policy
 from robopolicy.policies.configs import FlowConfig
-from robopolicy.training import trainer
+from robopolicy.training import data, trainer
 from robopolicy.training.batches import mirror_some, to_tensors
 from robopolicy.training.configs import TrainerConfig
 from robopolicy.training.ema import AveragedWeights
@@ -32,7 +33,7 @@ from robopolicy.training.metrics import MetricsLog, read_metrics
 from robopolicy.training.trainer import Trainer, train
 from robopolicy_datasets.errors import CheckpointError, ConfigError, StoreError
 from robopolicy_datasets.store.demo_store import DemoStore
-from robopolicy_datasets.windows import KeyWindow, WindowSampler, split_episodes
+from robopolicy_datasets.windows import KeyWindow, WindowSampler, prefetch, split_episodes
 
 from .conftest import IMAGE_SPEC, PLANE_SPEC, episode, tiny
 
@@ -483,6 +484,78 @@ def test_validation_episodes_are_kept_out_of_training(tmp_path):
     for key in ("agent_pos", "action"):
         assert buffers[f"{key}_center"].tolist() == [(low + high) / 2] * 2
         assert buffers[f"{key}_scale"].tolist() == [(high - low) / 2] * 2
+
+
+def test_several_stores_are_mixed_by_weight(tmp_path):
+    """Trained on and held out are episodes of each; the normalizer knows the training episodes of all."""
+    marked = [marked_store(tmp_path / f"{name}.zarr") for name in "ab"]
+    stores = [store for store, _ in marked]
+    trainer = Trainer("flow", POLICY, settings(batch_size=8), stores, tmp_path / "run", weights=[3, 1])
+    assert len(trainer.windows) == 2 * len(Trainer("flow", POLICY, settings(), stores[:1], tmp_path).windows)
+    sources = np.concatenate([batch["source"] for batch in itertools.islice(trainer._batches(0), 300)])
+    assert np.mean(sources == 0) == pytest.approx(0.75, abs=0.02)
+    for windows, far in ((trainer.windows, False), (trainer.validation.windows, True)):
+        batch = windows.gather(np.arange(len(windows)))
+        assert {bool(value > 500) for value in batch["action"].flat} == {far}
+        assert set(batch["source"].tolist()) == {0, 1}
+    assert np.mean(trainer.validation.windows.gather(trainer.validation.indices)["source"]) < 0.4
+    buffers = dict(trainer.policy.normalizer.named_buffers())
+    training = sorted(set(range(6)) - marked[0][1])
+    assert buffers["action_center"].tolist() == [(training[0] + training[-1]) / 2] * 2
+    alone = [Trainer("flow", POLICY, settings(), [store], tmp_path).fingerprint for store in stores]
+    assert alone[0] == stores[0].fingerprint()
+    assert trainer.fingerprint not in alone
+
+
+def test_the_normalizer_covers_all_stores(tmp_path):
+    stores = []
+    for index, value in enumerate((-5.0, 7.0)):
+        store = DemoStore.create(tmp_path / f"{index}.zarr", PLANE_SPEC, rate_hz=10.0)
+        data = {key: np.full_like(array, value) for key, array in episode(PLANE_SPEC, 30, seed=0).items()}
+        store.append_episode(data)
+        stores.append(store)
+    trainer = Trainer("flow", POLICY, settings(validation_fraction=0.0), stores, tmp_path / "run")
+    buffers = dict(trainer.policy.normalizer.named_buffers())
+    for key in ("agent_pos", "action"):
+        assert buffers[f"{key}_center"].tolist() == [1.0, 1.0]
+        assert buffers[f"{key}_scale"].tolist() == [6.0, 6.0]
+
+
+def test_a_training_on_several_stores_resumes_on_its_curve(make_store, tmp_path):
+    stores = [make_store("a.zarr"), make_store("b.zarr", episodes=3, steps=20)]
+    train("flow", POLICY, settings(), stores, tmp_path / "whole", weights=[1, 2])
+    with pytest.raises(Failure):
+        train("flow", POLICY, settings(), stores, tmp_path / "run", weights=[1, 2], callbacks=[fail_at(20)])
+    with pytest.raises(StoreError, match="other data"):
+        train("flow", POLICY, settings(), stores[0], tmp_path / "run", resume=True)
+    train("flow", POLICY, settings(), stores, tmp_path / "run", weights=[1, 2], resume=True)
+    assert_same_training(tmp_path / "run", tmp_path / "whole")
+
+
+def test_stores_that_do_not_go_together_are_told(make_store, tmp_path):
+    stores = [make_store("a.zarr"), make_store("b.zarr", spec=IMAGE_SPEC)]
+    config = dataclasses.replace(POLICY, observation_keys=["agent_pos", "block_angle"])
+    with pytest.raises(StoreError, match=r"b.zarr lacks block_angle"):
+        train("flow", config, settings(), stores, tmp_path / "run")
+    for weights in ([1.0], [1.0, 0.0]):
+        with pytest.raises(ConfigError, match="2 stores"):
+            train("flow", POLICY, settings(), stores, tmp_path / "run", weights=weights)
+    with pytest.raises(ConfigError, match="0 stores"):
+        train("flow", POLICY, settings(), [], tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_images_from_disk_train_as_those_in_memory(make_store, tmp_path, monkeypatch):
+    store, config = make_store(spec=IMAGE_SPEC), tiny(FlowConfig, net="mlp")
+    ahead = []
+    monkeypatch.setattr(trainer, "prefetch", lambda batches: ahead.append(1) or prefetch(batches))
+    for name, memory in (("memory", 4 << 30), ("disk", 0)):
+        monkeypatch.setattr(data, "IMAGE_MEMORY", memory)
+        train("flow", config, settings(steps=10), store, tmp_path / name)
+    assert_same_training(tmp_path / "disk", tmp_path / "memory")
+    assert ahead == [1]
+    names = [thread.name for thread in threading.enumerate()]
+    assert not any(name.startswith("robopolicy-prefetch") for name in names)
 
 
 def test_nothing_held_out_means_no_validation(make_store, tmp_path):
