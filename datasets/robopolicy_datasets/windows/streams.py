@@ -78,8 +78,10 @@ class StreamSamples:
             time: ``[B, n]`` [ns, the episode's clock].
             episode: ``[B]``.
         """
-        shift, low, high = (part[episode][:, None] for part in (self._shift, self._low, self._high))
-        return np.searchsorted(self._axis, np.clip(time + shift, low, high), side="right").astype(np.int64)
+        column = episode[:, None]
+        place = time + self._shift.take(column)
+        np.clip(place, self._low.take(column), self._high.take(column), out=place)
+        return self._axis.searchsorted(place, side="right")
 
 
 class StreamWindow(ABC):
@@ -141,15 +143,16 @@ class Resampled(StreamWindow):
         visible = samples.until(time[:, -1:], episode)
         following = samples.until(time, episode)
         left, right = (np.clip(rows, first, visible - 1) for rows in (following - 1, following))
-        seen = np.broadcast_to(visible > first, time.shape)
-        left, right = np.where(seen, left, samples.none), np.where(seen, right, samples.none)
-        value = samples.value[left]
+        seen = visible > first
+        left, right = (np.where(seen, rows, samples.none) for rows in (left, right))
+        value = samples.value.take(left, axis=0)
         if value.dtype.kind == "f":
-            gap = samples.time[right] - samples.time[left]  # 0 where a value holds
-            share = (time - samples.time[left]) / np.maximum(gap, 1)
-            share = np.where(gap > 0, share, 0).astype(np.float32)
-            value += share.reshape(*share.shape, *[1] * (value.ndim - 2)) * (samples.value[right] - value)
-        there = (time >= samples.time[np.minimum(first, samples.none)]) & (time <= samples.time[end - 1])
+            begin = samples.time.take(left)
+            gap = samples.time.take(right) - begin  # 0 where a value holds
+            share = np.where(gap > 0, (time - begin) / np.maximum(gap, 1), 0).astype(np.float32)
+            share = share.reshape(*share.shape, *[1] * (value.ndim - 2))
+            value += share * (samples.value.take(right, axis=0) - value)
+        there = (time >= samples.time[first]) & (time <= samples.time[end - 1])
         return {"value": value, "time_ns": np.tile(points, (len(now), 1)), "mask": seen & there}
 
 
@@ -184,5 +187,5 @@ class Ragged(StreamWindow):
         rows = np.maximum(begin, end - self.most) + np.arange(self.most)
         mask = rows < end
         rows = np.where(mask, rows, samples.none)
-        time = np.where(mask, samples.time[rows] - now, 0)
-        return {"value": samples.value[rows], "time_ns": time, "mask": mask}
+        time = np.where(mask, samples.time.take(rows) - now, 0)
+        return {"value": samples.value.take(rows, axis=0), "time_ns": time, "mask": mask}
