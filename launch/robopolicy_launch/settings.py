@@ -159,7 +159,12 @@ class _Given:
     text: str
 
     def in_grammar(self, declared: str) -> str:
-        """Returns the text in Hydra's grammar: as it stands where the key is declared to be text."""
+        """Returns the text in Hydra's grammar: as it stands where the key is declared to be text.
+
+        One text is given for a list of texts too.
+        """
+        if declared == "list[str]" and not self.text.startswith("["):
+            return f"[{self.in_grammar('str')}]"
         hydra_quoted = len(self.text) > 1 and self.text[0] == self.text[-1] and self.text[0] in "'\""
         if declared == "str" and not hydra_quoted:
             return _quoted(self.text)

@@ -56,7 +56,7 @@ def test_sample():
 def test_loader():
     check(
         loader.run(episodes=3, steps=40, image=8, batch=4, calls=50, seconds=0.0),
-        ["loader_image_b4", "loader_lowdim_b4"],
+        ["loader_image_b4", "loader_lowdim_b4", "loader_stream_b4"],
     )
 
 

@@ -27,7 +27,7 @@ from robopolicy_datasets.store import DemoStore, blocks, layout, threads
 from robopolicy_datasets.store.codecs import CODECS, choose_codec, codec_of_chain, parse_codec
 from robopolicy_datasets.store.shards import Shard, pack_shard
 from robopolicy_datasets.store.texts import decode_texts, encode_texts
-from robopolicy_datasets.windows.sampler import WindowSampler
+from robopolicy_datasets.windows import KeyWindow, WindowSampler
 
 LOSSLESS = ["raw", "lz4", "zstd", "zstd:1", "zstd:19"]
 ALL = [*LOSSLESS, "jpeg", "jpeg:80"]
@@ -311,7 +311,7 @@ def test_a_reader_goes_on_while_its_last_shard_is_replaced(tmp_path):
 
 def test_windows_from_disk_are_those_from_memory(tmp_path):
     store = make_store(tmp_path / "a.zarr", filmed(100), "jpeg")
-    settings = {"observation_keys": ["camera0_rgb"], "observation_steps": 2, "horizon": 8}
+    settings = {"observation": {"camera0_rgb": KeyWindow.past(2)}, "action": KeyWindow(-1, 8)}
     memory, disk = WindowSampler(store, **settings), WindowSampler(store, **settings, image_memory=0)
     assert (memory.on_disk, disk.on_disk) == ([], ["camera0_rgb"])
     for first, second in zip(

@@ -1,6 +1,8 @@
-"""Windows against a naive reference, and the order in which they are visited."""
+"""Windows of one store against a naive reference, one step after the other."""
 
 from __future__ import annotations
+
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ from hypothesis import strategies as st
 from robopolicy_datasets.errors import ConfigError, StoreError
 from robopolicy_datasets.spec import Feature, Spec
 from robopolicy_datasets.store import DemoStore, NewEpisode
-from robopolicy_datasets.windows import WindowSampler, split_episodes
+from robopolicy_datasets.windows import KeyWindow, WindowSampler, split_episodes
 
 KEYS = ["camera0_rgb", "step"]
 LENGTHS = [9, 1, 30, 4, 17]
@@ -39,114 +41,173 @@ def episode(number):
     }
 
 
-def naive_windows(episodes, observation_steps, horizon, pad_before, pad_after):
-    """As diffusion_policy's SequenceSampler, one step after the other."""
+def naive_windows(episodes, observation, action, edges="repeat", pad_after=None):
+    """Looks at every step of every episode; yields (observation, action, mask) by key."""
     for number in episodes:
         data, length = episode(number), LENGTHS[number]
-        for first in range(-pad_before, length - horizon + pad_after + 1):
-            steps = [min(max(step, 0), length - 1) for step in range(first, first + horizon)]
-            seen = steps[:observation_steps]
-            observation = {key: np.stack([data[key][step] for step in seen]) for key in KEYS}
-            yield observation, np.stack([data["action"][step] for step in steps])
+        for present in range(length):
+            steps = {
+                key: [present + window.first + window.stride * index for index in range(window.steps)]
+                for key, window in {**observation, "action": action}.items()
+            }
+            everything = [step for shown in steps.values() for step in shown]
+            if edges == "drop" and not 0 <= min(everything) <= max(everything) < length:
+                continue
+            if pad_after is not None and max(everything) > length - 1 + pad_after:
+                continue
+            yield (
+                {
+                    key: np.stack([data[key][min(max(step, 0), length - 1)] for step in shown])
+                    for key, shown in steps.items()
+                },
+                {key: [0 <= step < length for step in shown] for key, shown in steps.items()},
+            )
+
+
+@st.composite
+def key_windows(draw):
+    return KeyWindow(draw(st.integers(-12, 8)), draw(st.integers(1, 9)), draw(st.integers(1, 4)))
 
 
 @st.composite
 def settings_of_windows(draw):
-    horizon = draw(st.integers(1, 20))
+    edges = draw(st.sampled_from(["repeat", "drop", "mask"]))
     return {
-        "horizon": horizon,
-        "observation_steps": draw(st.integers(1, horizon)),
-        "pad_before": draw(st.integers(0, 5)),
-        "pad_after": draw(st.integers(0, 12)),
+        "observation": draw(st.dictionaries(st.sampled_from(KEYS), key_windows(), min_size=1)),
+        "action": draw(key_windows()),
         "episodes": draw(st.lists(st.integers(0, 4), min_size=1, max_size=5, unique=True)),
+        "edges": edges,
+        "pad_after": None if edges == "drop" else draw(st.none() | st.integers(0, 12)),
     }
 
 
-@given(settings_of_windows())
-def test_every_window_is_the_naive_one(store, arguments):
+@given(settings_of_windows(), st.sampled_from([0, 4 << 30]))
+def test_every_window_is_the_naive_one(store, arguments, image_memory):
     expected = list(naive_windows(**arguments))
     if not expected:
         with pytest.raises(StoreError, match="long enough"):
-            WindowSampler(store, observation_keys=KEYS, **arguments)
+            WindowSampler(store, **arguments)
         return
-    sampler = WindowSampler(store, observation_keys=KEYS, **arguments)
+    sampler = WindowSampler(store, image_memory=image_memory, **arguments)
+    assert sampler.on_disk == (
+        ["camera0_rgb"] if "camera0_rgb" in arguments["observation"] and not image_memory else []
+    )
     assert len(sampler) == len(expected)
     batch = sampler.gather(np.arange(len(sampler)))
-    for key in KEYS:
-        assert batch["observation"][key].dtype == store.spec[key].dtype
-        np.testing.assert_array_equal(batch["observation"][key], [window[0][key] for window in expected])
-    np.testing.assert_array_equal(batch["action"], [window[1] for window in expected])
-    # no window crosses an episode's boundary
-    assert (batch["action"][..., 0] == batch["action"][:, :1, 0]).all()
-    assert (np.diff(batch["action"][..., 1], axis=1) <= 1).all()
-
-
-def test_the_default_padding_is_diffusion_policys(store):
-    sampler = WindowSampler(store, observation_keys=["step"], observation_steps=2, horizon=16)
-    expected = list(naive_windows(range(5), 2, 16, 1, 7))
-    assert len(sampler) == len(expected)
-    fewer = WindowSampler(store, observation_keys=["step"], observation_steps=2, horizon=16, action_steps=4)
-    assert len(fewer) < len(sampler)
+    assert set(batch["observation"]) == set(arguments["observation"])
+    for key, values in {**batch["observation"], "action": batch["action"]}.items():
+        assert values.dtype == store.spec[key].dtype
+        np.testing.assert_array_equal(values, [window[key] for window, _ in expected])
+    assert ("mask" in batch) == (arguments["edges"] == "mask")
+    if "mask" in batch:
+        for key, mask in {**batch["mask"]["observation"], "action": batch["mask"]["action"]}.items():
+            assert mask.dtype == bool
+            np.testing.assert_array_equal(mask, [real[key] for _, real in expected])
 
 
 @given(
-    seed=st.integers(0, 2**31),
-    epoch=st.integers(0, 1000),
-    world_size=st.integers(1, 5),
-    batch_size=st.integers(1, 9),
+    horizon=st.integers(1, 20),
+    observation_steps=st.integers(1, 20),
+    action_steps=st.integers(1, 20),
+    learn_ending=st.booleans(),
 )
-def test_ranks_partition_an_epoch(store, seed, epoch, world_size, batch_size):
-    sampler = WindowSampler(store, observation_keys=["step"], observation_steps=1, horizon=8)
-    shared = {"seed": seed, "epoch": epoch, "world_size": world_size}
-    orders = [sampler.order(rank=rank, **shared) for rank in range(world_size)]
-    assert sorted(np.concatenate(orders)) == list(range(len(sampler)))
-    numbers = set()
-    for rank, order in enumerate(orders):
-        everything = list(sampler.batches(batch_size, rank=rank, drop_last=False, **shared))
-        np.testing.assert_array_equal(
-            np.concatenate([batch["action"] for batch in everything]), sampler.gather(order)["action"]
-        )
-        full = list(sampler.batches(batch_size, rank=rank, **shared))
-        assert {len(batch["action"]) for batch in full} == {batch_size}
-        numbers.add(len(full))
-    assert numbers == {len(sampler) // world_size // batch_size}
+def test_what_a_training_uses_is_diffusion_policys(
+    store, horizon, observation_steps, action_steps, learn_ending
+):
+    """Row by row as its SequenceSampler: padding by To - 1 before and Ta - 1 after (or to the last step)."""
+    observation_steps = min(observation_steps, horizon)
+    action_steps = min(action_steps, horizon - observation_steps + 1)
+    pad_after = horizon - observation_steps if learn_ending else action_steps - 1
+    expected = []
+    for number, length in enumerate(LENGTHS):
+        data = episode(number)
+        for first in range(1 - observation_steps, length - horizon + pad_after + 1):
+            steps = np.clip(np.arange(first, first + horizon), 0, length - 1)
+            expected.append((data["step"][steps[:observation_steps]], data["action"][steps]))
+    arguments = {
+        "observation": {"step": KeyWindow.past(observation_steps)},
+        "action": KeyWindow(1 - observation_steps, horizon),
+        "pad_after": None if learn_ending else pad_after,
+    }
+    if not expected:
+        with pytest.raises(StoreError, match="long enough"):
+            WindowSampler(store, **arguments)
+        return
+    sampler = WindowSampler(store, **arguments)
+    batch = sampler.gather(np.arange(len(sampler)))
+    np.testing.assert_array_equal(batch["observation"]["step"], [seen for seen, _ in expected])
+    np.testing.assert_array_equal(batch["action"], [action for _, action in expected])
 
 
-def test_batches_are_the_same_for_the_same_arguments_only(store):
-    def first(**changes):
-        sampler = WindowSampler(store, observation_keys=KEYS, observation_steps=2, horizon=8)
-        return next(sampler.batches(16, **{"seed": 1, "epoch": 2, "rank": 0, "world_size": 2, **changes}))
+def test_the_ways_to_name_a_window():
+    assert KeyWindow.past(3).offsets.tolist() == [-2, -1, 0]
+    assert KeyWindow.past(3, stride=4, latency=1).offsets.tolist() == [-9, -5, -1]
+    assert KeyWindow.future(3).offsets.tolist() == [0, 1, 2]
+    assert KeyWindow.future(3, stride=2).offsets.tolist() == [0, 2, 4]
+    assert (KeyWindow(-1, 16).first, KeyWindow(-1, 16).last) == (-1, 14)
 
-    same, again = first(), first()
-    np.testing.assert_array_equal(same["action"], again["action"])
-    np.testing.assert_array_equal(same["observation"]["camera0_rgb"], again["observation"]["camera0_rgb"])
-    for changes in ({"seed": 2}, {"epoch": 3}, {"rank": 1}):
-        assert (first(**changes)["action"] != same["action"]).any()
+
+def test_a_sampler_keeps_to_its_episodes_while_the_store_grows(tmp_path):
+    writer = DemoStore.create(tmp_path / "a.zarr", SPEC, rate_hz=10)
+    writer.append_episodes([NewEpisode(episode(number)) for number in range(3)])
+    reader = DemoStore.open(writer.path)
+    arguments = {"observation": dict.fromkeys(KEYS, KeyWindow.past(2)), "action": KeyWindow.future(4)}
+    samplers = [WindowSampler(reader, image_memory=memory, **arguments) for memory in (0, 4 << 30)]
+    before = [sampler.gather(np.arange(len(sampler))) for sampler in samplers]
+    writer.append_episodes([NewEpisode(episode(number)) for number in (3, 4)])
+    assert list(reader.refresh()) == [3, 4]
+    for sampler, first in zip(samplers, before, strict=True):
+        again = sampler.gather(np.arange(len(sampler)))
+        np.testing.assert_array_equal(again["action"], first["action"])
+        for key in KEYS:
+            np.testing.assert_array_equal(again["observation"][key], first["observation"][key])
+    grown = WindowSampler(reader, **arguments)
+    assert len(grown) == sum(LENGTHS)
+    found = grown.gather(np.arange(len(grown)))["observation"]["step"][:, -1]
+    assert found.tolist() == [[number, step] for number in range(5) for step in range(LENGTHS[number])]
+
+
+def test_long_stores_take_no_memory_by_the_step(tmp_path):
+    """A hundred thousand steps and windows of hundreds: rows for all of them would be 800 MB."""
+    spec = Spec((Feature("step", ()),), (Feature("action", (1,)),))
+    long = DemoStore.create(tmp_path / "a.zarr", spec, rate_hz=10)
+    steps = np.arange(100_000, dtype=np.float32)
+    long.append_episode({"step": steps, "action": steps[:, None]})
+    tracemalloc.start()
+    sampler = WindowSampler(
+        long, observation={"step": KeyWindow.past(500)}, action=KeyWindow.future(500), edges="drop"
+    )
+    batch = sampler.gather([0, len(sampler) - 1])
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 8e6  # the two arrays, read, are 0.8 MB
+    np.testing.assert_array_equal(batch["observation"]["step"][:, 0], [0, 100_000 - 999])
 
 
 def test_impossible_settings_are_named(store):
-    good = {"observation_keys": KEYS, "observation_steps": 2, "horizon": 8}
+    good = {"observation": dict.fromkeys(KEYS, KeyWindow.past(2)), "action": KeyWindow.future(8)}
     for changes, error, message in (
-        ({"observation_keys": ["steps"]}, StoreError, r"lacks steps\. It has: step"),
-        ({"observation_steps": 9}, ConfigError, "observation_steps=9, horizon=8"),
+        ({"observation": {"steps": KeyWindow.past(2)}}, StoreError, r"lacks steps\. It has: step"),
+        ({"edges": "mirror"}, ConfigError, "Unknown edges 'mirror'.*drop, mask, repeat"),
         ({"pad_after": -1}, ConfigError, "pad_after=-1"),
+        ({"pad_after": 3, "edges": "drop"}, ConfigError, "edges=drop"),
         ({"episodes": [5]}, ConfigError, "0 to 4"),
         ({"episodes": []}, ConfigError, "at least one"),
+        ({"action": KeyWindow.future(31), "edges": "drop"}, StoreError, "more than 31 steps"),
     ):
         with pytest.raises(error, match=message):
             WindowSampler(store, **{**good, **changes})
-    sampler = WindowSampler(store, **good)
-    for batch_size in (0, 1000):
-        with pytest.raises(ConfigError, match=f"batch of {batch_size}"):
-            sampler.batches(batch_size, seed=0, epoch=0)
-    with pytest.raises(ConfigError, match="rank is 2"):
-        sampler.batches(4, seed=0, epoch=0, rank=2, world_size=2)
+    for arguments in ((0, 0), (0, 1, 0)):
+        with pytest.raises(ConfigError, match="at least 1"):
+            KeyWindow(*arguments)
+    with pytest.raises(ConfigError, match="latency is -1"):
+        KeyWindow.past(2, latency=-1)
 
 
 def test_an_empty_store_cannot_be_sampled(tmp_path):
     empty = DemoStore.create(tmp_path / "a.zarr", SPEC, rate_hz=10)
     with pytest.raises(StoreError, match="no episodes"):
-        WindowSampler(empty, observation_keys=KEYS, observation_steps=2, horizon=8)
+        WindowSampler(empty, observation={"step": KeyWindow.past(2)}, action=KeyWindow.future(8))
 
 
 def test_nan_actions_are_named_unless_their_episode_is_left_out(tmp_path):
@@ -157,7 +218,7 @@ def test_nan_actions_are_named_unless_their_episode_is_left_out(tmp_path):
     group.create_array("data/pos", data=np.zeros((12, 3), np.float32))
     group.create_array("meta/episode_ends", data=np.array([5, 10, 12]))
     foreign = DemoStore.open(tmp_path / "foreign.zarr")
-    arguments = {"observation_keys": ["pos"], "observation_steps": 1, "horizon": 2}
+    arguments = {"observation": {"pos": KeyWindow.past(1)}, "action": KeyWindow.future(2)}
     with pytest.raises(StoreError, match=r"'action' .* not finite .* in episode 1 at step 2"):
         WindowSampler(foreign, **arguments)
     assert len(WindowSampler(foreign, episodes=[0, 2], **arguments)) > 0

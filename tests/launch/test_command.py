@@ -47,7 +47,7 @@ def test_help_of_every_verb_loads_nothing_heavy():
         *(verb.summary for verb in VERBS.values()),
         "pick_place, pusht_image, pusht_state",  # choices
         "trainer.gradient_clip: float = 1.0",  # a key, its type and its default
-        "data: str = required",
+        "data: list[str] = required",
         "largest gradient norm",  # its meaning
         "policy.noise_levels: int = 100",  # a key of the chosen component
     ):
@@ -70,7 +70,7 @@ MISTAKES = [
     ("train trainer.betas=[1] policy.unet.channels=wide data=x", "list[int]", "wide"),
     ("train trainer.bf16=perhaps data=x", "bool", "perhaps"),
     ("train trainer.steps.more=1 data=x", "single value", "trainer.steps.more"),
-    ("train", "data=<str>", "data"),
+    ("train", "data=<list[str]>", "data"),
     ("eval checkpoint=.", "task=pick_place|pusht_image|pusht_state", "task"),
     ("eval checkpoint=. task.max_steps=60", "task=", "needs a task"),
     ("eval runs/nothing", "does not exist", "runs/nothing"),

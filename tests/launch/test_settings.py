@@ -94,6 +94,22 @@ def test_the_kept_command_gives_the_same_settings():
     assert again.config == first.config
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("x", ["x"]),
+        ("it's ${here}, 'really'", ["it's ${here}, 'really'"]),
+        ("[a.zarr,b.zarr]", ["a.zarr", "b.zarr"]),
+        ("['a b.zarr', c.zarr]", ["a b.zarr", "c.zarr"]),
+    ],
+)
+def test_one_text_or_several_are_given_for_a_list_of_texts(text, expected):
+    composed = compose("train", f"data={text}", "data_weights=[0.7,1]")
+    assert composed.settings.data == expected
+    assert composed.settings.data_weights == [0.7, 1.0]
+    assert compose("train", *composed.config.command).settings == composed.settings
+
+
 def test_positional_values_fill_their_keys_in_order():
     composed = compose("data import", "from here", "layout=pusht", "there").settings
     assert (composed.source, composed.target) == ("from here", "there")

@@ -148,6 +148,26 @@ def test_resumed_training_goes_on_where_it_stopped(robopolicy, demo, tmp_path):
     assert summary_of(folder)["steps"] == 9
 
 
+def test_a_training_on_two_stores_resumes(robopolicy, demo, tmp_path):
+    other = tmp_path / "other.zarr"
+    collected = robopolicy("collect", "episodes=2", "seed=50", f"output={other}", f"runs={tmp_path}")
+    assert collected.returncode == 0, collected.stderr
+    words = [f"data=[{demo / 'demos.zarr'},{other}]", f"runs={tmp_path}", *TINY]
+    refused = robopolicy("train", *words, "data_weights=[1]")
+    assert refused.returncode == 1
+    assert "2 stores" in refused.stderr
+    assert not (tmp_path / "train").exists() or not list((tmp_path / "train").iterdir())
+    first = robopolicy("train", *words, "data_weights=[0.25,0.75]")
+    assert first.returncode == 0, first.stderr
+    folder = only_folder(tmp_path / "train")
+    second = robopolicy("train", f"resume={folder}", "trainer.steps=9")
+    assert second.returncode == 0, second.stderr
+    assert steps_of(folder) == [2, 3, 4, 6, 8, 9]
+    third = robopolicy("train", f"resume={folder}", f"data={other}", "data_weights=[]")
+    assert third.returncode == 1
+    assert "other data" in third.stderr
+
+
 def test_training_draws_its_curve_and_evaluates_at_the_end(robopolicy, demo, tmp_path):
     words = [f"data={demo / 'demos.zarr'}", f"runs={tmp_path}", *TINY, "task.max_steps=10"]
     result = robopolicy("train", *words, "evaluate=true", "evaluate_every=3", "evaluate_episodes=2")

@@ -54,7 +54,7 @@ def tiny(config_class: type[ChunkPolicyConfig], **settings: Any) -> Any:
     defaults: dict[str, Any] = {
         "horizon": 8,
         "action_steps": 4,
-        "encoder": ImageEncoderConfig(channels=[8], features=16, shift=1),
+        "encoder": ImageEncoderConfig(channels=[8], features=16),
         "unet": UnetConfig(channels=[32, 64], kernel_size=3, groups=4, embedding=32),
         "mlp": MlpConfig(width=96, blocks=2, embedding=32),
     }

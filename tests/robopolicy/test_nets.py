@@ -12,7 +12,7 @@ from torch import nn
 from robopolicy.nets.mlp import ConditionalMlp
 from robopolicy.nets.temporal import StepEmbedding, TemporalConv, TemporalGroupNorm, Upsample
 from robopolicy.nets.unet import ConditionalUnet
-from robopolicy.nets.vision import ImageEncoder, random_shift
+from robopolicy.nets.vision import ImageEncoder
 
 BATCHES = [1, 3, 70]  # few rows, and enough for the layers' other ways of computing
 
@@ -186,44 +186,3 @@ def test_the_image_encoder_takes_any_size(blocks):
     strides = [module.stride for module in encoder.modules() if isinstance(module, nn.Conv2d)]
     assert strides.count((4, 4)) == 1  # the stem
     assert strides.count((2, 2)) == 2 * 2  # in each stage's first block the convolution and the shortcut
-
-
-# --- random shift -------------------------------------------------------------------------------------------
-
-
-def numbered_images(count=40, height=6, width=8):
-    return (
-        torch.arange(count * 3 * height * width).remainder(251).to(torch.uint8).view(count, 3, height, width)
-    )
-
-
-def test_random_shift_moves_and_keeps_the_content():
-    images, pixels = numbered_images(), 2
-    shifted = random_shift(images, pixels, torch.Generator().manual_seed(0))
-    assert shifted.shape == images.shape
-    assert shifted.dtype == torch.uint8
-    rows, columns = torch.arange(6), torch.arange(8)
-    offsets = set()
-    for image, moved in zip(images, shifted, strict=True):
-        for dy in range(-pixels, pixels + 1):
-            for dx in range(-pixels, pixels + 1):
-                expected = image[:, (rows + dy).clamp(0, 5)][:, :, (columns + dx).clamp(0, 7)]
-                if torch.equal(moved, expected):
-                    offsets.add((dy, dx))
-                    break
-            else:
-                continue
-            break
-        else:
-            pytest.fail("an image is not a shifted copy with its border repeated")
-    assert len(offsets) > 10  # of 25
-
-
-def test_random_shift_follows_its_generator():
-    images = numbered_images()
-    first, second, other = (
-        random_shift(images, 2, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2)
-    )
-    assert torch.equal(first, second)
-    assert not torch.equal(first, other)
-    assert random_shift(images, 0, None) is images

@@ -309,7 +309,7 @@ def test_autocast_keeps_targets_exact_and_losses_close():
 
 
 def image_policy(pretrained="", **encoder):
-    settings = {"channels": [8], "features": 16, "shift": 1, **encoder}
+    settings = {"channels": [8], "features": 16, **encoder}
     config = tiny(FlowConfig, net="mlp", encoder=ImageEncoderConfig(**settings, pretrained=str(pretrained)))
     return FlowPolicy(config, IMAGE_SPEC, 0.1)
 
@@ -367,7 +367,6 @@ def test_a_pretrained_encoder_that_does_not_fit_is_told(tmp_path):
         ({"unet": UnetConfig(embedding=2)}, "even and at least 4"),
         ({"mlp": MlpConfig(width=0)}, "policy.mlp.width is 0"),
         ({"encoder": ImageEncoderConfig(channels=[])}, "policy.encoder.channels"),
-        ({"encoder": ImageEncoderConfig(shift=-1)}, "policy.encoder.shift is -1"),
         ({"observation_noise": -0.1}, "policy.observation_noise is -0.1"),
     ],
 )

@@ -12,6 +12,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -24,15 +25,15 @@ from torch import nn
 
 from robopolicy.checkpoint import find_checkpoint, load_policy
 from robopolicy.policies.configs import FlowConfig
-from robopolicy.training import trainer
-from robopolicy.training.batches import mirror_some
+from robopolicy.training import data, trainer
+from robopolicy.training.batches import mirror_some, to_tensors
 from robopolicy.training.configs import TrainerConfig
 from robopolicy.training.ema import AveragedWeights
 from robopolicy.training.metrics import MetricsLog, read_metrics
 from robopolicy.training.trainer import Trainer, train
 from robopolicy_datasets.errors import CheckpointError, ConfigError, StoreError
 from robopolicy_datasets.store.demo_store import DemoStore
-from robopolicy_datasets.windows.sampler import WindowSampler, split_episodes
+from robopolicy_datasets.windows import KeyWindow, WindowSampler, prefetch, split_episodes
 
 from .conftest import IMAGE_SPEC, PLANE_SPEC, episode, tiny
 
@@ -147,7 +148,9 @@ def turned(key, values):
 
 
 def test_half_of_the_windows_are_seen_in_the_mirror(make_store):
-    sampler = WindowSampler(make_store(), observation_keys=["agent_pos"], observation_steps=2, horizon=8)
+    sampler = WindowSampler(
+        make_store(), observation={"agent_pos": KeyWindow.past(2)}, action=KeyWindow(-1, 8)
+    )
     batch = sampler.gather(np.arange(64))
     mirrored = mirror_some(batch, turned, seed=0)
     pairs = zip(batch["action"], mirrored["action"], strict=True)
@@ -157,6 +160,28 @@ def test_half_of_the_windows_are_seen_in_the_mirror(make_store):
     np.testing.assert_array_equal(mirrored["action"], sign * batch["action"])
     seen, expected = mirrored["observation"]["agent_pos"], batch["observation"]["agent_pos"]
     np.testing.assert_array_equal(seen, sign * expected)
+
+
+def test_a_mirror_and_the_way_to_the_device_lose_no_part_of_a_batch():
+    numbers = np.arange(1.0, 9.0, dtype=np.float32).reshape(8, 1)
+    touch = {"value": numbers[..., None], "time_ns": np.zeros((8, 1), np.int64), "mask": numbers > 3}
+    mask = {"observation": {"agent_pos": numbers > 4}, "action": numbers > 5}
+    batch = {"observation": {"agent_pos": numbers}, "action": numbers, "mask": mask}
+    batch |= {"streams": {"touch": touch}, "source": np.arange(8)}
+    mirrored = to_tensors(mirror_some(batch, turned, seed=0), "cpu")
+    sign = mirrored["action"].sign().numpy()
+    assert set(sign.flatten().tolist()) == {-1, 1}
+    np.testing.assert_array_equal(mirrored["action"].numpy() * sign, numbers)
+    assert torch.equal(mirrored["observation"]["agent_pos"], mirrored["action"])
+    assert torch.equal(mirrored["streams"]["touch"]["value"][..., 0], mirrored["action"])
+    for part, wanted in (
+        (mirrored["source"], np.arange(8)),
+        (mirrored["mask"]["action"], mask["action"]),
+        (mirrored["mask"]["observation"]["agent_pos"], mask["observation"]["agent_pos"]),
+        (mirrored["streams"]["touch"]["mask"], touch["mask"]),
+        (mirrored["streams"]["touch"]["time_ns"], touch["time_ns"]),
+    ):
+        np.testing.assert_array_equal(part.numpy(), wanted)
 
 
 def test_a_mirror_teaches_what_no_demonstration_shows(make_store, tmp_path):
@@ -353,7 +378,7 @@ def interrupt(step, policy, seconds):
     return {}
 
 runs = [("whole", False, ()), ("cut", False, (interrupt,)), ("cut", True, ())]
-trainers = [Trainer("flow", policy, config, store, folder / name, callbacks) for name, _, callbacks in runs]
+trainers = [Trainer("flow", policy, config, [store], folder / name, callbacks) for name, _, callbacks in runs]
 # the first one made the process group, so it runs last: it leaves it at its end
 for index in (1, 2, 0):
     trainer, (name, resume, _) = trainers[index], runs[index]
@@ -415,11 +440,11 @@ def test_two_processes_train_one_policy(make_store, tmp_path):
 
 
 def test_ranks_see_different_windows_and_all_full_batches(make_store, tmp_path):
-    trainer = Trainer("flow", POLICY, settings(), make_store(), tmp_path / "run")
+    trainer = Trainer("flow", POLICY, settings(), [make_store()], tmp_path / "run")
     seen = []
     for rank in range(2):
         trainer.ranks = dataclasses.replace(trainer.ranks, rank=rank, world_size=2)
-        per_epoch = len(trainer.sampler) // 32
+        per_epoch = len(trainer.windows) // 32
         batches = trainer._batches(0)
         for _ in range(per_epoch):
             batch = next(batches)
@@ -444,9 +469,9 @@ def marked_store(path):
 
 def test_validation_episodes_are_kept_out_of_training(tmp_path):
     store, held_out = marked_store(tmp_path / "demos.zarr")
-    trainer = Trainer("flow", POLICY, settings(batch_size=8), store, tmp_path / "run")
+    trainer = Trainer("flow", POLICY, settings(batch_size=8), [store], tmp_path / "run")
     assert held_out
-    windows = trainer.sampler.gather(np.arange(len(trainer.sampler)))
+    windows = trainer.windows.gather(np.arange(len(trainer.windows)))
     for values in (windows["action"], windows["observation"]["agent_pos"]):
         assert set(np.unique(values).tolist()) == set(range(6)) - held_out
     held = trainer.validation.windows
@@ -459,6 +484,78 @@ def test_validation_episodes_are_kept_out_of_training(tmp_path):
     for key in ("agent_pos", "action"):
         assert buffers[f"{key}_center"].tolist() == [(low + high) / 2] * 2
         assert buffers[f"{key}_scale"].tolist() == [(high - low) / 2] * 2
+
+
+def test_several_stores_are_mixed_by_weight(tmp_path):
+    """Trained on and held out are episodes of each; the normalizer knows the training episodes of all."""
+    marked = [marked_store(tmp_path / f"{name}.zarr") for name in "ab"]
+    stores = [store for store, _ in marked]
+    trainer = Trainer("flow", POLICY, settings(batch_size=8), stores, tmp_path / "run", weights=[3, 1])
+    assert len(trainer.windows) == 2 * len(Trainer("flow", POLICY, settings(), stores[:1], tmp_path).windows)
+    sources = np.concatenate([batch["source"] for batch in itertools.islice(trainer._batches(0), 300)])
+    assert np.mean(sources == 0) == pytest.approx(0.75, abs=0.02)
+    for windows, far in ((trainer.windows, False), (trainer.validation.windows, True)):
+        batch = windows.gather(np.arange(len(windows)))
+        assert {bool(value > 500) for value in batch["action"].flat} == {far}
+        assert set(batch["source"].tolist()) == {0, 1}
+    assert np.mean(trainer.validation.windows.gather(trainer.validation.indices)["source"]) < 0.4
+    buffers = dict(trainer.policy.normalizer.named_buffers())
+    training = sorted(set(range(6)) - marked[0][1])
+    assert buffers["action_center"].tolist() == [(training[0] + training[-1]) / 2] * 2
+    alone = [Trainer("flow", POLICY, settings(), [store], tmp_path).fingerprint for store in stores]
+    assert alone[0] == stores[0].fingerprint()
+    assert trainer.fingerprint not in alone
+
+
+def test_the_normalizer_covers_all_stores(tmp_path):
+    stores = []
+    for index, value in enumerate((-5.0, 7.0)):
+        store = DemoStore.create(tmp_path / f"{index}.zarr", PLANE_SPEC, rate_hz=10.0)
+        data = {key: np.full_like(array, value) for key, array in episode(PLANE_SPEC, 30, seed=0).items()}
+        store.append_episode(data)
+        stores.append(store)
+    trainer = Trainer("flow", POLICY, settings(validation_fraction=0.0), stores, tmp_path / "run")
+    buffers = dict(trainer.policy.normalizer.named_buffers())
+    for key in ("agent_pos", "action"):
+        assert buffers[f"{key}_center"].tolist() == [1.0, 1.0]
+        assert buffers[f"{key}_scale"].tolist() == [6.0, 6.0]
+
+
+def test_a_training_on_several_stores_resumes_on_its_curve(make_store, tmp_path):
+    stores = [make_store("a.zarr"), make_store("b.zarr", episodes=3, steps=20)]
+    train("flow", POLICY, settings(), stores, tmp_path / "whole", weights=[1, 2])
+    with pytest.raises(Failure):
+        train("flow", POLICY, settings(), stores, tmp_path / "run", weights=[1, 2], callbacks=[fail_at(20)])
+    with pytest.raises(StoreError, match="other data"):
+        train("flow", POLICY, settings(), stores[0], tmp_path / "run", resume=True)
+    train("flow", POLICY, settings(), stores, tmp_path / "run", weights=[1, 2], resume=True)
+    assert_same_training(tmp_path / "run", tmp_path / "whole")
+
+
+def test_stores_that_do_not_go_together_are_told(make_store, tmp_path):
+    stores = [make_store("a.zarr"), make_store("b.zarr", spec=IMAGE_SPEC)]
+    config = dataclasses.replace(POLICY, observation_keys=["agent_pos", "block_angle"])
+    with pytest.raises(StoreError, match=r"b.zarr lacks block_angle"):
+        train("flow", config, settings(), stores, tmp_path / "run")
+    for weights in ([1.0], [1.0, 0.0]):
+        with pytest.raises(ConfigError, match="2 stores"):
+            train("flow", POLICY, settings(), stores, tmp_path / "run", weights=weights)
+    with pytest.raises(ConfigError, match="0 stores"):
+        train("flow", POLICY, settings(), [], tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_images_from_disk_train_as_those_in_memory(make_store, tmp_path, monkeypatch):
+    store, config = make_store(spec=IMAGE_SPEC), tiny(FlowConfig, net="mlp")
+    ahead = []
+    monkeypatch.setattr(trainer, "prefetch", lambda batches: ahead.append(1) or prefetch(batches))
+    for name, memory in (("memory", 4 << 30), ("disk", 0)):
+        monkeypatch.setattr(data, "IMAGE_MEMORY", memory)
+        train("flow", config, settings(steps=10), store, tmp_path / name)
+    assert_same_training(tmp_path / "disk", tmp_path / "memory")
+    assert ahead == [1]
+    names = [thread.name for thread in threading.enumerate()]
+    assert not any(name.startswith("robopolicy-prefetch") for name in names)
 
 
 def test_nothing_held_out_means_no_validation(make_store, tmp_path):
@@ -569,7 +666,7 @@ def test_a_training_that_diverges_stops_and_keeps_its_checkpoint(make_store, tmp
             trainer.optimizer.param_groups[0]["betas"] = (math.nan, math.nan)
         return {}
 
-    trainer = Trainer("flow", POLICY, settings(), make_store(), tmp_path / "run", [poison])
+    trainer = Trainer("flow", POLICY, settings(), [make_store()], tmp_path / "run", [poison])
     with pytest.raises(ConfigError, match=r"diverged: the loss is nan at step 25.*learning_rate"):
         trainer.run(resume=False)
     assert json.loads((tmp_path / "run/checkpoints/last/config.json").read_text())["steps"] == 20
@@ -577,7 +674,7 @@ def test_a_training_that_diverges_stops_and_keeps_its_checkpoint(make_store, tmp
 
 
 def test_gradients_that_are_not_finite_never_reach_the_checkpoint(make_store, tmp_path):
-    trainer = Trainer("flow", POLICY, settings(), make_store(), tmp_path / "run")
+    trainer = Trainer("flow", POLICY, settings(), [make_store()], tmp_path / "run")
     weights, steps = next(trainer.policy.parameters()), itertools.count(1)
     # in the very step after which a checkpoint is due: its loss is that of the weights before
     weights.register_hook(lambda gradient: gradient / 0.0 if next(steps) == 40 else gradient)
@@ -622,7 +719,7 @@ def test_averaged_weights_are_lent_and_taken_back():
 
 
 def test_the_saved_weights_are_the_averaged_ones(make_store, tmp_path):
-    trainer = Trainer("flow", POLICY, settings(steps=10), make_store(), tmp_path / "run")
+    trainer = Trainer("flow", POLICY, settings(steps=10), [make_store()], tmp_path / "run")
     trainer.run(resume=False)
     saved, raw = tensors_of(tmp_path / "run"), dict(trainer.policy.named_parameters())
     averaged = trainer.average.named()

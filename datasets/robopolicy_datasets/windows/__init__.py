@@ -1,5 +1,28 @@
-"""Windows of consecutive steps, the samples of imitation learning."""
+"""Windows of demonstrations, the samples of imitation learning.
 
-from robopolicy_datasets.windows.sampler import WindowSampler, split_episodes
+A window stands at one step of one episode, its *present*, and shows steps of the store's keys and samples
+of its streams around it. ``WindowSampler`` draws windows of one store, ``WindowMixture`` of several.
+"""
 
-__all__ = ["WindowSampler", "split_episodes"]
+from robopolicy_datasets.windows.batches import StreamBatch, WindowBatch, Windows
+from robopolicy_datasets.windows.key_window import Edges, KeyWindow
+from robopolicy_datasets.windows.mixture import WindowMixture
+from robopolicy_datasets.windows.prefetch import prefetch
+from robopolicy_datasets.windows.sampler import WindowSampler
+from robopolicy_datasets.windows.splits import split_episodes
+from robopolicy_datasets.windows.streams import Ragged, Resampled, StreamWindow
+
+__all__ = [
+    "Edges",
+    "KeyWindow",
+    "Ragged",
+    "Resampled",
+    "StreamBatch",
+    "StreamWindow",
+    "WindowBatch",
+    "WindowMixture",
+    "WindowSampler",
+    "Windows",
+    "prefetch",
+    "split_episodes",
+]

@@ -1,102 +1,103 @@
-"""Batches of windows, gathered with one indexing operation a key.
+"""Windows of one store, gathered with one indexing operation a key.
 
-Low-dimensional arrays lie in memory. So do images as far as they find room there; the others are read from
-disk, frame by frame, at every batch.
-
-A window is ``horizon`` consecutive steps of one episode; its observation is the first ``observation_steps``
-of them. Windows may start before an episode's first step and end after its last one, where the edge step
-is repeated (as in diffusion_policy): so the first observations of an episode and its end are trained too.
+Low-dimensional arrays and streams lie in memory. So do images as far as they find room there; the others are
+read from disk, frame by frame, at every batch.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
-from typing import Any, TypedDict
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from robopolicy_datasets.errors import ConfigError, StoreError, nearest_names
+from robopolicy_datasets.errors import ConfigError, StoreError, nearest_names, unknown_name
+from robopolicy_datasets.spec import Feature
 from robopolicy_datasets.store.demo_store import DemoStore
 from robopolicy_datasets.store.episode import first_not_finite
+from robopolicy_datasets.store.layout import TIME_KEY
+from robopolicy_datasets.windows.batches import WindowBatch, Windows, share_of_rank
+from robopolicy_datasets.windows.key_window import Edges, KeyWindow
+from robopolicy_datasets.windows.presents import Presents
+from robopolicy_datasets.windows.streams import StreamSamples, StreamWindow
 
 _log = logging.getLogger(__name__)
 
 
-class WindowBatch(TypedDict):
-    """A batch of B windows.
+class WindowSampler(Windows):
+    """Windows of the chosen episodes of a store; episodes that the store gets later do not matter to it.
 
-    Attributes:
-        observation: ``[B, observation_steps, *shape]`` by key, in the dtypes of the store.
-        action: ``[B, horizon, A]``; row ``observation_steps - 1`` belongs to the newest observation.
-    """
-
-    observation: dict[str, NDArray[Any]]
-    action: NDArray[Any]
-
-
-class WindowSampler:
-    """Windows of the chosen episodes of a store.
+    There is a window for each step of an episode at which it may stand: with ``edges="drop"`` those from
+    which all steps shown lie inside the episode, otherwise all, as far as ``pad_after`` allows. Their order
+    is that of episodes and steps.
 
     Args:
         store: where the steps come from.
-        observation_keys: the observations to gather.
-        observation_steps: To, steps of observation in a window.
-        horizon: Tp, steps of action in a window.
+        observation: by key, the steps to show of it.
+        action: the same for the store's one action feature.
+        streams: by key, the samples to show of a stream.
         episodes: the episodes to use; all by default.
-        action_steps: Ta, steps that a policy executes; sets the default of ``pad_after``.
-        pad_before: steps that a window may start before its episode; To - 1 by default.
-        pad_after: steps that a window may end after its episode; Ta - 1 by default.
+        edges: what becomes of windows that reach beyond an end of their episode: ``repeat``, ``drop`` or
+            ``mask``, see ``Edges``. Streams have masks of their own.
+        pad_after: the most steps that a window may reach beyond its episode's end; any number by default.
+            diffusion_policy pads by one less than the steps that are executed.
         image_memory: bytes of decoded images to hold in memory; keys that find no room are read from disk.
 
     Raises:
         StoreError: a key is missing, values are not finite, or no episode has a window.
-        ConfigError: the sizes do not fit together, or an episode does not exist.
+        ConfigError: the settings do not fit together, or an episode does not exist.
     """
 
     def __init__(
         self,
         store: DemoStore,
         *,
-        observation_keys: Sequence[str],
-        observation_steps: int,
-        horizon: int,
+        observation: Mapping[str, KeyWindow],
+        action: KeyWindow,
+        streams: Mapping[str, StreamWindow] | None = None,
         episodes: Sequence[int] | NDArray[np.integer] | None = None,
-        action_steps: int = 8,
-        pad_before: int | None = None,
+        edges: Edges | str = Edges.REPEAT,
         pad_after: int | None = None,
         image_memory: int = 4 << 30,
     ) -> None:
-        pad_before = observation_steps - 1 if pad_before is None else pad_before
-        pad_after = action_steps - 1 if pad_after is None else pad_after
-        if not 1 <= observation_steps <= horizon or min(pad_before, pad_after) < 0:
-            raise ConfigError(
-                f"A window of observation_steps={observation_steps}, horizon={horizon}, "
-                f"pad_before={pad_before} and pad_after={pad_after} is not possible: "
-                "1 <= observation_steps <= horizon, and no padding below 0."
-            )
-        self.observation_steps = observation_steps
-        self.horizon = horizon
+        self.store = store
+        self.observation, self.action, self.streams = dict(observation), action, dict(streams or {})
+        self.edges = _checked_edges(edges, pad_after)
         self.episodes = _checked_episodes(store, episodes)
-        action_key = _action_key(store)
-        _check_keys(store, observation_keys)
-        self._store = store
-        self.on_disk = _keys_on_disk(store, observation_keys, image_memory)
-        in_memory = [key for key in observation_keys if key not in self.on_disk]
-        for key in dict.fromkeys([*in_memory, action_key]):
+        self._action_key = _action_key(store)
+        _check_keys(store, list(observation))
+        self._presents = self._all_presents(pad_after)
+        self._on_disk = _keys_on_disk(store, list(observation), image_memory)
+        in_memory = [key for key in observation if key not in self._on_disk]
+        for key in dict.fromkeys([*in_memory, self._action_key]):
             _check_finite(store, key, self.episodes)
-        self._observation = {key: store.array(key) for key in in_memory}
-        self._action = store.array(action_key)
-        self._rows = _window_rows(store.episode_ends, self.episodes, horizon, pad_before, pad_after)
-        if not len(self._rows):
-            raise StoreError(
-                f"No chosen episode of {store.path} is long enough for a window of {horizon} steps "
-                f"(padding {pad_before} + {pad_after}). Record longer episodes or choose a shorter horizon."
-            )
+        self._arrays = {key: store.array(key) for key in in_memory}
+        self._action, self._action_offsets = store.array(self._action_key), action.offsets
+        self._samples = {key: StreamSamples(store, key, self.episodes) for key in self.streams}
+        self._time = store.array(TIME_KEY) if self.streams else None
+        # the rows are found once for all keys that show the same steps
+        windows = dict.fromkeys(self.observation.values())
+        self._groups = [
+            (window.offsets, [key for key, its in self.observation.items() if its == window])
+            for window in windows
+        ]
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self._presents)
+
+    @property
+    def on_disk(self) -> list[str]:
+        """The keys that are read from disk at every batch; the others lie in memory."""
+        return list(self._on_disk)
+
+    @property
+    def features(self) -> dict[str, Feature]:
+        """What the windows show, by key, the action and the streams included."""
+        spec, streams = self.store.spec, {feature.key: feature for feature in self.store.streams}
+        keys = dict.fromkeys([*self.observation, self._action_key])
+        return {**{key: spec[key] for key in keys}, **{key: streams[key] for key in self.streams}}
 
     def gather(self, indices: ArrayLike) -> WindowBatch:
         """Gathers windows.
@@ -104,102 +105,77 @@ class WindowSampler:
         Args:
             indices: ``[B]``, each in ``[0, len(self))``.
         """
-        rows = self._rows[np.asarray(indices)]
-        seen = rows[:, : self.observation_steps]
-        observation = {key: np.take(array, seen, axis=0) for key, array in self._observation.items()}
-        for key in self.on_disk:
-            frames, places = np.unique(seen, return_inverse=True)  # neighbours and edges share frames
-            observation[key] = self._store.take(key, frames)[places.reshape(seen.shape)]
-        return {"observation": observation, "action": np.take(self._action, rows, axis=0)}
+        places = self._presents.places(np.asarray(indices))
+        observation: dict[str, NDArray[Any]] = {}
+        for offsets, keys in self._groups:
+            rows = places.rows(offsets)
+            for key in keys:
+                held = self._arrays.get(key)
+                observation[key] = self._read(key, rows) if held is None else held.take(rows, axis=0)
+        action = self._action.take(places.rows(self._action_offsets), axis=0)
+        batch: WindowBatch = {"observation": observation, "action": action}
+        if self.edges is Edges.MASK:
+            inside = {key: places.inside(window.offsets) for key, window in self.observation.items()}
+            batch["mask"] = {"observation": inside, "action": places.inside(self.action.offsets)}
+        if self._time is not None:
+            now = self._time[places.present]
+            batch["streams"] = {
+                key: window.gather(self._samples[key], now, places.episode)
+                for key, window in self.streams.items()
+            }
+        return batch
 
-    def order(self, *, seed: int, epoch: int, rank: int = 0, world_size: int = 1) -> NDArray[np.intp]:
-        """Returns the window indices that ``rank`` visits in an epoch: a share of one random permutation.
+    def order(self, *, seed: int, epoch: int, rank: int = 0, world_size: int = 1) -> NDArray[np.int64]:
+        """Returns the indices of the windows that ``rank`` draws in an epoch: a share of one permutation.
 
         The shares of all ranks are disjoint, together every window, and differ in size by at most one.
-        """
-        if not 0 <= rank < world_size:
-            raise ConfigError(
-                f"The rank is {rank}; with world_size={world_size} it is 0 to {world_size - 1}."
-            )
-        return np.random.default_rng([seed, epoch]).permutation(len(self))[rank::world_size]
-
-    def batches(
-        self,
-        batch_size: int,
-        *,
-        seed: int,
-        epoch: int,
-        rank: int = 0,
-        world_size: int = 1,
-        drop_last: bool = True,
-    ) -> Iterator[WindowBatch]:
-        """Yields the batches of one epoch for one rank; the same for the same arguments.
-
-        Args:
-            batch_size: B, windows in a batch of this rank.
-            seed: of the shuffling.
-            epoch: another epoch is another order.
-            rank: this process.
-            world_size: processes that share the epoch.
-            drop_last: every rank yields the same number of full batches; otherwise every window is yielded
-                and the last batch may be smaller.
 
         Raises:
-            ConfigError: the batch is larger than the rank's share.
+            ConfigError: there is no such rank.
         """
-        order = self.order(seed=seed, epoch=epoch, rank=rank, world_size=world_size)
-        count = len(order)
-        if drop_last:
-            smallest_share = len(self) // world_size
-            count = smallest_share - smallest_share % batch_size if batch_size > 0 else 0
-        if batch_size < 1 or count == 0:
-            raise ConfigError(
-                f"A batch of {batch_size} cannot be drawn from {len(self)} windows shared by {world_size} "
-                f"process(es). Choose a batch size from 1 to {max(1, len(self) // world_size)}."
+        order = np.random.default_rng([seed, epoch]).permutation(len(self))
+        return share_of_rank(order, rank, world_size)
+
+    def _read(self, key: str, rows: NDArray[np.int64]) -> NDArray[Any]:
+        """Reads rows ``[B, n]`` of ``key`` from disk."""
+        frames, places = np.unique(rows, return_inverse=True)  # neighbours and edges share frames
+        return self.store.take(key, frames)[places.reshape(rows.shape)]
+
+    def _all_presents(self, pad_after: int | None) -> Presents:
+        """Returns the steps at which windows may stand."""
+        windows = [*self.observation.values(), self.action]
+        before, after = max(-min(window.first for window in windows), 0), 0
+        reach = max(max(window.last for window in windows), 0)
+        if self.edges is Edges.DROP:
+            after = reach
+        else:
+            before = 0
+            after = 0 if pad_after is None else max(reach - pad_after, 0)
+        presents = Presents(self.store.episode_ends, self.episodes, before=before, after=after)
+        if not len(presents):
+            raise StoreError(
+                f"No chosen episode of {self.store.path} is long enough for a window: it needs more than "
+                f"{before + after} steps. Record longer episodes, show fewer steps, or let windows reach "
+                "further beyond their ends (edges, pad_after)."
             )
-        return (self.gather(order[first : first + batch_size]) for first in range(0, count, batch_size))
+        if presents.empty_episodes:
+            _log.warning(
+                "%d episodes are too short for a window; it needs more than %d steps.",
+                presents.empty_episodes,
+                before + after,
+            )
+        return presents
 
 
-def split_episodes(
-    num_episodes: int, *, validation_fraction: float, seed: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Splits episodes at random into those for training and those held out.
-
-    Args:
-        num_episodes: how many there are.
-        validation_fraction: the share to hold out, in [0, 1); above 0 at least one episode is held out and
-            one remains, where there are two.
-        seed: of the choice.
-
-    Returns:
-        The training and the validation indices, each sorted.
-
-    Raises:
-        ConfigError: the fraction is out of range.
-    """
-    if not 0 <= validation_fraction < 1:
-        raise ConfigError(f"validation_fraction is {validation_fraction}; it must be at least 0 and below 1.")
-    held_out = 0
-    if validation_fraction > 0 and num_episodes > 1:
-        held_out = int(np.clip(round(validation_fraction * num_episodes), 1, num_episodes - 1))
-    order = np.random.default_rng(seed).permutation(num_episodes).astype(np.int64)
-    return np.sort(order[held_out:]), np.sort(order[:held_out])
-
-
-def _window_rows(
-    ends: NDArray[np.int64], episodes: NDArray[np.int64], horizon: int, pad_before: int, pad_after: int
-) -> NDArray[np.intp]:
-    """Returns the store rows ``[W, horizon]`` of every window, edges repeated."""
-    starts = np.concatenate([[0], ends[:-1]])[episodes]
-    lengths = ends[episodes] - starts
-    counts = np.maximum(lengths - horizon + pad_after + pad_before + 1, 0)
-    if (counts == 0).any():
-        _log.warning("%d episodes are too short for a window of %d steps.", int((counts == 0).sum()), horizon)
-    within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
-    steps = (within - pad_before)[:, None] + np.arange(horizon)
-    np.clip(steps, 0, np.repeat(lengths - 1, counts)[:, None], out=steps)
-    steps += np.repeat(starts, counts)[:, None]
-    return steps.astype(np.intp, copy=False)
+def _checked_edges(edges: Edges | str, pad_after: int | None) -> Edges:
+    if edges not in list(Edges):
+        raise unknown_name("edges", edges, list(Edges))
+    if pad_after is not None and (pad_after < 0 or edges == Edges.DROP):
+        raise ConfigError(
+            f"pad_after={pad_after} does not go with edges={edges}: it must be at least 0, and windows that "
+            "reach beyond their episode are there with edges=repeat and edges=mask only."
+        )
+    return Edges(edges)
 
 
 def _checked_episodes(

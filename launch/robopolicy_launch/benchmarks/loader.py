@@ -1,6 +1,7 @@
 """Gathering of training batches beside the bare numpy indexing that it cannot beat.
 
 Data in memory as in Push-T: 206 episodes of 125 steps, two 96x96x3 images and positions observed, 16 actions.
+And a force sensor at 1 kHz, of which windows show 16 points in the last tenth of a second.
 """
 
 from __future__ import annotations
@@ -15,13 +16,17 @@ import numpy as np
 from robopolicy_datasets.spec import Feature, Spec
 from robopolicy_datasets.store.demo_store import DemoStore
 from robopolicy_datasets.store.episode import NewEpisode
-from robopolicy_datasets.windows.sampler import WindowSampler
+from robopolicy_datasets.store.streams import Stream
+from robopolicy_datasets.windows import KeyWindow, Resampled, WindowSampler
 from robopolicy_launch.benchmarks import Row
 from robopolicy_launch.benchmarks._timing import side_by_side, threads
 
 OBSERVED, HORIZON = 2, 16
 POSITION = Feature("agent_pos", (2,), kind="position", unit="px")
 ACTION = Feature("action", (2,), kind="position", unit="px")
+WRENCH = Feature("robot0_wrench", (6,), kind="wrench", unit="N, N m", rate_hz=1000.0)
+TOUCH = Resampled(16, before_s=0.1)
+SHOWN, DONE = KeyWindow.past(OBSERVED), KeyWindow(1 - OBSERVED, HORIZON)
 
 
 def run(
@@ -33,7 +38,7 @@ def run(
     calls: int = 20,
     seconds: float = 5.0,
 ) -> Iterator[Row]:
-    """Measures batches with and without images.
+    """Measures batches with and without images, and with a stream.
 
     Args:
         episodes: in the store.
@@ -45,12 +50,12 @@ def run(
     """
     pictures = Feature("camera0_rgb", (image, image, 3), "uint8", "rgb")
     spec = Spec((POSITION, pictures), (ACTION,))
+    order = np.random.default_rng(0)
     with tempfile.TemporaryDirectory() as folder, threads(1):
         store = _store(Path(folder) / "bench.zarr", spec, episodes, steps)
         for name, keys in (("image", [pictures.key, POSITION.key]), ("lowdim", [POSITION.key])):
-            sampler = WindowSampler(store, observation_keys=keys, observation_steps=OBSERVED, horizon=HORIZON)
+            sampler = WindowSampler(store, observation=dict.fromkeys(keys, SHOWN), action=DONE)
             floor = _floor([store.array(key) for key in keys], store.array(ACTION.key))
-            order = np.random.default_rng(0)
             windows = order.integers(0, len(sampler), (calls, batch))
             starts = order.integers(0, store.num_steps - HORIZON, (calls, batch))
             times = side_by_side(
@@ -58,6 +63,13 @@ def run(
             )
             ours, reference = (milliseconds * 1e3 / calls for milliseconds in times)
             yield Row(f"loader_{name}_b{batch}", ours, reference, "us", "numpy indexing alone")
+        touch = _touch_store(Path(folder) / "touch.zarr", max(1, episodes // 10), steps)
+        sampler = WindowSampler(touch, observation={}, action=DONE, streams={WRENCH.key: TOUCH})
+        windows = order.integers(0, len(sampler), (calls, batch))
+        loop = _touch_loop(touch)
+        times = side_by_side(_each(sampler.gather, windows), _each(loop, windows), seconds=seconds, least=2)
+        ours, reference = (milliseconds * 1e3 / calls for milliseconds in times)
+        yield Row(f"loader_stream_b{batch}", ours, reference, "us", "np.interp, window by window")
 
 
 def _each(gather: Callable[[Any], Any], batches: np.ndarray) -> Callable[[], None]:
@@ -101,3 +113,38 @@ def _episode(spec: Spec, steps: int, random: np.random.Generator) -> NewEpisode:
         else:
             data[feature.key] = random.random((steps, *feature.shape), dtype=np.float32)
     return NewEpisode(data)
+
+
+def _touch_store(path: Path, episodes: int, steps: int) -> DemoStore:
+    """Makes a store of random numbers with samples at 1 kHz beside the steps."""
+    random = np.random.default_rng(0)
+    store = DemoStore.create(path, Spec((), (ACTION,)), rate_hz=10.0, streams=[WRENCH])
+    time_ns = np.arange(100 * steps, dtype=np.int64) * 1_000_000
+    recordings = []
+    for _ in range(episodes):
+        samples = Stream(random.random((len(time_ns), 6), dtype=np.float32), time_ns)
+        action = {ACTION.key: random.random((steps, 2), dtype=np.float32)}
+        recordings.append(NewEpisode(action, streams={WRENCH.key: samples}))
+    store.append_episodes(recordings)
+    return store
+
+
+def _touch_loop(store: DemoStore) -> Callable[[np.ndarray], list[np.ndarray]]:
+    """Does by hand what is done for a batch, in a loop over windows and components."""
+    streams = [store.stream(WRENCH.key, index) for index in range(len(store))]
+    time, action = store.array("time_ns"), store.array(ACTION.key)
+    points = np.round(1e9 * np.linspace(-TOUCH.before_s, TOUCH.after_s, TOUCH.samples)).astype(np.int64)
+    offsets = np.arange(HORIZON) + 1 - OBSERVED
+
+    def gather(presents: np.ndarray) -> list[np.ndarray]:
+        values = []
+        for present in presents:
+            stream = streams[np.searchsorted(store.episode_ends, present, side="right")]
+            at = time[present] + points
+            low, high = stream.time_ns.searchsorted(at[[0, -1]])
+            near = slice(max(low - 1, 0), high + 1)
+            parts = [np.interp(at, stream.time_ns[near], part) for part in stream.value[near].T]
+            values.append(np.stack(parts, axis=-1))
+        return [np.stack(values), np.take(action, presents[:, None] + offsets, axis=0, mode="clip")]
+
+    return gather

@@ -1,8 +1,8 @@
-"""Training: a policy on a store, with a learning curve from closed-loop episodes where one is asked for."""
+"""Training: a policy on one or several stores, with a learning curve from closed-loop episodes on demand."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -72,9 +72,10 @@ def train(
     policy: Any,
     trainer: Any,
     task: Any,
-    store: DemoStore,
+    stores: Sequence[DemoStore],
     folder: Path,
     *,
+    weights: Sequence[float] | None = None,
     resume: bool = False,
     curve: LearningCurve | None = None,
     on_start: Callable[[], None] | None = None,
@@ -85,8 +86,9 @@ def train(
         policy: config of a registered policy.
         trainer: the trainer's config.
         task: config of the task, which may have a mirror symmetry.
-        store: the demonstrations.
+        stores: the demonstrations.
         folder: the run folder; checkpoints and metrics go there.
+        weights: how much each store counts; by default all windows alike.
         resume: go on with the training that the folder holds.
         curve: measures success during the training.
         on_start: called once everything is loaded and fits, before anything in the folder changes.
@@ -108,8 +110,9 @@ def train(
         name,
         policy,
         trainer,
-        store,
+        stores,
         folder,
+        weights=weights,
         resume=resume,
         mirror=mirror,
         callbacks=callbacks,

@@ -139,7 +139,7 @@ def _train(settings: Settings, folder: RunFolder) -> dict[str, Any]:
     from robopolicy_datasets.store.demo_store import DemoStore
 
     store = DemoStore.open(folder.path / "demos.zarr")
-    figures = train(settings.policy, settings.trainer, settings.task, store, folder.path)
+    figures = train(settings.policy, settings.trainer, settings.task, [store], folder.path)
     if figures["interrupted"]:
         raise KeyboardInterrupt
     return {key.removeprefix("train_"): value for key, value in figures.items() if key != "train_seconds"}

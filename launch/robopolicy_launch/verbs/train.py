@@ -1,4 +1,4 @@
-"""Trains a policy on a store.
+"""Trains a policy on a store, or on several: data=[a.zarr,b.zarr] data_weights=[0.7,0.3].
 
 The task decides what the policy sees (recipe=<task>; recipe=none for none). The recipe's other policy
 settings are tuned for the default policy and hold for it only; policy=diffusion, say, keeps its own.
@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,7 +43,8 @@ class Settings:
     """Settings of ``robopolicy train``.
 
     Attributes:
-        data: the demo store to learn from.
+        data: the demo store to learn from, or several in brackets.
+        data_weights: how much each of several stores counts; [] for all steps alike.
         resume: run folder of a training to continue.
         evaluate: measure closed-loop success at the end.
         evaluate_episodes: episodes in a measurement of success.
@@ -58,7 +59,8 @@ class Settings:
         trainer: how it is trained.
     """
 
-    data: str = MISSING
+    data: list[str] = MISSING
+    data_weights: list[float] = field(default_factory=list)
     resume: str = ""
     evaluate: bool = False
     evaluate_episodes: int = 50
@@ -89,8 +91,9 @@ def run(settings: Settings, config: DictConfig) -> int:
     """Trains, and evaluates where asked."""
     from robopolicy_datasets.store.demo_store import DemoStore
 
-    store = DemoStore.open(Path(settings.data).expanduser())
-    _check_observations(settings, store)
+    stores = [DemoStore.open(Path(path).expanduser()) for path in settings.data]
+    for store in stores:
+        _check_observations(settings, store)
     curve = None
     if settings.evaluate_every or settings.evaluate_every_minutes:
         curve = LearningCurve(
@@ -107,14 +110,15 @@ def run(settings: Settings, config: DictConfig) -> int:
     if (
         int(os.environ.get("RANK", "0")) > 0
     ):  # under torchrun: the first process writes, the others only compute
-        return _help_to_train(settings, store)
+        return _help_to_train(settings, stores)
     with _folder(settings, config) as folder:
         figures = train(
             settings.policy,
             settings.trainer,
             settings.task,
-            store,
+            stores,
             folder.path,
+            weights=settings.data_weights or None,
             resume=bool(settings.resume),
             curve=curve,
             # not before: settings that do not fit the checkpoint must not spoil a plain resume later
@@ -146,10 +150,18 @@ def _check_observations(settings: Settings, store: DemoStore) -> None:
         )
 
 
-def _help_to_train(settings: Settings, store: DemoStore) -> int:
+def _help_to_train(settings: Settings, stores: list[DemoStore]) -> int:
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(settings.resume or scratch).expanduser()
-        train(settings.policy, settings.trainer, settings.task, store, folder, resume=bool(settings.resume))
+        train(
+            settings.policy,
+            settings.trainer,
+            settings.task,
+            stores,
+            folder,
+            weights=settings.data_weights or None,
+            resume=bool(settings.resume),
+        )
     return 0
 
 

@@ -65,15 +65,3 @@ class ImageEncoder(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Maps images ``[B, 3, H, W]`` in [-1, 1] to features ``[B, features]``."""
         return self.head(self.backbone(images).flatten(1))
-
-
-def random_shift(images: Tensor, pixels: int, generator: torch.Generator | None) -> Tensor:
-    """Moves each image ``[B, C, H, W]`` by up to ``pixels`` in both directions, repeating the border."""
-    if pixels == 0:
-        return images
-    count, _, height, width = images.shape
-    padded = F.pad(images.float(), (pixels,) * 4, mode="replicate").to(images.dtype)
-    device = "cpu" if generator is None else generator.device
-    offsets = torch.randint(0, 2 * pixels + 1, (count, 2), generator=generator, device=device).tolist()
-    # a slice per image: far cheaper than a gather or grid_sample at these sizes
-    return torch.stack([padded[i, :, y : y + height, x : x + width] for i, (y, x) in enumerate(offsets)])

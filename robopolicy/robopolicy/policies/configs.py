@@ -15,7 +15,6 @@ class ImageEncoderConfig:
         blocks: residual blocks in a stage.
         features: numbers that describe one image.
         groups: of the group normalizations.
-        shift: training images are moved by up to this many pixels in both directions (0: not at all).
         pretrained: safetensors file with the weights of such an encoder; empty: train from scratch.
     """
 
@@ -23,7 +22,6 @@ class ImageEncoderConfig:
     blocks: int = 1
     features: int = 128
     groups: int = 8
-    shift: int = 2
     pretrained: str = ""
 
 

@@ -129,7 +129,7 @@ class ChunkPolicy(nn.Module, ABC):
 
         Args:
             batch: ``{"observation": {key: [B, To, *shape]}, "action": [B, Tp, A]}``.
-            generator: of all randomness (noise, noise levels, image shifts).
+            generator: of all randomness (noise, noise levels).
         """
         observation = batch["observation"]
         condition = self.encoder(observation, generator)
@@ -330,7 +330,6 @@ def _check_sizes(config: ChunkPolicyConfig) -> None:
     for name, size, smallest in (
         ("encoder.blocks", config.encoder.blocks, 1),
         ("encoder.features", config.encoder.features, 1),
-        ("encoder.shift", config.encoder.shift, 0),
         ("observation_noise", config.observation_noise, 0),
         ("mlp.width", config.mlp.width, 1),
         ("mlp.blocks", config.mlp.blocks, 1),

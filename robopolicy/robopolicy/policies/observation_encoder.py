@@ -10,7 +10,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from robopolicy.nets.vision import ImageEncoder, random_shift
+from robopolicy.nets.vision import ImageEncoder
 from robopolicy.policies.configs import ImageEncoderConfig
 from robopolicy.policies.normalizer import Normalizer, module_name
 from robopolicy.policies.representation import observation_size, represent_observation
@@ -37,7 +37,6 @@ class ObservationEncoder(nn.Module):
     ) -> None:
         super().__init__()
         self.spec = spec
-        self.shift = config.shift
         self.noise = noise
         self._normalizer = [normalizer]  # in a list: the policy owns it, it is no part of this module
         self.cameras = nn.ModuleDict()
@@ -100,15 +99,13 @@ class ObservationEncoder(nn.Module):
 
         Args:
             observation: ``{key: [B, To, *shape]}``; images uint8.
-            generator: randomness of image shift and noise, which there are in training mode only.
+            generator: of the noise, which there is in training mode only.
         """
         parts = []
         for feature in self.spec.observation:
             value = observation[feature.key]
             if feature.kind == "rgb":
                 images = value.flatten(0, 1).permute(0, 3, 1, 2)
-                if self.training:
-                    images = random_shift(images, self.shift, generator)
                 images = images.contiguous().float() / 127.5 - 1.0
                 encoded = self.cameras[module_name(feature.key)](images)
                 parts.append(encoded.view(len(value), -1).float())

@@ -9,16 +9,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from robopolicy_datasets.windows.sampler import WindowBatch
+from robopolicy_datasets.windows import WindowBatch
 
 Mirror = Callable[[str, NDArray[Any]], NDArray[Any]]
 """A task's mirror symmetry: (key, values ``[..., *shape]``) to what a mirror shows."""
 
 
 def to_tensors(batch: Mapping[str, Any], device: str) -> dict[str, Any]:
-    """Moves a numpy batch of windows to a device."""
-    observation = {key: torch.from_numpy(value).to(device) for key, value in batch["observation"].items()}
-    return {"observation": observation, "action": torch.from_numpy(batch["action"]).to(device)}
+    """Moves a numpy batch of windows, with all its parts, to a device."""
+    return {
+        key: to_tensors(part, device) if isinstance(part, Mapping) else torch.from_numpy(part).to(device)
+        for key, part in batch.items()
+    }
 
 
 def mirror_some(batch: WindowBatch, mirror: Mirror, seed: int) -> WindowBatch:
@@ -36,5 +38,11 @@ def mirror_some(batch: WindowBatch, mirror: Mirror, seed: int) -> WindowBatch:
         result[chosen] = mirror(key, values[chosen])
         return result
 
-    observation = {key: mirrored(key, values) for key, values in batch["observation"].items()}
-    return {"observation": observation, "action": mirrored("action", batch["action"])}
+    result: WindowBatch = {**batch, "action": mirrored("action", batch["action"])}
+    result["observation"] = {key: mirrored(key, values) for key, values in batch["observation"].items()}
+    if "streams" in batch:
+        result["streams"] = {
+            key: {**stream, "value": mirrored(key, stream["value"])}
+            for key, stream in batch["streams"].items()
+        }
+    return result

@@ -2,7 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+
+@dataclass
+class AugmentationConfig:
+    """How much training images are changed, all frames of a window alike.
+
+    Attributes:
+        shift: they are moved by up to this many pixels in both directions (0: not at all).
+        brightness: multiplied by up to 1 plus or minus this; 0 to 1.
+        contrast: likewise, about the mean.
+        saturation: likewise, about grey.
+        hue: turned by up to this part of the circle of colours; 0 to 0.5.
+    """
+
+    shift: int = 2
+    brightness: float = 0.0
+    contrast: float = 0.0
+    saturation: float = 0.0
+    hue: float = 0.0
 
 
 @dataclass
@@ -21,6 +40,7 @@ class TrainerConfig:
         bf16: compute in bfloat16 where it is safe (weights stay float32), if the hardware can; processors
             that only imitate it, many times slower, keep float32.
         mirror: train on the mirror image of half of the windows, where the task has a mirror symmetry.
+        augmentation: of the training images.
         device: ``auto`` (GPU when there is one), ``cpu`` or ``cuda``.
         threads: of torch on the CPU; more than one help large nets on quiet machines, and cost much on busy
             ones. 0: torch's own choice.
@@ -41,6 +61,7 @@ class TrainerConfig:
     ema_decay: float = 0.999
     bf16: bool = False
     mirror: bool = True
+    augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
     device: str = "auto"
     threads: int = 1
     seed: int = 0

@@ -7,21 +7,22 @@ import math
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
 from robopolicy.checkpoint import MODEL, find_checkpoint, save_policy
 from robopolicy.policies.generative import ChunkPolicy
+from robopolicy.training.augmentation import Augmentation
 from robopolicy.training.batches import Mirror, mirror_some, to_tensors
 from robopolicy.training.configs import TrainerConfig
+from robopolicy.training.data import TrainingData
 from robopolicy.training.distributed import Ranks, join
 from robopolicy.training.ema import AveragedWeights
 from robopolicy.training.metrics import MetricsLog, read_metrics
@@ -30,7 +31,7 @@ from robopolicy.training.validation import Validation
 from robopolicy_datasets.errors import ConfigError, StoreError
 from robopolicy_datasets.registry import policies
 from robopolicy_datasets.store.demo_store import DemoStore
-from robopolicy_datasets.windows.sampler import WindowBatch, WindowSampler, split_episodes
+from robopolicy_datasets.windows import WindowBatch, prefetch
 
 logger = logging.getLogger(__name__)
 
@@ -42,15 +43,16 @@ def train(
     policy_name: str,
     policy_config: Any,
     trainer_config: TrainerConfig,
-    store: DemoStore,
+    data: DemoStore | Sequence[DemoStore],
     folder: str | Path,
     *,
+    weights: Sequence[float] | None = None,
     resume: bool = False,
     mirror: Mirror | None = None,
     callbacks: Sequence[Callback] = (),
     on_start: Callable[[], None] | None = None,
 ) -> dict[str, float]:
-    """Trains a policy on a demo store.
+    """Trains a policy on one or several demo stores.
 
     Everything random follows from the seed, the step and the rank, so that a resumed run continues the
     same curve, bit for bit on a CPU.
@@ -59,8 +61,9 @@ def train(
         policy_name: under which the policy is registered.
         policy_config: its settings.
         trainer_config: the trainer's settings.
-        store: the demonstrations.
+        data: the demonstrations.
         folder: of the run; gets ``metrics.jsonl``, ``tensorboard/`` and ``checkpoints/last``.
+        weights: how much each of several stores counts (see ``WindowMixture``); by default all windows alike.
         resume: continue from ``checkpoints/last``.
         mirror: the task's mirror symmetry, used where ``trainer_config.mirror`` says so.
         callbacks: called at each checkpoint, on the first process.
@@ -72,10 +75,19 @@ def train(
 
     Raises:
         ConfigError: impossible settings. StoreError: too little or unusable data.
+        SpecError: the stores differ in what the policy uses.
         CheckpointError: nothing fitting to resume from.
     """
+    stores = [data] if isinstance(data, DemoStore) else data
     trainer = Trainer(
-        policy_name, policy_config, trainer_config, store, Path(folder), callbacks, mirror=mirror
+        policy_name,
+        policy_config,
+        trainer_config,
+        stores,
+        Path(folder),
+        callbacks,
+        weights=weights,
+        mirror=mirror,
     )
     return trainer.run(resume=resume, on_start=on_start)
 
@@ -88,13 +100,15 @@ class Trainer:
         policy_name: str,
         policy_config: Any,
         config: TrainerConfig,
-        store: DemoStore,
+        stores: Sequence[DemoStore],
         folder: Path,
         callbacks: Sequence[Callback] = (),
         *,
+        weights: Sequence[float] | None = None,
         mirror: Mirror | None = None,
     ) -> None:
         _check(config)
+        data = TrainingData(stores, weights, validation_fraction=config.validation_fraction, seed=config.seed)
         self.name, self.config, self.folder, self.callbacks = policy_name, config, folder, callbacks
         self.mirror = mirror if config.mirror else None
         self.device = _device(config.device)
@@ -105,26 +119,21 @@ class Trainer:
         if self.device == "cuda":
             self.device = f"cuda:{self.ranks.local_rank}"
         torch.manual_seed(config.seed)  # weights: the same on every process
-        if store.rate_hz <= 0:
-            raise StoreError(
-                f"'{store.path}' does not say at which rate it was recorded. Import it with "
-                "`robopolicy data import`, which sets one."
-            )
-        self.policy: ChunkPolicy = policies.build(policy_name, policy_config, store.spec, 1.0 / store.rate_hz)
-        self.fingerprint = store.fingerprint()
-        train_episodes, validation_episodes = split_episodes(
-            len(store), validation_fraction=config.validation_fraction, seed=config.seed
-        )
-        self.sampler = self._windows(store, train_episodes)
+        self.policy: ChunkPolicy = policies.build(policy_name, policy_config, data.spec, data.dt)
+        images = [feature.key for feature in self.policy.spec.observation if feature.kind == "rgb"]
+        self.augmentation = Augmentation(config.augmentation, images)
+        self.fingerprint = data.fingerprint()
+        self.windows = data.training_windows(self.policy)
         wanted = config.batch_size * self.ranks.world_size
-        if len(self.sampler) < wanted:
+        if len(self.windows) < wanted:
             raise StoreError(
-                f"'{store.path}' has {len(self.sampler)} training windows in {len(train_episodes)} episodes; "
-                f"one step takes {wanted}. Collect more, or lower trainer.batch_size."
+                f"{data.names} has {len(self.windows)} training windows in "
+                f"{sum(map(len, data.training))} episodes; one step takes {wanted}. Collect more, or lower "
+                "trainer.batch_size."
             )
-        self._fit_normalizer(store, train_episodes)
+        self._fit_normalizer(data)
         self.policy.to(self.device)
-        held_out = self._windows(store, validation_episodes) if len(validation_episodes) else None
+        held_out = data.held_out_windows(self.policy)
         self.validation = Validation(self.policy, held_out, self.device, config.seed)
         self.model = self.ranks.wrap(self.policy)
         self.optimizer = torch.optim.AdamW(
@@ -174,24 +183,28 @@ class Trainer:
     ) -> int:
         """Takes the steps after ``first``, keeps ``summary`` up to date and returns the last step taken."""
         step = first
-        for step, batch in zip(range(first + 1, self.config.steps + 1), self._batches(first), strict=False):
-            started = time.perf_counter()
-            loss = self._step(step, batch)
-            self._seconds += time.perf_counter() - started
-            bar.update()
-            stop = self._agreed(interrupted(), step)
-            if self._log is not None:
-                self._losses.append(loss)
-                metrics = self._measure(step, stop=stop)
-                if metrics:
-                    bar.set_postfix(loss=f"{metrics['train_loss']:.4f}", refresh=False)
-                    summary |= metrics
-            if stop:
-                if self.ranks.is_main:
-                    logger.warning(
-                        "Interrupted at step %d; '%s' holds a usable checkpoint.", step, self._last
-                    )
-                break
+        steps = range(first + 1, self.config.steps + 1)
+        gathered = self._batches(first)
+        # a thread costs more than it saves where all lies in memory
+        with closing(prefetch(gathered) if self.windows.on_disk else gathered) as batches:
+            for step, batch in zip(steps, batches, strict=False):
+                started = time.perf_counter()
+                loss = self._step(step, batch)
+                self._seconds += time.perf_counter() - started
+                bar.update()
+                stop = self._agreed(interrupted(), step)
+                if self._log is not None:
+                    self._losses.append(loss)
+                    metrics = self._measure(step, stop=stop)
+                    if metrics:
+                        bar.set_postfix(loss=f"{metrics['train_loss']:.4f}", refresh=False)
+                        summary |= metrics
+                if stop:
+                    if self.ranks.is_main:
+                        logger.warning(
+                            "Interrupted at step %d; '%s' holds a usable checkpoint.", step, self._last
+                        )
+                    break
         return step
 
     def _measure(self, step: int, *, stop: bool) -> dict[str, float]:
@@ -242,59 +255,39 @@ class Trainer:
     def _last(self) -> Path:
         return self.folder / "checkpoints" / "last"
 
-    def _windows(
-        self, store: DemoStore, episodes: NDArray[np.int64], *, images: bool = True
-    ) -> WindowSampler:
-        config = self.policy.config
-        features = self.policy.spec.observation
-        return WindowSampler(
-            store,
-            observation_keys=[feature.key for feature in features if images or not feature.is_image],
-            observation_steps=config.observation_steps,
-            horizon=config.horizon,
-            episodes=episodes,
-            pad_after=config.horizon - config.observation_steps
-            if config.learn_ending
-            else config.action_steps - 1,
-        )
-
-    def _fit_normalizer(self, store: DemoStore, episodes: NDArray[np.int64]) -> None:
-        bounds = [0, *store.episode_ends]
-        rows = np.concatenate([np.arange(bounds[episode], bounds[episode + 1]) for episode in episodes])
-        windows = self._windows(store, episodes, images=False)
-        low_dimensional = [feature.key for feature in self.policy.spec.observation if not feature.is_image]
-        values = {key: store.array(key)[rows] for key in low_dimensional}
+    def _fit_normalizer(self, data: TrainingData) -> None:
+        values = data.training_values(self.policy)
+        windows = data.training_windows(self.policy, images=False)
         batch = windows.gather(np.arange(len(windows)))
         if self.mirror is not None:
             values = {key: np.concatenate([part, self.mirror(key, part)]) for key, part in values.items()}
             batch = mirror_some(batch, self.mirror, self.config.seed)
         self.policy.fit_normalizer(values, batch)
 
-    def _batches(self, first: int) -> Iterator[WindowBatch]:
+    def _batches(self, first: int) -> Generator[WindowBatch, None, None]:
         """Yields the batches of steps ``first + 1, first + 2, ...`` without end."""
-        ranks, size = self.ranks, self.config.batch_size
-        per_epoch = len(self.sampler) // (size * ranks.world_size)
-        epoch, skipped = divmod(first, per_epoch)
+        size, ranks, seed = self.config.batch_size, self.ranks, self.config.seed
+        epoch, start = divmod(first, self.windows.batches_per_epoch(size, world_size=ranks.world_size))
         while True:
-            order = self.sampler.order(
-                seed=self.config.seed, epoch=epoch, rank=ranks.rank, world_size=ranks.world_size
+            yield from self.windows.batches(
+                size, seed=seed, epoch=epoch, rank=ranks.rank, world_size=ranks.world_size, start=start
             )
-            for start in range(skipped * size, per_epoch * size, size):
-                yield self.sampler.gather(order[start : start + size])
-            epoch, skipped = epoch + 1, 0
+            epoch, start = epoch + 1, 0
 
     def _step(self, step: int, batch: WindowBatch) -> Tensor:
         config = self.config
         rate = self._learning_rate(step)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        seeds = np.random.SeedSequence([config.seed, step, self.ranks.rank]).generate_state(2, np.uint64)
+        seeds = np.random.SeedSequence([config.seed, step, self.ranks.rank]).generate_state(3, np.uint64)
         self.generator.manual_seed(int(seeds[0]) % 2**63)
         if self.mirror is not None:
             batch = mirror_some(batch, self.mirror, int(seeds[1]))
+        tensors = to_tensors(batch, self.device)
+        tensors = self.augmentation(tensors, torch.Generator().manual_seed(int(seeds[2]) % 2**63))
         self.policy.train()
         with torch.autocast(self.device.partition(":")[0], torch.bfloat16, enabled=self.bf16):
-            loss = self.model(to_tensors(batch, self.device), self.generator)
+            loss = self.model(tensors, self.generator)
         self.optimizer.zero_grad()
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.policy.parameters(), config.gradient_clip, foreach=True)

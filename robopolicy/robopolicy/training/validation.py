@@ -7,7 +7,7 @@ import torch
 
 from robopolicy.policies.generative import ChunkPolicy
 from robopolicy.training.batches import to_tensors
-from robopolicy_datasets.windows.sampler import WindowSampler
+from robopolicy_datasets.windows import Windows
 
 LOSS_WINDOWS = 256
 SAMPLED_WINDOWS = 64
@@ -18,16 +18,15 @@ class Validation:
 
     Args:
         policy: what is measured, with whatever weights it has at the time.
-        windows: of the held-out episodes; None when there are none.
+        windows: of the held-out episodes, of several stores by weight; None when there are none.
         device: where the policy is.
         seed: of the choice of windows and of the noise.
     """
 
-    def __init__(self, policy: ChunkPolicy, windows: WindowSampler | None, device: str, seed: int) -> None:
+    def __init__(self, policy: ChunkPolicy, windows: Windows | None, device: str, seed: int) -> None:
         self.policy, self.windows, self.device, self.seed = policy, windows, device, seed
-        count = 0 if windows is None else len(windows)
-        generator = np.random.default_rng(seed)
-        self.indices = np.sort(generator.permutation(count)[:LOSS_WINDOWS])
+        order = np.zeros(0, np.int64) if windows is None else windows.order(seed=seed, epoch=0)
+        self.indices = np.sort(order[:LOSS_WINDOWS])
         self.sampled = self.indices[:: max(1, len(self.indices) // SAMPLED_WINDOWS)][:SAMPLED_WINDOWS]
 
     @torch.no_grad()
@@ -45,7 +44,7 @@ class Validation:
         loss = self.policy.loss(batch, generator)
         return {"validation_loss": float(loss), "action_error": self._action_error(self.windows)}
 
-    def _action_error(self, windows: WindowSampler) -> float:
+    def _action_error(self, windows: Windows) -> float:
         window = windows.gather(self.sampled)
         chunk = self.policy.infer(window["observation"], seeds=[self.seed + int(i) for i in self.sampled])
         first, executed = self.policy.observation_steps - 1, self.policy.action_steps

@@ -49,7 +49,7 @@ def run(settings: Settings, config: DictConfig) -> int:
     """Splits the store and prints what the new ones hold."""
     from robopolicy_datasets.doctor.edit import split_store
     from robopolicy_datasets.doctor.selection import parse_episodes
-    from robopolicy_datasets.windows.sampler import split_episodes
+    from robopolicy_datasets.windows.splits import split_episodes
     from robopolicy_launch.verbs.data.shared import open_store, tell
 
     store = open_store(settings.path)

@@ -1,0 +1,147 @@
+"""What a policy is trained on: windows of one or several stores, some of their episodes held out."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from robopolicy.policies.generative import ChunkPolicy
+from robopolicy_datasets.errors import ConfigError, StoreError
+from robopolicy_datasets.spec import Spec
+from robopolicy_datasets.store.demo_store import DemoStore
+from robopolicy_datasets.windows import KeyWindow, WindowMixture, Windows, WindowSampler, split_episodes
+
+IMAGE_MEMORY = 4 << 30  # bytes of decoded images, of all stores together
+
+
+class TrainingData:
+    """Demonstrations, split into episodes for training and held-out ones of each store.
+
+    Args:
+        stores: at least one.
+        weights: their shares of the training; by default those of their windows.
+        validation_fraction: of each store's episodes, held out.
+        seed: of the choice.
+
+    Raises:
+        StoreError: a store does not say its rate.
+        ConfigError: there is no store, or not one weight for each.
+    """
+
+    def __init__(
+        self,
+        stores: Sequence[DemoStore],
+        weights: Sequence[float] | None,
+        *,
+        validation_fraction: float,
+        seed: int,
+    ) -> None:
+        if not stores or (weights is not None and len(weights) != len(stores)):
+            raise ConfigError(
+                f"There are {len(stores)} stores and the weights {weights}; give at least one store, and one "
+                "weight for each or none."
+            )
+        for store in stores:
+            if store.rate_hz <= 0:
+                raise StoreError(
+                    f"'{store.path}' does not say at which rate it was recorded. Import it with "
+                    "`robopolicy data import`, which sets one."
+                )
+        self.stores, self.weights = list(stores), weights
+        splits = [
+            split_episodes(len(store), validation_fraction=validation_fraction, seed=seed) for store in stores
+        ]
+        self.training = [training for training, _ in splits]
+        """The episodes of each store that are trained on."""
+        self.held_out = [held_out for _, held_out in splits]
+        """The episodes of each store that are not."""
+
+    @property
+    def spec(self) -> Spec:
+        """What the steps of the first store hold; the others must agree in what the policy uses."""
+        return self.stores[0].spec
+
+    @property
+    def dt(self) -> float:
+        """Time between steps [s]."""
+        return 1.0 / self.stores[0].rate_hz
+
+    @property
+    def names(self) -> str:
+        """The stores' paths, for messages."""
+        return ", ".join(f"'{store.path}'" for store in self.stores)
+
+    def fingerprint(self) -> str:
+        """Returns a hash of all stores; of one store, its own."""
+        prints = [store.fingerprint() for store in self.stores]
+        return prints[0] if len(prints) == 1 else hashlib.sha256("".join(prints).encode()).hexdigest()
+
+    def training_windows(self, policy: ChunkPolicy, *, images: bool = True) -> Windows:
+        """Returns the windows that a policy is trained on.
+
+        Args:
+            policy: says what it sees and how long its windows are.
+            images: whether windows show images too.
+
+        Raises:
+            StoreError: too little or unusable data, or stores of different rates.
+            SpecError: the stores differ in what the policy uses.
+            ConfigError: a weight is not positive.
+        """
+        return self._windows(policy, self.training, range(len(self.stores)), images=images)
+
+    def held_out_windows(self, policy: ChunkPolicy) -> Windows | None:
+        """Returns the windows of the held-out episodes; ``None`` where there are none.
+
+        Raises:
+            StoreError, SpecError, ConfigError: as ``training_windows``.
+        """
+        with_some = [number for number, episodes in enumerate(self.held_out) if len(episodes)]
+        return self._windows(policy, self.held_out, with_some) if with_some else None
+
+    def training_values(self, policy: ChunkPolicy) -> dict[str, NDArray[Any]]:
+        """Returns all values that are trained on, of each low-dimensional key: ``{key: [N, *shape]}``."""
+        pairs = list(zip(self.stores, self.training, strict=True))
+        chosen = [(store, _rows_of(store, episodes)) for store, episodes in pairs]
+        return {
+            feature.key: np.concatenate([store.array(feature.key)[rows] for store, rows in chosen])
+            for feature in policy.spec.observation
+            if not feature.is_image
+        }
+
+    def _windows(
+        self,
+        policy: ChunkPolicy,
+        episodes: Sequence[NDArray[np.int64]],
+        numbers: Sequence[int],
+        *,
+        images: bool = True,
+    ) -> Windows:
+        """Returns windows of the stores with these numbers, mixed where there are several."""
+        config = policy.config
+        steps = config.observation_steps
+        seen = [feature.key for feature in policy.spec.observation if images or not feature.is_image]
+        samplers = [
+            WindowSampler(
+                self.stores[number],
+                observation=dict.fromkeys(seen, KeyWindow.past(steps)),
+                action=KeyWindow(1 - steps, config.horizon),  # row To - 1 belongs to the newest observation
+                episodes=episodes[number],
+                pad_after=None if config.learn_ending else config.action_steps - 1,
+                image_memory=IMAGE_MEMORY // len(self.stores),
+            )
+            for number in numbers
+        ]
+        if len(samplers) == 1:
+            return samplers[0]
+        return WindowMixture(samplers, self.weights and [self.weights[number] for number in numbers])
+
+
+def _rows_of(store: DemoStore, episodes: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Returns the rows of all steps of the episodes."""
+    bounds = [0, *store.episode_ends]
+    return np.concatenate([np.arange(bounds[episode], bounds[episode + 1]) for episode in episodes])
