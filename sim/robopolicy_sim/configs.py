@@ -20,7 +20,7 @@ class SimulatedRobotConfig:
         workspace_upper: its highest corner (3) [m].
         safety: what the safety gate does where a limit is exceeded. Planned motions turn corners at their
             waypoints and stop at once at the last one, so accelerations and the workspace are noted here and
-            not enforced; braking keeps within them.
+            not enforced; braking keeps within them. Large steps of a policy are clipped: nothing can break.
     """
 
     target: ClassVar[str] = "robopolicy_sim.robot:make_robot"
@@ -31,5 +31,5 @@ class SimulatedRobotConfig:
     workspace_lower: list[float] = field(default_factory=lambda: [-0.9, -0.9, 0.0])
     workspace_upper: list[float] = field(default_factory=lambda: [0.9, 0.9, 1.2])
     safety: SafetyConfig = field(
-        default_factory=lambda: SafetyConfig(acceleration=Mode.WARN, workspace=Mode.WARN)
+        default_factory=lambda: SafetyConfig(acceleration=Mode.WARN, workspace=Mode.WARN, step=Mode.CLIP)
     )

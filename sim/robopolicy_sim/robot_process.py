@@ -97,16 +97,23 @@ class _ControlLoop:
 
     @property
     def _requests(self) -> Mapping[str, Callable[[Any], Any]]:
-        gate, now = self.arm.gate, self.loop.deadline_ns
+        now = self.loop.deadline_ns
         return {
             "command": lambda payload: self.arm.command(payload[0], payload[1], now),
             "hold": lambda _: self.arm.hold(now),
-            "stop": lambda reason: gate.stop(reason, now),
-            "release": lambda _: gate.release(),
-            "stopped": lambda _: gate.stopped,
-            "safety_events": lambda _: [event.to_event() for event in gate.log.events()],
+            "stop": self._stop,
+            "release": self._release,
+            "safety_events": lambda _: [event.to_event() for event in self.arm.gate.log.events()],
             "reset": self._reset,
         }
+
+    def _stop(self, reason: str) -> None:
+        self.arm.gate.stop(reason, self.loop.deadline_ns)
+        self.publish()  # at once: who stops the robot finds it stopped when the answer comes
+
+    def _release(self, _: None) -> None:
+        self.arm.gate.release()
+        self.publish()
 
     def _reset(self, seed: int) -> None:
         # The same numbers as gymnasium's reset(seed=...) draws from.

@@ -374,7 +374,7 @@ with open(ballast, "wb") as file:
 spec = Spec((Feature("camera0_rgb", (96, 96, 3), "uint8", kind="rgb"),), (Feature("action", (2,)),))
 store = DemoStore.create(os.path.join(folder, "a.zarr"), spec, rate_hz=10, codecs={"camera0_rgb": "raw"})
 image = lambda number: np.random.default_rng(number).integers(0, 256, (96, 96, 3), dtype=np.uint8)
-with Recorder(store) as recorder:
+with Recorder(store, memory=4 << 20) as recorder:
     recorder.start()
     for number in range(20):
         recorder.step({"camera0_rgb": image(number), "action": [0.0, 0.0]})

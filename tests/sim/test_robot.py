@@ -161,16 +161,16 @@ def test_the_tool_does_not_leave_its_workspace():
         assert np.abs(here(robot)[:3] - start[:3]).max() < 0.01
 
 
-def test_an_absurd_target_stops(robot):
-    robot.reset(3)
-    start = here(robot)
-    robot.command(moved(start, -0.8, 0.3), now_ns())
-    assert wait_until(lambda: raises(lambda: robot.command(start, now_ns())))
-    with pytest.raises(
-        DeviceError, match=r"0\.854 m and .* from the one before was commanded; a step is at most 0\.5"
-    ):
-        robot.command(start, now_ns())
-    assert np.abs(here(robot)[:3] - start[:3]).max() < 0.01
+def test_an_absurd_target_stops():
+    with make_robot(SimulatedRobotConfig(safety=SafetyConfig())) as robot:
+        start = here(robot)
+        robot.command(moved(start, -0.8, 0.3), now_ns())
+        assert wait_until(lambda: raises(lambda: robot.command(start, now_ns())))
+        with pytest.raises(
+            DeviceError, match=r"0\.854 m and .* from the one before was commanded; a step is at most 0\.5"
+        ):
+            robot.command(start, now_ns())
+        assert np.abs(here(robot)[:3] - start[:3]).max() < 0.01
 
 
 def test_a_robot_whose_commands_stop_coming_holds():
