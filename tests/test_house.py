@@ -33,7 +33,7 @@ LEARNING_ORDER = ["nets", "sampling", "policies", "checkpoint", "training", "eva
 # What only an extra brings; the base install lacks all of it.
 EXTRAS = [
     *["torch", "torchvision", "diffusers", "safetensors", "tensorboard", "matplotlib", "av"],
-    *["h5py", "imagecodecs", "pyarrow"],
+    *["h5py", "imagecodecs", "pyarrow", "rerun"],
     *["mujoco", "gymnasium", "gym_pusht", "pymunk", "pygame", "pybullet", "pyrealsense2"],
 ]
 FORBIDDEN_MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "marshal", "shelve", "torchvision"}

@@ -30,6 +30,7 @@ EXTRA_OF_MODULE: Mapping[str, str] = {
     "h5py": "formats",
     "imagecodecs": "formats",
     "pyarrow": "formats",
+    "rerun": "viz",
 }
 
 
@@ -102,8 +103,9 @@ class Registry:
 class FormatRegistry(Registry):
     """The formats of demonstrations.
 
-    A format's config names its import as ``target`` and, where it can be written too, its export as
-    ``export_target``; both are called with (config, source, target, progress).
+    A format's config names its import as ``target``, called with (config, source, target, progress, codecs),
+    and, where it can be written too, its export as ``export_target``, called with (config, source, target,
+    progress).
     """
 
     def load_exporter(self, name: str) -> Any:

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from numcodecs.zstd import Zstd
 
+from robopolicy_datasets.doctor.compression import savings
 from robopolicy_datasets.doctor.edit import relabel_store
 from robopolicy_datasets.doctor.merge import merge_stores
 from robopolicy_datasets.errors import ConfigError, StoreError
@@ -176,10 +177,38 @@ def test_a_second_writer_takes_over_the_codec(tmp_path):
     assert np.abs(DemoStore.open(first.path).array("camera0_rgb")[5:].astype(float) - drawn(5)).mean() < 3
 
 
+def test_a_codec_for_a_kind_is_for_all_of_it_but_keys_with_their_own(tmp_path):
+    cameras = [Feature(f"camera{number}_rgb", (40, 48, 3), "uint8", kind="rgb") for number in range(3)]
+    spec = Spec((*cameras, Feature("robot0_joint_pos", (6,), kind="joint")), SPEC.action)
+    codecs = {"rgb": "jpeg:90", "camera1_rgb": "lz4", "joint": "zstd:9"}
+    assert DemoStore.create(tmp_path / "a.zarr", spec, rate_hz=10, codecs=codecs).codecs == {
+        "camera0_rgb": "jpeg:90",
+        "camera1_rgb": "lz4",
+        "camera2_rgb": "jpeg:90",
+        "robot0_joint_pos": "zstd:9",
+        "action": "zstd:3",
+    }
+
+
+def test_what_jpeg_would_save_of_filmed_images_is_told(tmp_path):
+    store = make_store(tmp_path / "a.zarr", filmed(40), "zstd")
+    (saving,) = savings(store)
+    jpeg = make_store(tmp_path / "b.zarr", filmed(40), saving.codec)
+    sizes = [sum(map(len, one.encoded("camera0_rgb", np.arange(40)).chunks)) for one in (jpeg, store)]
+    error = np.abs(jpeg.array("camera0_rgb") - filmed(40).astype(float)).mean()
+    assert (saving.key, saving.codec) == ("camera0_rgb", "jpeg:95")
+    assert saving.share == pytest.approx(sizes[0] / sizes[1], rel=0.1)
+    assert saving.mean_error == pytest.approx(error, rel=0.1)
+    assert savings(jpeg) == []  # is JPEG already
+    assert savings(make_store(tmp_path / "c.zarr", drawn(40), "zstd")) == []
+    assert savings(DemoStore.create(tmp_path / "d.zarr", SPEC, rate_hz=10)) == []
+
+
 def test_codecs_that_do_not_fit_are_refused(tmp_path):
     for codecs, error, message in [
         ({"action": "jpeg"}, StoreError, "jpeg is for rgb images"),
-        ({"camera_rgb": "jpeg"}, ConfigError, "the store holds: camera0_rgb"),
+        ({"camera_rgb": "jpeg"}, ConfigError, "neither a key nor a kind of the store: camera0_rgb"),
+        ({"rbg": "jpeg"}, ConfigError, "'rbg', which is neither .*: rgb"),
         ({"camera0_rgb": "png"}, ConfigError, "There is no codec 'png'"),
     ]:
         with pytest.raises(error, match=message):

@@ -14,6 +14,7 @@ from robopolicy_datasets.errors import ConfigError, StoreError
 from robopolicy_datasets.exchange.configs import DiffusionPolicyFormatConfig
 from robopolicy_datasets.exchange.diffusion_policy import import_store
 from robopolicy_datasets.registry import formats
+from robopolicy_datasets.spec import Feature
 from robopolicy_datasets.store import DemoStore
 
 ENDS = np.array([4, 5, 17, 30])
@@ -116,6 +117,12 @@ BAD_LAYOUTS = {
     "an unknown source": ({"layout": {"image": "camera0_rgb"}}, "source key 'image'. The store has: img"),
     "columns beyond the end": ({"layout": {"state": {"a": [3, 6]}}}, r"columns \[3, 6\] of 'state'.*<= 5"),
     "columns that are none": ({"layout": {"state": {"a": "all"}}}, "'all'"),
+    "an unknown source in a list": (
+        {"layout": {"action": ["state", "acton"]}},
+        "source key 'acton'. The store has: action",
+    ),
+    "a list of nothing": ({"layout": {"action": []}}, r"maps 'action' to \[\]"),
+    "a next step of nothing": ({"next_step": ["actoin"]}, "next_step names 'actoin'.* only action"),
     "a destination that is none": ({"layout": {"state": 3}}, "maps 'state' to 3"),
     "no action": ({"layout": {"state": "state"}}, "makes state but no 'action'"),
     "a key made twice": ({"layout": {"state": "action", "action": "action"}}, "more than once: action"),
@@ -132,6 +139,31 @@ def test_a_bad_layout_is_named(tmp_path, case):
     with pytest.raises(ConfigError, match=message):
         import_store(DiffusionPolicyFormatConfig(**settings), source, tmp_path / "new.zarr")
     assert not (tmp_path / "new.zarr").exists()
+
+
+def test_a_key_can_be_made_of_several_and_of_the_next_step(source, tmp_path):
+    """``action`` beside its parts, and over the borders of batches and episodes."""
+    layout = {"state": "state", "action": ["state", "n_contacts", "action"]}
+    config = DiffusionPolicyFormatConfig(layout=layout, next_step=["action"])
+    store = import_store(config, source, tmp_path / "new.zarr")
+    original = arrays()
+    parts = np.concatenate([original[key] for key in layout["action"]], axis=1)
+    assert store.spec.action == (Feature("action", (8,), "float32"),)
+    for episode in store:
+        stop = int(ENDS[episode.index])
+        mine = parts[stop - episode.length : stop]
+        np.testing.assert_array_equal(episode.data["action"], [*mine[1:], mine[-1]])
+        np.testing.assert_array_equal(episode.data["state"], mine[:, :5])
+
+
+def test_what_is_joined_takes_the_widest_type_and_flat_numbers(tmp_path):
+    data = {"a": np.arange(6, dtype=np.int16), "b": np.ones((6, 2, 2)), "c": np.full((6, 1), 0.1, np.float32)}
+    source = write(tmp_path / "source.zarr", data, [6])
+    settings = {"layout": {"action": ["a", "b", "c"]}}
+    store = import_store(DiffusionPolicyFormatConfig(**settings), source, tmp_path / "new.zarr")
+    expected = np.concatenate([data[key].reshape(6, -1).astype(np.float64) for key in "abc"], axis=1)
+    assert store.array("action").dtype == np.float64
+    np.testing.assert_array_equal(store.array("action"), expected)
 
 
 @pytest.mark.parametrize("value", [0.5, -1.0, 256.0, np.nan])

@@ -85,6 +85,28 @@ def test_a_mask_and_a_layout_choose(lift, tmp_path):
     assert store.attributes["masks"] == {"train": [1, 0], "valid": []}
 
 
+def test_an_action_is_made_of_several_keys_of_the_next_step(lift, tmp_path):
+    layout = {"obs/object": "object", "action": ["obs/object", "rewards"]}
+    config = RobomimicFormatConfig(layout=layout, next_step=["action"])
+    store = robomimic.import_store(config, lift, tmp_path / "new.zarr")
+    for episode, name in zip(store, LENGTHS, strict=True):
+        parts = np.hstack([demo(name)["obs/object"], demo(name)["rewards"][:, None]])
+        np.testing.assert_array_equal(episode.data["action"], [*parts[1:], parts[-1]])
+        np.testing.assert_array_equal(episode.data["object"], parts[:, :10].astype(np.float32))
+
+
+def test_keys_of_unequal_lengths_are_not_joined(tmp_path):
+    def shorten(file):
+        del file["data/demo_2/rewards"]
+        file["data/demo_2/rewards"] = np.zeros(3)
+
+    source = write_robomimic(tmp_path / "lift.hdf5", shorten)
+    config = RobomimicFormatConfig(layout={"action": ["obs/object", "rewards"]})
+    with pytest.raises(StoreError, match=r"In demo_2: 'rewards' has 3 steps where others .* have 6"):
+        robomimic.import_store(config, source, tmp_path / "new.zarr")
+    assert not (tmp_path / "new.zarr").exists()
+
+
 def test_success_is_an_attribute_or_not_known(tmp_path):
     def change(file):
         file["data"].attrs["env_args"] = json.dumps({"env_kwargs": {"reward_shaping": True}})

@@ -320,6 +320,19 @@ def test_chosen_episodes_and_a_layout(dataset, exported, tmp_path):
     assert (store.spec["p"].kind, store.attributes["names"]["w"]) == ("position", ["robot0_gripper_width"])
 
 
+def test_an_action_is_made_of_several_keys_of_the_next_step(dataset, exported, tmp_path):
+    """Of an export too: a layout stands above what the export has kept."""
+    layout = {"observation.state": "state", "action": ["action", "observation.state"]}
+    config = LeRobotFormatConfig(layout=layout, next_step=["action"])
+    for number, source in enumerate((dataset, exported / "png")):
+        store = import_dataset(config, source, tmp_path / f"{number}.zarr")
+        for episode, original in zip(store, DemoStore.open(exported / "store.zarr"), strict=True):
+            state = episode.data["state"]
+            parts = np.hstack([original.data["action"], state])
+            np.testing.assert_array_equal(episode.data["action"], [*parts[1:], parts[-1]])
+        assert set(store.attributes.get("names", {"state": 0})) <= {"state"}
+
+
 def test_a_video_without_a_frame_at_a_step_is_refused(tmp_path):
     source = write_v21(tmp_path / "set")
     video = source / "videos/chunk-000/observation.images.top/episode_000001.mp4"
@@ -677,6 +690,6 @@ def test_a_missing_library_is_named(exported, tmp_path, monkeypatch, module):
 def test_a_format_for_importing_only_says_so():
     assert formats.load_exporter("lerobot") is export_store
     with pytest.raises(
-        ConfigError, match=r"'diffusion_policy' is for importing only\. Exported are: lerobot"
+        ConfigError, match=r"'aloha' is for importing only\. Exported are: diffusion_policy, lerobot, rob"
     ):
-        formats.load_exporter("diffusion_policy")
+        formats.load_exporter("aloha")

@@ -213,7 +213,7 @@ HOSTILE = {
     ),
     "a store of ours": (
         lambda files: files.update({"zarr.json": b'{"attributes": {"robopolicy_schema": 1}}'}),
-        "zip of a robopolicy store. Unpack it",
+        "zip of a robopolicy store, which is not read in place. Unpack it",
     ),
     "metadata that is not JSON": (
         lambda files: files.update({"data/camera0_rgb/.zarray": b"{"}),
@@ -310,6 +310,24 @@ def test_a_chunk_that_is_not_there_is_told(tmp_path, caplog):
     store = DemoStore.open(pack(tmp_path / "dataset.zarr.zip", files))
     assert "1 of 7 rows of 'camera0_rgb' have no file" in caplog.text
     assert not store.array("camera0_rgb")[3].any()
+
+
+@pytest.mark.parametrize("top", [".", ".."], ids=["its files", "its folder"])
+def test_a_zip_of_a_store_of_ours_is_to_be_unpacked(arm_store, tmp_path, top):
+    """However it was made: zip -r a.zip . inside of it, or zip -r a.zip arm.zarr beside it."""
+    folder = arm_store.path / top
+    files = {str(path.relative_to(folder.resolve())): path.read_bytes() for path in _files(arm_store.path)}
+    source = pack(tmp_path / "arm.zarr.zip", files)
+    with pytest.raises(StoreError, match="zip of a robopolicy store, which is not read in place"):
+        DemoStore.open(source)
+    with zipfile.ZipFile(source) as archive:
+        archive.extractall(tmp_path / "unpacked")
+    (root,) = (path.parent for path in (tmp_path / "unpacked").rglob("meta"))
+    np.testing.assert_array_equal(DemoStore.open(root).array("action"), arm_store.array("action"))
+
+
+def _files(folder):
+    return [path for path in folder.resolve().rglob("*") if path.is_file()]
 
 
 def test_a_name_that_is_damaged_is_no_missing_chunk(umi):

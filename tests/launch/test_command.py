@@ -186,9 +186,9 @@ def test_a_store_goes_out_and_comes_back(capsys, tmp_path):
         == 0
     )
     assert (DemoStore.open(tmp_path / "b.zarr").array("action") == 1).all()
-    words = ["data", "export", str(store.path), str(tmp_path / "c"), "format=diffusion_policy"]
+    words = ["data", "export", str(store.path), str(tmp_path / "c"), "format=aloha"]
     assert command.main(words) == 1
-    assert "importing only. Exported are: lerobot" in capsys.readouterr().err
+    assert "importing only. Exported are: diffusion_policy, lerobot, robomimic" in capsys.readouterr().err
 
 
 def test_bench_prints_ratios_and_keeps_them_as_flat_keys(capsys, tmp_path, monkeypatch):

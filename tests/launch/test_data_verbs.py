@@ -10,6 +10,7 @@ from html.parser import HTMLParser
 import cv2
 import numpy as np
 import pytest
+import zarr
 
 from robopolicy_datasets.spec import Feature, Spec
 from robopolicy_datasets.store import DemoStore, EpisodeInfo, Event, Stream
@@ -281,4 +282,70 @@ def test_view_shows_why_an_episode_cannot_be_read(store, tmp_path):
 
 def test_view_refuses_a_target_that_is_no_page(store, capsys):
     assert run("data", "view", store.path, "view.zarr") == command.NOT_UNDERSTOOD
-    assert "give the name of an .html file" in capsys.readouterr().err
+    assert "give the name of an .html or .htm or .rrd file" in capsys.readouterr().err
+
+
+# --- codecs -------------------------------------------------------------------------------------------------
+
+
+def foreign(path):
+    """A diffusion_policy store with filmed images."""
+    random = np.random.default_rng(0)
+    coarse = random.integers(40, 220, (20, 6, 8, 3)).astype(np.float32)
+    smooth = np.stack([cv2.resize(image, (48, 40), interpolation=cv2.INTER_CUBIC) for image in coarse])
+    images = np.clip(smooth + random.normal(0, 3, smooth.shape), 0, 255).astype(np.uint8)
+    group = zarr.open_group(path, mode="w", zarr_format=2)
+    group.create_array("data/camera0_rgb", data=images)
+    group.create_array("data/action", data=random.normal(size=(20, 2)).astype(np.float32))
+    group.create_array("meta/episode_ends", data=np.array([12, 20]))
+    return path
+
+
+def test_an_import_loses_nothing_unless_a_codec_says_so(tmp_path, capsys):
+    source = foreign(tmp_path / "foreign.zarr")
+    images = DemoStore.open(source).array("camera0_rgb")
+    assert run("data", "import", source, tmp_path / "a.zarr") == 0
+    told = capsys.readouterr().out
+    assert re.search(r"camera0_rgb .*; codecs.rgb=jpeg:95 would take \d+% .* \d.\d of 255", told)
+    np.testing.assert_array_equal(DemoStore.open(tmp_path / "a.zarr").array("camera0_rgb"), images)
+    assert run("data", "import", source, tmp_path / "b.zarr", "codecs.rgb=jpeg:90", "codecs.action=lz4") == 0
+    assert "without loss" not in capsys.readouterr().out
+    assert DemoStore.open(tmp_path / "b.zarr").codecs == {"camera0_rgb": "jpeg:90", "action": "lz4"}
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [("codecs.camera_rgb=jpeg", "'camera_rgb'.*: camera0_rgb"), ("codecs.rgb=jepg:90", "'jepg:90'.*: jpeg")],
+)
+def test_a_misspelt_codec_leaves_nothing(tmp_path, capsys, word, message):
+    source = foreign(tmp_path / "foreign.zarr")
+    assert run("data", "import", source, tmp_path / "a.zarr", word) == command.FAILED
+    assert re.search(message, capsys.readouterr().err)
+    assert [path.name for path in tmp_path.iterdir()] == ["foreign.zarr"]
+
+
+def test_collect_takes_codecs(tmp_path):
+    words = ["episodes=1", "task.image_size=16", "codecs.rgb=jpeg:80", "codecs.camera1_rgb=raw"]
+    assert run("collect", *words, f"output={tmp_path / 'a.zarr'}", f"runs={tmp_path}") == 0
+    codecs = DemoStore.open(tmp_path / "a.zarr").codecs
+    assert (codecs["camera0_rgb"], codecs["camera1_rgb"]) == ("jpeg:80", "raw")
+
+
+# --- export -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "target"), [("diffusion_policy", "a.zarr.zip"), ("robomimic", "a.hdf5"), ("lerobot", "a")]
+)
+def test_export_and_back(store, tmp_path, capsys, name, target):
+    path = tmp_path / target
+    words = ["format.codec=png"] if name == "lerobot" else []
+    assert run("data", "export", store.path, path, f"format={name}", *words) == 0
+    told = capsys.readouterr().out
+    files = [file for file in (path, *path.rglob("*")) if file.is_file()]
+    assert re.search(rf"files +{len(files)}\n", told)
+    assert run("data", "import", path, tmp_path / "new.zarr", f"format={name}") == 0
+    new = DemoStore.open(tmp_path / "new.zarr")
+    assert new.spec == SPEC
+    for key in ("camera0_rgb", "robot0_eef_pos", "action"):
+        np.testing.assert_array_equal(new.array(key), store.array(key))

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from robopolicy_datasets.errors import StoreError
 from robopolicy_datasets.exchange.configs import AlohaFormatConfig
 from robopolicy_datasets.exchange.hdf5_reader import Hdf5Group, Hdf5Reader
 from robopolicy_datasets.exchange.jpeg import JpegRows, SwappedRows
-from robopolicy_datasets.exchange.layout import plan_columns, spec_of
+from robopolicy_datasets.exchange.layout import layout_sources, plan_columns, spec_of
 from robopolicy_datasets.exchange.rows import RowSource, check_usable, naming, read_episode
 from robopolicy_datasets.store.demo_store import DemoStore
 from robopolicy_datasets.store.episode import EpisodeInfo, NewEpisode
@@ -28,6 +28,7 @@ def import_store(
     source: str | Path,
     target: str | Path,
     progress: Callable[[int, int], None] | None = None,
+    codecs: Mapping[str, str] | None = None,
 ) -> DemoStore:
     """Copies ALOHA recordings into a new store of ours; the target appears complete or not at all.
 
@@ -36,6 +37,7 @@ def import_store(
         source: the folder with ``episode_N.hdf5`` files, or one such file.
         target: the new store; must not exist.
         progress: called with (episodes done, episodes in all).
+        codecs: of the new store, see ``DemoStore.create``.
 
     Returns:
         The new store, open for reading, its episodes in the order of their numbers.
@@ -54,8 +56,8 @@ def import_store(
         offered = {key: (array.row_shape, array.dtype) for key, array in arrays.items()}
         with naming(files[0]):
             layout = config.layout or _default_layout({*arrays, *group.problems})
-            check_usable(layout, group.problems)
-        columns = plan_columns(layout, config.features, offered)
+            check_usable(layout_sources(layout), group.problems)
+        columns = plan_columns(layout, config.features, offered, config.next_step)
         left_out = sorted({*arrays, *group.problems} - {column.source for column in columns})
         if left_out:
             _log.info("%s: the layout leaves out %s.", source, ", ".join(left_out))
@@ -68,7 +70,9 @@ def import_store(
                 yield episode
 
         metadata = {"format": "aloha", "source": source.name, "sim": bool(group.attributes.get("sim", False))}
-        with new_store(source, target, spec_of(columns), rate_hz=config.rate_hz, metadata=metadata) as store:
+        with new_store(
+            source, target, spec_of(columns), rate_hz=config.rate_hz, metadata=metadata, codecs=codecs
+        ) as store:
             append_all(store, episodes(), len(files), progress)
     return DemoStore.open(target)
 

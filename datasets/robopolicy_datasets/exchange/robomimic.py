@@ -5,18 +5,24 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from robopolicy_datasets.errors import ConfigError, StoreError, nearest_names
 from robopolicy_datasets.exchange.configs import RobomimicFormatConfig
 from robopolicy_datasets.exchange.hdf5_reader import Hdf5Group, Hdf5Reader
-from robopolicy_datasets.exchange.layout import plan_columns, spec_of
+from robopolicy_datasets.exchange.layout import Column, layout_sources, plan_columns, spec_of
+from robopolicy_datasets.exchange.record import IMPORT_OF_EXPORT, RECORD_KEY, Record, changed
 from robopolicy_datasets.exchange.rows import check_usable, naming, read_episode
 from robopolicy_datasets.store.demo_store import DemoStore
 from robopolicy_datasets.store.episode import EpisodeInfo, NewEpisode
 from robopolicy_datasets.store.filling import append_all
+from robopolicy_datasets.store.layout import TIME_KEY
 from robopolicy_datasets.store.staging import new_store
 
 _log = logging.getLogger(__name__)
@@ -28,6 +34,7 @@ def import_store(
     source: str | Path,
     target: str | Path,
     progress: Callable[[int, int], None] | None = None,
+    codecs: Mapping[str, str] | None = None,
 ) -> DemoStore:
     """Copies a robomimic file into a new store of ours; the target appears complete or not at all.
 
@@ -36,6 +43,7 @@ def import_store(
         source: the HDF5 file.
         target: the new store; must not exist.
         progress: called with (episodes done, episodes in all).
+        codecs: of the new store, see ``DemoStore.create``.
 
     Returns:
         The new store, open for reading. Its attribute ``masks`` lists the episodes of each filter.
@@ -50,29 +58,25 @@ def import_store(
     with Hdf5Reader() as reader:
         reader.open(source)
         demos, environment = _demos(reader)
+        kept = None if config.is_given else _read_record(reader, config, len(demos))
+        infos = {} if kept is None else dict(zip(demos, kept.infos, strict=True))
         masks = _masks(reader)
         demos = _chosen(demos, masks, config.mask, source)
         first = reader.group(f"data/{demos[0]}", depth=2)
         offered = {key: (array.row_shape, array.dtype) for key, array in first.arrays.items()}
+        layout: Mapping[str, Any] = config.layout if kept is None else kept.layout
         with naming(source):
-            layout = config.layout or _default_layout({*first.arrays, *first.problems})
-            check_usable(layout, first.problems)
-        columns = plan_columns(layout, config.features, offered)
+            layout = layout or _default_layout({*first.arrays, *first.problems})
+            check_usable(layout_sources(layout), first.problems)
+        columns = plan_columns(layout, config.features, offered, config.next_step)
+        if kept is None:
+            kept = _described(config, source, columns, environment, _numbered(masks, demos))
+        else:
+            columns = kept.restored(columns, f"'{RECORD_KEY}' in {source}")
         left_out = sorted({*first.arrays, *first.problems} - {column.source for column in columns})
         if left_out:
             _log.info("%s: the layout leaves out %s.", source, ", ".join(left_out))
-        settings = _part(environment, "env_kwargs")
-        rate_hz = config.rate_hz or _number(settings.get("control_freq"))
-        if not rate_hz > 0:
-            raise ConfigError(f"{source} does not say its rate. Give format.rate_hz, steps per second.")
-        numbers = {demo: number for number, demo in enumerate(demos)}
-        metadata = {
-            "format": "robomimic",
-            "source": source.name,
-            "masks": {
-                name: [numbers[demo] for demo in chosen if demo in numbers] for name, chosen in masks.items()
-            },
-        }
+        sparse = _part(environment, "env_kwargs").get("reward_shaping") is False
         task = config.task or str(environment.get("env_name", ""))
 
         def episodes() -> Iterator[NewEpisode]:
@@ -80,14 +84,62 @@ def import_store(
                 group = reader.group(f"data/{demo}", depth=2, attributes=("num_samples", "success"))
                 with naming(f"In {demo}"):
                     _check_length(group)
-                    success = _success(group, sparse=settings.get("reward_shaping") is False)
-                    info = EpisodeInfo(task, success, config.operator, config.embodiment)
+                    info = infos.get(demo) or EpisodeInfo(
+                        task, _success(group, sparse=sparse), config.operator, config.embodiment
+                    )
                     episode = read_episode(group.arrays, group.problems, columns, offered, info)
-                yield episode
+                    yield replace(episode, time_ns=_time_ns(group)) if infos else episode
 
-        with new_store(source, target, spec_of(columns), rate_hz=rate_hz, metadata=metadata) as store:
+        with new_store(
+            source, target, kept.spec, rate_hz=kept.rate_hz, metadata=kept.metadata, codecs=codecs
+        ) as store:
             append_all(store, episodes(), len(demos), progress)
     return DemoStore.open(target)
+
+
+def _read_record(reader: Hdf5Reader, config: RobomimicFormatConfig, demos: int) -> Record | None:
+    """Returns what an export of ours has kept."""
+    array = reader.group("").arrays.get(RECORD_KEY)
+    if array is None:
+        return None
+    config.refuse_given("rate_hz", "task", "operator", "embodiment", verb=IMPORT_OF_EXPORT)
+    place = f"'{RECORD_KEY}' in {reader.path}"
+    try:
+        content = json.loads(array.read(0, array.rows).tobytes())
+    except (ValueError, RecursionError) as error:
+        raise changed(place, str(error)) from error
+    record = Record.from_json(content, place)
+    record.check_episodes(demos, place)
+    return record
+
+
+def _described(
+    config: RobomimicFormatConfig,
+    source: Path,
+    columns: Sequence[Column],
+    environment: Mapping[str, Any],
+    masks: Mapping[str, list[int]],
+) -> Record:
+    """Returns what becomes of a file of others, its episodes aside."""
+    rate_hz = config.rate_hz or _number(_part(environment, "env_kwargs").get("control_freq"))
+    if not rate_hz > 0:
+        raise ConfigError(f"{source} does not say its rate. Give format.rate_hz, steps per second.")
+    metadata = {"format": "robomimic", "source": source.name, "masks": masks}
+    return Record(spec_of(columns), {}, rate_hz, metadata, [])
+
+
+def _numbered(masks: Mapping[str, list[str]], demos: Sequence[str]) -> dict[str, list[int]]:
+    """Returns the episodes of each filter, by number."""
+    numbers = {demo: number for number, demo in enumerate(demos)}
+    return {name: [numbers[demo] for demo in chosen if demo in numbers] for name, chosen in masks.items()}
+
+
+def _time_ns(demo: Hdf5Group) -> NDArray[np.int64]:
+    """Returns the times ``[T]`` [ns] that an export of ours has kept."""
+    times = demo.arrays.get(TIME_KEY)
+    if times is None or (times.dtype, times.row_shape) != ("int64", ()):
+        raise StoreError(f"'{TIME_KEY}' is missing or no int64 [T]; the file is incomplete. Export it again.")
+    return times.read(0, times.rows)
 
 
 def _demos(reader: Hdf5Reader) -> tuple[list[str], dict[str, Any]]:
@@ -150,7 +202,7 @@ def _default_layout(keys: set[str]) -> dict[str, str]:
     return {**layout, "actions": "action"}
 
 
-def _part(environment: dict[str, Any], name: str) -> dict[str, Any]:
+def _part(environment: Mapping[str, Any], name: str) -> dict[str, Any]:
     part = environment.get(name)
     return part if isinstance(part, dict) else {}
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robopolicy_datasets.errors import StoreError
-from robopolicy_datasets.exchange.layout import Column
+from robopolicy_datasets.exchange.layout import Column, empty_rows, take_next_step
 from robopolicy_datasets.store.episode import EpisodeInfo, NewEpisode
 
 
@@ -70,28 +70,31 @@ class ChunkKeeper:
 
 
 def read_columns(
-    array: RowSource, columns: Sequence[Column], start_row: int, stop_row: int
-) -> dict[str, NDArray[Any]]:
+    array: RowSource,
+    columns: Sequence[Column],
+    start_row: int,
+    stop_row: int,
+    out: Mapping[str, NDArray[Any]],
+) -> None:
     """Reads the rows chunk by chunk, so that the source's wider type is never in memory as a whole.
 
-    Returns:
-        ``[stop_row - start_row, *shape]`` by our key.
+    Args:
+        array: the source.
+        columns: what is wanted of it.
+        start_row: the first row.
+        stop_row: the row after the last.
+        out: by our key ``[stop_row - start_row, *shape]``, to be filled.
 
     Raises:
         StoreError: they cannot be read, or a value does not fit its feature.
     """
-    out = {
-        feature.key: np.empty((stop_row - start_row, *feature.shape), dtype=feature.dtype)
-        for feature in (column.feature for column in columns)
-    }
     row = start_row
     while row < stop_row:
         end = min(stop_row, (row // array.chunk_rows + 1) * array.chunk_rows)
         rows = array.read(row, end)
         for column in columns:
-            out[column.feature.key][row - start_row : end - start_row] = column.convert(rows, row)
+            column.put(rows, row, out[column.feature.key][row - start_row : end - start_row])
         row = end
-    return out
 
 
 @contextmanager
@@ -154,9 +157,17 @@ def read_episode(
             )
         wanted = [column for column in columns if column.source == source]
         try:
-            data.update(read_columns(array, wanted, 0, array.rows))
+            data = {**empty_rows(wanted, array.rows), **data}
+            lengths = {len(data[column.feature.key]) for column in wanted}
+            if lengths != {array.rows}:
+                raise StoreError(
+                    f"'{source}' has {array.rows} steps where others of the episode have "
+                    f"{max(lengths - {array.rows})}. Leave it out in the layout, or complete the file."
+                )
+            read_columns(array, wanted, 0, array.rows, data)
         except MemoryError as error:
             raise StoreError(
                 f"'{source}' has {array.rows} steps, for which the memory is too small. Use shorter episodes."
             ) from error
+    take_next_step(data, columns)
     return NewEpisode(data, info)

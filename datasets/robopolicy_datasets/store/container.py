@@ -55,6 +55,10 @@ class Container(ABC):
             return rest[1] in self._folders.get(f"{first}/{rest[0]}", {})
         return name in self._top
 
+    def top(self) -> list[str]:
+        """Returns the files at the top and one level down, sorted, e.g. ``"zarr.json"``."""
+        return sorted(self._top)
+
     def folders(self) -> list[str]:
         """Returns the folders two levels down that hold files, sorted, e.g. ``"data/action"``."""
         return sorted(self._folders)

@@ -11,7 +11,7 @@ from typing import Any
 
 from robopolicy_datasets.errors import ConfigError, StoreError, nearest_names
 from robopolicy_datasets.spec import Feature, Spec
-from robopolicy_datasets.store.codecs import AUTO, parse_codec
+from robopolicy_datasets.store.codecs import AUTO, ChunkCodec, parse_codec
 from robopolicy_datasets.store.layout import (
     ENDS_LAYOUT,
     INFO_LAYOUT,
@@ -44,26 +44,23 @@ def create_files(
 
     Raises:
         StoreError: the path exists, the Spec cannot be stored, or the disk cannot be written.
-        ConfigError: a codec is none of ours, or for a key that the Spec has not.
+        ConfigError: a codec is none of ours, or for neither a key nor a kind of the features.
     """
     keys = [*spec.keys(), *(feature.key for feature in streams)]
     repeated = sorted({key for key in keys if keys.count(key) > 1})
     if repeated:
         raise StoreError(f"A store names each key once; given more than once: {', '.join(repeated)}.")
-    strangers = [key for key in codecs if key not in keys]
-    if strangers:
-        options = ", ".join(nearest_names(strangers[0], keys))
-        raise ConfigError(f"A codec is given for '{strangers[0]}', but the store holds: {options}.")
+    _check_codecs(codecs, (*spec.features, *streams))
     attributes = {
         SCHEMA_KEY: SCHEMA_VERSION,
         "rate_hz": rate_hz,
         "spec": spec.to_json(),
         "metadata": dict(metadata),
-        UNDECIDED: [f.key for f in spec.features if codecs.get(f.key) == AUTO and f.kind == "rgb"],
+        UNDECIDED: [f.key for f in spec.features if _given(f, codecs) == AUTO and f.kind == "rgb"],
         STREAMS: [asdict(feature) for feature in streams],
     }
     chosen = {
-        feature.key: ArrayLayout.of_feature(feature, parse_codec(_given_codec(feature.key, codecs)))
+        feature.key: ArrayLayout.of_feature(feature, _first_codec(feature, codecs))
         for feature in (*spec.features, *streams)
     }
     arrays = {data_folder(checked_key(key)): chosen[key] for key in keys[: len(spec.features)]}
@@ -101,6 +98,26 @@ def create_files(
         shutil.rmtree(staging, ignore_errors=True)
 
 
-def _given_codec(key: str, codecs: Mapping[str, str]) -> str:
-    given = codecs.get(key, AUTO)
-    return LOSSLESS.text if given == AUTO else given
+def _check_codecs(codecs: Mapping[str, str], features: Sequence[Feature]) -> None:
+    """Checks that every codec is for something.
+
+    Raises:
+        ConfigError: one is for neither a key nor a kind of the features.
+    """
+    allowed = {feature.key for feature in features} | {feature.kind for feature in features}
+    for name in codecs:
+        if name not in allowed:
+            options = ", ".join(nearest_names(name, allowed))
+            raise ConfigError(
+                f"A codec is given for '{name}', which is neither a key nor a kind of the store: {options}."
+            )
+
+
+def _given(feature: Feature, codecs: Mapping[str, str]) -> str | None:
+    return codecs.get(feature.key, codecs.get(feature.kind))
+
+
+def _first_codec(feature: Feature, codecs: Mapping[str, str]) -> ChunkCodec:
+    """Returns the codec to begin with; ``auto`` may choose another one with the first episodes."""
+    given = _given(feature, codecs)
+    return LOSSLESS if given in (None, AUTO) else parse_codec(given)

@@ -61,10 +61,10 @@ class DemoStore:
             spec: the features of every step.
             rate_hz: steps per second.
             metadata: plain JSON data to keep with the store.
-            codecs: by key, how its chunks are encoded: ``raw``, ``lz4``, ``zstd`` or, for rgb images and
-                not lossless, ``jpeg``, with a level where wanted (``jpeg:90``); ``auto`` lets the first
-                episodes decide between zstd (drawn images) and jpeg (filmed ones). Else zstd.
-
+            codecs: by key, or by kind for all other features of it (``rgb``: all cameras), how chunks are
+                encoded: ``raw``, ``lz4``, ``zstd`` or, for rgb images and not lossless, ``jpeg``, with a
+                level where wanted (``jpeg:90``); ``auto`` lets the first episodes decide between zstd
+                (drawn images) and jpeg (filmed ones). Else zstd.
             streams: sensors with a rate of their own, stored sample by sample beside the steps.
 
         Raises:

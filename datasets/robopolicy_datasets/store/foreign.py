@@ -159,7 +159,7 @@ class ForeignFiles:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        container = open_container(path)
+        self._container = container = open_container(path)
         _check_kind(container)
         self.metadata: dict[str, Any] = {}
         self.rate_hz = 0.0
@@ -188,6 +188,24 @@ class ForeignFiles:
             tuple(feature for feature in features if feature.key != "action"),
             tuple(feature for feature in features if feature.key == "action"),
         )
+
+    @cached_property
+    def attributes(self) -> dict[str, Any]:
+        """What others noted on a zarr v2 store as a whole.
+
+        Raises:
+            StoreError: it is damaged.
+        """
+        content = _read_json(self._container, ".zattrs") if ".zattrs" in self._container else {}
+        return content if isinstance(content, dict) else {}
+
+    def meta(self, name: str) -> ForeignArray:
+        """Returns the array ``meta/<name>``.
+
+        Raises:
+            StoreError: there is none, or it is not safe to read.
+        """
+        return ForeignArray(self._container, f"meta/{name}")
 
     def read_infos(self, start: int, stop: int) -> list[EpisodeInfo]:
         """Returns empty infos: such stores have none."""
@@ -249,8 +267,12 @@ def infer_feature(key: str, row_shape: tuple[int, ...], dtype: str) -> Feature:
 
 
 def _check_kind(container: Container) -> None:
-    if "zarr.json" in container and SCHEMA_KEY in str(_read_json(container, "zarr.json")):
-        raise StoreError(f"{container.path} is a zip of a robopolicy store. Unpack it, then open the folder.")
+    for name in container.top():
+        if name.endswith("zarr.json") and SCHEMA_KEY in str(_read_json(container, name)):
+            raise StoreError(
+                f"{container.path} is a zip of a robopolicy store, which is not read in place. "
+                "Unpack it (unzip FILE), then open the folder."
+            )
     if not _is_array(container, "meta/episode_ends"):
         raise StoreError(
             f"{container.path} is not a diffusion_policy store: expected are data/<key> arrays and "

@@ -77,17 +77,46 @@ def staged(source: str | Path, target: str | Path, done: str) -> Iterator[Path]:
             raise write_error(target, error.__cause__) from error
         raise StoreError(f"{source} cannot be {done}. {error}") from error
     finally:
-        shutil.rmtree(staging, ignore_errors=True)
+        _remove(staging)
+
+
+def sync_files(path: Path) -> None:
+    """Makes a file, or everything in a folder, durable.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    for folder, _, names in os.walk(path, topdown=False):
+        for name in names:
+            _sync_file(Path(folder) / name)
+        sync_folder(Path(folder))
+    if path.is_file():
+        _sync_file(path)
+
+
+def _sync_file(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _remove(path: Path) -> None:
+    """Removes a file or a folder, where there is one."""
+    shutil.rmtree(path, ignore_errors=True)
+    if path.is_file():
+        path.unlink()
 
 
 def _remove_leftovers(target: Path) -> None:
     """Removes what killed imports, exports and copies into ``target`` have left."""
     name = glob.escape(target.name)
     for pattern in (f".{name}.*.partial", f"..{name}.*.partial.*.new"):  # the second: a store's creation
-        for folder in target.parent.glob(pattern):
-            process = folder.name.split(".")[-2]
+        for path in target.parent.glob(pattern):
+            process = path.name.split(".")[-2]
             if process.isdecimal() and not _runs(int(process)):
-                shutil.rmtree(folder, ignore_errors=True)
+                _remove(path)
 
 
 def _runs(process: int) -> bool:

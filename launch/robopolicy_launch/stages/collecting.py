@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,15 @@ from robopolicy_launch import console
 from robopolicy_launch.settings import registered_name
 
 
-def collect(teleop: Any, task: Any, path: Path, *, episodes: int, seed: int) -> dict[str, Any]:
+def collect(
+    teleop: Any,
+    task: Any,
+    path: Path,
+    *,
+    episodes: int,
+    seed: int,
+    codecs: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
     """Records successful demonstrations into a new store.
 
     Args:
@@ -24,6 +33,7 @@ def collect(teleop: Any, task: Any, path: Path, *, episodes: int, seed: int) -> 
         path: the new store.
         episodes: number of demonstrations.
         seed: of the first demonstration; failed ones take a seed too.
+        codecs: of the store, see ``DemoStore.create``.
 
     Returns:
         The figures: episodes, steps, seconds, megabytes.
@@ -66,7 +76,7 @@ def collect(teleop: Any, task: Any, path: Path, *, episodes: int, seed: int) -> 
             for done, (data, info) in enumerate(itertools.islice(recordings, episodes), start=1):
                 if store is None:
                     metadata = {"task": task_name, "teleop": teleop_name}
-                    store = DemoStore.create(path, spec, rate_hz=rate_hz, metadata=metadata)
+                    store = DemoStore.create(path, spec, rate_hz=rate_hz, metadata=metadata, codecs=codecs)
                 store.append_episode(data, info)
                 progress(done, episodes)
     except KeyboardInterrupt as interrupt:

@@ -73,7 +73,7 @@ VERBS: dict[str, Verb] = {
         Verb(
             "data view",
             "robopolicy_launch.verbs.data.view",
-            "write an HTML page with images and plots of episodes",
+            "show episodes as an HTML page or in Rerun's viewer",
         ),
         Verb("data export", "robopolicy_launch.verbs.data.export_store", "write a store in another format"),
         Verb("train", "robopolicy_launch.verbs.train", "train a policy on a store"),

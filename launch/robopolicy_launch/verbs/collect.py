@@ -6,7 +6,7 @@ An interrupted collection keeps the episodes recorded so far.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,8 @@ class Settings:
         episodes: number of demonstrations.
         output: the store, a *.zarr folder; empty: demos.zarr in the run folder.
         seed: of the first episode; the others follow.
+        codecs: how the store encodes what, by key or kind, e.g. codecs.rgb=jpeg:90 for all cameras; else
+            without loss (zstd).
         name: a word for the run folder's name.
         runs: where run folders lie.
         teleop: who demonstrates.
@@ -36,6 +38,7 @@ class Settings:
     episodes: int = 200
     output: str = ""
     seed: int = 0
+    codecs: dict[str, str] = field(default_factory=dict)
     name: str = ""
     runs: str = "runs"
     teleop: Any = MISSING
@@ -47,7 +50,12 @@ def run(settings: Settings, config: DictConfig) -> int:
     with RunFolder.create("collect", root=settings.runs, name=settings.name, config=config) as folder:
         output = Path(settings.output).expanduser() if settings.output else folder.path / "demos.zarr"
         figures = collect(
-            settings.teleop, settings.task, output, episodes=settings.episodes, seed=settings.seed
+            settings.teleop,
+            settings.task,
+            output,
+            episodes=settings.episodes,
+            seed=settings.seed,
+            codecs=settings.codecs,
         )
         folder.add_figures({**figures, "store": str(output)})
         folder.finish()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from itertools import islice
@@ -19,7 +18,6 @@ from robopolicy_datasets.exchange.lerobot.folder import fill_template
 from robopolicy_datasets.exchange.lerobot.images import encode_png
 from robopolicy_datasets.exchange.lerobot.tables import load_pyarrow, to_arrow
 from robopolicy_datasets.exchange.lerobot.videos import VideoWriter
-from robopolicy_datasets.store.transaction import sync_folder
 
 _INDEX_FILE = "meta/episodes/chunk-000/file-000.parquet"
 _TASKS_FILE = "meta/tasks.parquet"
@@ -196,18 +194,6 @@ def write_tasks(root: Path, tasks: Sequence[str]) -> None:
     )
     table = pa.table({"task_index": list(range(len(tasks))), "task": list(tasks)}, schema=schema)
     pa.parquet.write_table(table, root / _TASKS_FILE, write_page_checksum=True)
-
-
-def sync_files(root: Path) -> None:
-    """Makes everything below a folder durable."""
-    for folder, _, names in os.walk(root, topdown=False):
-        for name in names:
-            descriptor = os.open(Path(folder) / name, os.O_RDONLY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
-        sync_folder(Path(folder))
 
 
 def _encoded(images: NDArray[np.uint8]) -> Any:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +14,9 @@ from robopolicy_datasets.exchange.layout import Column, plan_columns, spec_of
 from robopolicy_datasets.exchange.lerobot.folder import Folder, damaged
 from robopolicy_datasets.exchange.lerobot.index import Entry, read_index, read_tasks
 from robopolicy_datasets.exchange.lerobot.info import IMAGE, INFO_FILE, TEXT, VIDEO, Info, read_info
-from robopolicy_datasets.exchange.lerobot.record import RECORD_FILE, Record, read_record
+from robopolicy_datasets.exchange.lerobot.record import RECORD_FILE, read_record
 from robopolicy_datasets.exchange.lerobot.rows import Plan, read_episodes
+from robopolicy_datasets.exchange.record import Record
 from robopolicy_datasets.exchange.rows import naming
 from robopolicy_datasets.spec import Spec
 from robopolicy_datasets.store.demo_store import DemoStore
@@ -33,6 +33,7 @@ def import_dataset(
     source: str | Path,
     target: str | Path,
     progress: Callable[[int, int], None] | None = None,
+    codecs: Mapping[str, str] | None = None,
 ) -> DemoStore:
     """Copies a LeRobot data set, v2.1 or v3.0, into a new store; the target appears complete or not at all.
 
@@ -41,6 +42,7 @@ def import_dataset(
         source: the folder with ``meta/info.json``.
         target: the new store; must not exist.
         progress: called with (episodes done, episodes in all).
+        codecs: of the new store, see ``DemoStore.create``.
 
     Returns:
         The new store, open for reading. What a store cannot say otherwise is in its attributes: ``names``
@@ -65,11 +67,11 @@ def import_dataset(
     videos = [field.key for field in plan.fields if field.dtype == VIDEO]
     entries = read_index(folder, info, videos, config.episodes)
     _check_files(folder, entries)
-    if record is not None and len(record.infos) != info.episodes:
-        raise damaged(source / RECORD_FILE, "it has another number of episodes than meta/info.json")
+    if record is not None:
+        record.check_episodes(info.episodes, str(source / RECORD_FILE))
     _warn_of_what_is_left_out(plan)
     rate_hz = info.fps if record is None else record.rate_hz
-    with new_store(source, target, spec, rate_hz=rate_hz, metadata=_metadata(plan)) as store:
+    with new_store(source, target, spec, rate_hz=rate_hz, metadata=_metadata(plan), codecs=codecs) as store:
         append_all(store, _episodes(plan, entries, rate_hz), len(entries), progress)
     return DemoStore.open(target)
 
@@ -80,7 +82,7 @@ def _plan_columns(
     offered = {
         field.key: (field.shape, "uint8" if field.is_image else field.dtype) for field in info.fields.values()
     }
-    own = record is not None and not config.layout and not config.features
+    own = record is not None and not config.is_given
     layout: Mapping[str, Any] = config.layout
     if record is not None and own:
         layout = record.layout
@@ -94,22 +96,17 @@ def _plan_columns(
             )
         layout = {key: _our_key(key) for key in offered}
     try:
-        columns = plan_columns(layout, config.features, offered)
+        columns = plan_columns(layout, config.features, offered, config.next_step)
         if record is None or not own:
             return columns, spec_of(columns)
     except ConfigError as error:
-        if config.layout or config.features:
+        if config.is_given:
             raise
         raise StoreError(
             f"{folder.root} does not fit a store as it is; say with format.layout what becomes of its keys. "
             f"{error}"
         ) from error
-    kept = {feature.key: feature for feature in record.spec.features}
-    if {key: feature.size for key, feature in kept.items()} != {
-        column.feature.key: column.feature.size for column in columns
-    }:
-        raise damaged(folder.root / RECORD_FILE, "its layout and its Spec differ")
-    return [replace(column, feature=kept[column.feature.key]) for column in columns], record.spec
+    return record.restored(columns, str(folder.root / RECORD_FILE)), record.spec
 
 
 def _check_files(folder: Folder, entries: Sequence[Entry]) -> None:
@@ -138,7 +135,7 @@ def _metadata(plan: Plan) -> dict[str, Any]:
     names = {}
     for column in plan.columns:
         given = plan.info.fields[column.source].names
-        if given:
+        if given and column.place is None:
             names[column.feature.key] = list(given[slice(*column.columns)] if column.columns else given)
     return {
         "format": "lerobot",

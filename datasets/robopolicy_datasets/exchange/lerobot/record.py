@@ -8,37 +8,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from robopolicy_datasets.errors import SpecError, StoreError
+from robopolicy_datasets.errors import StoreError
 from robopolicy_datasets.exchange.lerobot.folder import Folder, damaged
-from robopolicy_datasets.spec import Spec
-from robopolicy_datasets.store.episode import EpisodeInfo
+from robopolicy_datasets.exchange.record import Record
 
 RECORD_FILE = "meta/robopolicy.json"
-_SCHEMA = 1
-
-
-@dataclass(frozen=True)
-class Record:
-    """What an export keeps.
-
-    Attributes:
-        spec: of the store.
-        layout: what becomes of each LeRobot key, as in the config of an import.
-        rate_hz: of the store.
-        metadata: of the store.
-        infos: of every episode.
-    """
-
-    spec: Spec
-    layout: Mapping[str, Any]
-    rate_hz: float
-    metadata: Mapping[str, Any]
-    infos: Sequence[EpisodeInfo]
 
 
 def write_record(root: Path, record: Record) -> None:
@@ -49,15 +27,7 @@ def write_record(root: Path, record: Record) -> None:
     """
     folder = Folder(root)
     names = [name for name in folder.files("**/*") if (root / name).is_file()]
-    content = {
-        "robopolicy_schema": _SCHEMA,
-        "spec": record.spec.to_json(),
-        "layout": dict(record.layout),
-        "rate_hz": record.rate_hz,
-        "metadata": dict(record.metadata),
-        "episodes": [asdict(info) for info in record.infos],
-        "files": {name: folder.digest(name) for name in names},
-    }
+    content = {**record.to_json(), "files": {name: folder.digest(name) for name in names}}
     content["digest"] = _digest(content)
     (root / RECORD_FILE).write_text(json.dumps(content, indent=1))
 
@@ -74,25 +44,14 @@ def read_record(folder: Folder) -> Record | None:
     path = folder.root / RECORD_FILE
     if not isinstance(content, dict) or content.pop("digest", None) != _digest(content):
         raise _changed(folder, path)
+    record = Record.from_json(content, str(path))
     try:
-        if content["robopolicy_schema"] != _SCHEMA:
-            raise StoreError(f"{path} was written by a newer robopolicy. Update robopolicy.")
         for name, digest in content["files"].items():
             if folder.digest(name) != digest:
                 raise _changed(folder, folder.root / name)
-        known = {field.name for field in fields(EpisodeInfo)}
-        return Record(
-            spec=Spec.from_json(content["spec"]),
-            layout=dict(content["layout"]),
-            rate_hz=float(content["rate_hz"]),
-            metadata=dict(content["metadata"]),
-            infos=[
-                EpisodeInfo(**{key: value for key, value in info.items() if key in known})
-                for info in content["episodes"]
-            ],
-        )
-    except (KeyError, TypeError, ValueError, AttributeError, SpecError) as error:
+    except (KeyError, TypeError, AttributeError) as error:
         raise damaged(path, error) from error
+    return record
 
 
 def _digest(content: Mapping[str, Any]) -> str:

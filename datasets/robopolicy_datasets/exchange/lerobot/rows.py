@@ -11,14 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robopolicy_datasets.clock import NANOSECONDS
-from robopolicy_datasets.exchange.layout import Column
+from robopolicy_datasets.exchange.layout import Column, empty_rows, take_next_step
 from robopolicy_datasets.exchange.lerobot.folder import Folder, damaged
 from robopolicy_datasets.exchange.lerobot.images import decode_image
 from robopolicy_datasets.exchange.lerobot.index import Entry
 from robopolicy_datasets.exchange.lerobot.info import IMAGE, TIME_FIELD, VIDEO, Field, Info
-from robopolicy_datasets.exchange.lerobot.record import Record
 from robopolicy_datasets.exchange.lerobot.tables import blobs, numbers, read_spans
 from robopolicy_datasets.exchange.lerobot.videos import read_frames
+from robopolicy_datasets.exchange.record import Record
 from robopolicy_datasets.spec import Spec
 from robopolicy_datasets.store.episode import EpisodeInfo, NewEpisode
 
@@ -123,13 +123,13 @@ def _episode(plan: Plan, entry: Entry, table: pa.Table, path: Path) -> NewEpisod
             f"the timestamps of episode {entry.episode} are {plan.info.fps / periods:g} a second, "
             f"but meta/info.json says {plan.info.fps:g}",
         )
-    data: dict[str, NDArray[Any]] = {}
+    data = empty_rows(plan.columns, entry.length)
     for field in plan.fields:
         rows = _field_rows(plan, entry, field, table, seconds, path)
         for column in plan.columns:
             if column.source == field.key:
-                values = column.convert(rows, 0)
-                data[column.feature.key] = values.reshape(entry.length, *column.feature.shape)
+                column.put(rows, 0, data[column.feature.key])
+    take_next_step(data, plan.columns)
     info = _episode_info(plan, entry, table, path)
     time_ns = np.round(seconds * NANOSECONDS).astype(np.int64)
     if plan.info.has_time:

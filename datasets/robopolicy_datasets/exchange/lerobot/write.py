@@ -19,20 +19,19 @@ from robopolicy_datasets.exchange.lerobot import statistics
 from robopolicy_datasets.exchange.lerobot.files import (
     DataFiles,
     VideoFiles,
-    sync_files,
     write_index,
     write_tasks,
 )
 from robopolicy_datasets.exchange.lerobot.info import BOOKKEEPING, IMAGE, INFO_FILE, TIME_FIELD, V3, VIDEO
-from robopolicy_datasets.exchange.lerobot.plan import Output, plan_outputs
-from robopolicy_datasets.exchange.lerobot.record import Record, write_record
+from robopolicy_datasets.exchange.lerobot.plan import described, plan_outputs
+from robopolicy_datasets.exchange.lerobot.record import write_record
 from robopolicy_datasets.exchange.lerobot.tables import load_pyarrow
 from robopolicy_datasets.exchange.lerobot.videos import check_codec, pixel_format
-from robopolicy_datasets.spec import Spec
+from robopolicy_datasets.exchange.outputs import Output, open_for_export, record_of
 from robopolicy_datasets.store.demo_store import DemoStore
 from robopolicy_datasets.store.episode import Episode
 from robopolicy_datasets.store.layout import TIME_KEY
-from robopolicy_datasets.store.staging import staged
+from robopolicy_datasets.store.staging import staged, sync_files
 
 _CHUNK_FILES = 1000
 _DATA_MB, _VIDEO_MB = 100, 200
@@ -63,13 +62,10 @@ def export_store(
         ConfigError: the settings are not valid or do not fit the store.
         MissingExtraError: pyarrow or PyAV is not installed.
     """
-    config.refuse_given("layout", "features", "episodes", "tolerance_s", verb="export")
+    config.refuse_given("layout", "features", "next_step", "episodes", "tolerance_s", verb="export")
     load_pyarrow()
     check_codec(config.codec, config.crf)
-    store = DemoStore.open(source)
-    if not store.rate_hz or not len(store):
-        lacks = "rate; import it into a store of its own first" if len(store) else "episodes"
-        raise StoreError(f"{source} cannot be exported: it has no {lacks}.")
+    store = open_for_export(source)
     outputs = plan_outputs(store.spec, config.keys, IMAGE if config.codec == "png" else VIDEO)
     with staged(Path(source), target, "exported") as staging:
         _Export(config, store, outputs, staging).run(progress)
@@ -95,14 +91,7 @@ class _Export:
         write_tasks(self.root, list(self._tasks))
         self._write_json("meta/stats.json", self._all_statistics())
         self._write_json(INFO_FILE, self._info())
-        keys = [feature.key for output in self.outputs for feature in output.features]
-        spec = Spec(
-            tuple(feature for feature in self.store.spec.observation if feature.key in keys),
-            tuple(feature for feature in self.store.spec.action if feature.key in keys),
-        )
-        layout = {output.key: output.layout() for output in self.outputs}
-        record = Record(spec, layout, self.store.rate_hz, self.store.attributes, infos)
-        write_record(self.root, record)
+        write_record(self.root, record_of(self.store, self.outputs))
 
     def _write_episodes(self, progress: Callable[[int, int], None] | None) -> Iterator[dict[str, Any]]:
         """Writes all frames and rows; yields each episode's row of the index."""
@@ -204,7 +193,7 @@ class _Export:
         }
 
     def _described(self, output: Output) -> dict[str, Any]:
-        feature = output.described()
+        feature = described(output)
         if output.dtype == VIDEO:
             height, width, channels = output.shape
             feature["info"] = {

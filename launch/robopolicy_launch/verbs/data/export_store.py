@@ -1,6 +1,8 @@
 """Writes a demo store in another format.
 
 format=lerobot writes a LeRobot v3.0 data set: its images as video, or without loss with format.codec=png.
+format=diffusion_policy writes a replay buffer (zarr v2); in a zip as UMI has it where target ends in .zip.
+format=robomimic writes an HDF5 file.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ class Settings:
 
     Attributes:
         source: the demo store, a *.zarr folder.
-        target: the new data set, a folder that does not exist yet.
+        target: the new data set, a folder or file that does not exist yet.
         format: how it is written.
     """
 
@@ -40,7 +42,7 @@ def run(settings: Settings, config: DictConfig) -> int:
     source, target = Path(settings.source).expanduser(), Path(settings.target).expanduser()
     with console.Progress(f"Exporting {source.name}") as progress:
         export_store(settings.format, source, target, progress)
-    files = [path for path in target.rglob("*") if path.is_file()]
+    files = [path for path in (target, *target.rglob("*")) if path.is_file()]
     size = sum(path.stat().st_size for path in files)
     console.print_table({"path": str(target), "files": str(len(files)), "on disk": f"{size / 1e6:.1f} MB"})
     return 0
