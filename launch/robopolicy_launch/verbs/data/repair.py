@@ -23,7 +23,7 @@ class Settings:
 
     Attributes:
         path: the demo store, a *.zarr folder.
-        target: the new store, a *.zarr folder that does not exist yet; not written where there is no error.
+        target: the new store, a *.zarr folder that does not exist yet; not written where there is nothing to repair.
     """
 
     path: str = MISSING
@@ -41,7 +41,8 @@ def run(settings: Settings, config: DictConfig) -> int:
     target = Path(settings.target).expanduser()
     with console.Progress(f"Checking {store.path.name}") as progress:
         findings = check_store(store, progress=progress)
-    if not any(finding.severity is Severity.ERROR for finding in findings):
+    has_errors = any(finding.severity is Severity.ERROR for finding in findings)
+    if not has_errors and store.unfinished_steps <= 0:
         console.line(f"{store.path} has no errors; {target} was not written.")
         return 0
     with console.Progress(f"Repairing {store.path.name}") as progress:
