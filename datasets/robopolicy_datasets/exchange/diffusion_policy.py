@@ -19,6 +19,7 @@ from robopolicy_datasets.store.episode import EpisodeInfo, NewEpisode
 from robopolicy_datasets.store.filling import append_all
 from robopolicy_datasets.store.foreign import ForeignFiles, is_foreign
 from robopolicy_datasets.store.native import is_native
+from robopolicy_datasets.store.pickles import refuse_pickle
 from robopolicy_datasets.store.staging import new_store
 
 _log = logging.getLogger(__name__)
@@ -68,6 +69,7 @@ def _open_source(source: Path) -> tuple[DemoStore, ForeignFiles]:
     if is_native(source):
         raise StoreError(f"{source} is a robopolicy store already; it needs no import.")
     if source.exists() and not is_foreign(source):
+        refuse_pickle(source)
         raise StoreError(
             f"{source} is not a diffusion_policy store: expected is a folder with data/<key> arrays and "
             "meta/episode_ends, or a zip of one."

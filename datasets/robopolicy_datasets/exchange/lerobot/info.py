@@ -12,6 +12,7 @@ import numpy as np
 from robopolicy_datasets.errors import StoreError
 from robopolicy_datasets.exchange.lerobot.folder import Folder, damaged, fill_template
 from robopolicy_datasets.store.layout import FILL_VALUES, STRING
+from robopolicy_datasets.store.pickles import refuse_pickle
 
 INFO_FILE = "meta/info.json"
 V2, V3 = "v2.1", "v3.0"
@@ -98,6 +99,8 @@ def read_info(folder: Folder) -> Info:
     Raises:
         StoreError: it is missing, damaged, or of a version that is not read.
     """
+    if not folder.holds(INFO_FILE):
+        refuse_pickle(folder.root)
     content = folder.read_json(INFO_FILE)
     path = folder.root / INFO_FILE
     version = content.get("codebase_version") if isinstance(content, dict) else None
