@@ -75,6 +75,8 @@ def _open_source(source: Path) -> tuple[DemoStore, ForeignFiles]:
             "meta/episode_ends, or a zip of one."
         )
     store = DemoStore.open(source)
+    if not len(store):
+        raise StoreError(f"{source} has no episodes; there is nothing to import.")
     return store, ForeignFiles(source)
 
 

@@ -55,7 +55,7 @@ def _consistent(files: Files) -> Files:
         StoreError: names the key, what was expected and what was found.
     """
     ends = files.ends
-    steps_back = np.flatnonzero(np.diff(ends, prepend=0) <= 0)
+    steps_back = np.flatnonzero(ends <= np.concatenate([[0], ends[:-1]]))  # differences could overflow
     if len(steps_back):
         index = steps_back[0]
         raise StoreError(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -80,16 +80,12 @@ def read_record(folder: Folder) -> Record | None:
         for name, digest in content["files"].items():
             if folder.digest(name) != digest:
                 raise _changed(folder, folder.root / name)
-        known = {field.name for field in fields(EpisodeInfo)}
         return Record(
             spec=Spec.from_json(content["spec"]),
             layout=dict(content["layout"]),
             rate_hz=float(content["rate_hz"]),
             metadata=dict(content["metadata"]),
-            infos=[
-                EpisodeInfo(**{key: value for key, value in info.items() if key in known})
-                for info in content["episodes"]
-            ],
+            infos=[EpisodeInfo.from_json(info) for info in content["episodes"]],
         )
     except (KeyError, TypeError, ValueError, AttributeError, SpecError) as error:
         raise damaged(path, error) from error
