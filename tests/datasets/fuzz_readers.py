@@ -16,6 +16,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
+from unittest import mock
 
 import google_crc32c
 import h5py
@@ -250,9 +251,16 @@ class Collected:
 
 
 def _importing(
-    module: ModuleType, source: Path, config: Any, check: Callable[[Collected, Changed], None] | None = None
+    module: ModuleType,
+    source: Path,
+    config: Any,
+    check: Callable[[Collected, Changed], None] | None = None,
+    **others: Any,
 ) -> Reader:
-    """Returns the reader of an import that does all but write the new store."""
+    """Returns the reader of an import that does all but write the new store.
+
+    ``others`` stand in for more names of the module.
+    """
     target = source.with_name("new.zarr")
     made: list[Collected] = []
 
@@ -270,11 +278,12 @@ def _importing(
     def open_(path: Path) -> Any:
         return made[0] if path == target else DemoStore.open(path)
 
-    vars(module).update(new_store=collecting, DemoStore=SimpleNamespace(open=open_))
+    others |= {"new_store": collecting, "DemoStore": SimpleNamespace(open=open_)}
     import_ = getattr(module, "import_dataset", None) or module.import_store
 
     def read(changed: Changed) -> None:
-        found = import_(config, source, target)
+        with mock.patch.multiple(module, **others):
+            found = import_(config, source, target)
         assert found.episodes
         if check is not None:
             check(found, changed)
@@ -308,8 +317,9 @@ class InProcessReader(Hdf5Reader):
         return json.loads(self._answers.readline())
 
 
-def _hdf5(reader: Reader) -> Reader:
+def _hdf5(module: ModuleType, path: Path, config: Any) -> Reader:
     """The HDF5 library may hang or crash; that is why it is used in a process with a timer and a limit."""
+    reader = _importing(module, path, config, Hdf5Reader=InProcessReader)
     return replace(reader, memory_bytes=4 << 30, seconds=2)
 
 
@@ -328,8 +338,7 @@ def robomimic_hdf5(folder: Path) -> Reader:
                     packed = {"compression": "gzip", "chunks": (2, SIDE, SIDE, 3)} if "view" in name else {}
                     group.create_dataset(name, data=values, **packed)
         file["mask/train"] = np.array([b"demo_1", b"demo_0"])
-    robomimic.Hdf5Reader = InProcessReader
-    return _hdf5(_importing(robomimic, path, RobomimicFormatConfig(mask="train")))
+    return _hdf5(robomimic, path, RobomimicFormatConfig(mask="train"))
 
 
 def aloha_hdf5(folder: Path) -> Reader:
@@ -343,8 +352,7 @@ def aloha_hdf5(folder: Path) -> Reader:
         file["compress_len"] = np.array([[len(image) for image in images]], float)
         padded = np.array([list(image.ljust(max(map(len, images)), b"\0")) for image in images], np.uint8)
         file.create_dataset("observations/images/top", data=padded, chunks=(1, padded.shape[1]))
-    aloha.Hdf5Reader = InProcessReader
-    return _hdf5(_importing(aloha, path, AlohaFormatConfig()))
+    return _hdf5(aloha, path, AlohaFormatConfig())
 
 
 # --- LeRobot ------------------------------------------------------------------------------------------------
