@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import shutil
 import struct
 import zipfile
@@ -548,3 +549,35 @@ def store_texts(folder: Path) -> Reader:
                 ]
 
     return Reader(root, read, errors=(ValueError, TypeError), names_root=False)
+
+
+# --- pieces of real recordings ------------------------------------------------------------------------------
+
+
+def real_zarr(folder: Path) -> Reader:
+    """The first chunk of actions and states of Columbia's Push-T."""
+    source = Path(os.environ["ROBOPOLICY_SHARED_DATA"]) / "pusht_columbia/pusht_cchi_v7_replay.zarr"
+    path = folder / "pusht.zarr"
+    for name in ("data/action", "data/state"):
+        (path / name).mkdir(parents=True, exist_ok=True)
+        metadata = json.loads((source / name / ".zarray").read_text())
+        metadata["shape"][0] = rows = metadata["chunks"][0]
+        (path / name / ".zarray").write_text(json.dumps(metadata))
+        (path / name / "0.0").write_bytes((source / name / "0.0").read_bytes())
+    group = zarr.open_group(path, mode="a", zarr_format=2)
+    group.create_array("meta/episode_ends", data=np.array([60, 100, rows]), overwrite=True)
+    return _importing(diffusion_policy, path, DiffusionPolicyFormatConfig())
+
+
+def real_lerobot(folder: Path) -> Reader:
+    """The first episode of a Unitree G1, without its video."""
+    source, path = Path(os.environ["ROBOPOLICY_SHARED_DATA"]) / "unitree_g1_inspire_lerobot", folder / "g1"
+    (path / "meta").mkdir(parents=True, exist_ok=True)
+    (path / "data/chunk-000").mkdir(parents=True, exist_ok=True)
+    info = json.loads((source / "meta/info.json").read_text()) | {"total_episodes": 1}
+    (path / "meta/info.json").write_text(json.dumps(info))
+    (path / "meta/episodes.jsonl").write_text((source / "meta/episodes.jsonl").read_text().splitlines()[0])
+    for name in ("meta/tasks.jsonl", "data/chunk-000/episode_000000.parquet"):
+        (path / name).write_bytes((source / name).read_bytes())
+    config = LeRobotFormatConfig(layout={"observation.state": "state", "action": "action"})
+    return _importing(lerobot, path, config)

@@ -85,7 +85,7 @@ class Result:
     crashes: dict[int, str] = field(default_factory=dict)
 
 
-def run(name: str, first: int, count: int, folder: Path) -> Result:
+def run(name: str, first: int, count: int, folder: Path, most_crashes: int = 3) -> Result:
     """Runs cases in processes of their own; one that crashes or hangs is followed by another.
 
     Args:
@@ -93,11 +93,14 @@ def run(name: str, first: int, count: int, folder: Path) -> Result:
         first: the first seed.
         count: of seeds.
         folder: an empty one, for the reader's files and ours.
+        most_crashes: after which no more cases are run.
     """
     result, seed = Result(), first
-    while seed < first + count and len(result.problems) + len(result.crashes) < _MOST_PROBLEMS:
+    end = first + count
+    while seed < end and len(result.crashes) < most_crashes and len(result.problems) < _MOST_PROBLEMS:
+        (folder / _REPORT).unlink(missing_ok=True)
         environment = {**os.environ, "HDF5_PLUGIN_PRELOAD": "::", "OPENBLAS_NUM_THREADS": "1"}
-        command = [sys.executable, __file__, name, str(seed), str(first + count - seed), str(folder)]
+        command = [sys.executable, __file__, name, str(seed), str(end - seed), str(folder)]
         with (folder / _ERRORS).open("wb") as errors:
             code = subprocess.run(command, stderr=errors, env=environment, check=False).returncode
         if not (folder / _REPORT).exists():
@@ -135,6 +138,7 @@ def main(name: str, first: int, count: int, folder: Path) -> None:
     with (folder / _STATE).open("r+b") as file, (folder / _REPORT).open("w") as report:
         state = mmap.mmap(file.fileno(), 8)
         outcomes: Counter[str] = Counter()
+        told = 0
         for seed in range(first, first + count):
             state[:] = struct.pack("<q", seed)
             signal.setitimer(
@@ -150,9 +154,12 @@ def main(name: str, first: int, count: int, folder: Path) -> None:
             outcomes[outcome] += 1
             if problem or seed % 100 == 99 or seed == first + count - 1:  # a crash loses some counts at most
                 problems = {seed: f"{sorted(changed)}: {problem}"} if problem else {}
+                told += len(problems)
                 report.write(json.dumps({"outcomes": outcomes, "problems": problems}) + "\n")
                 report.flush()
                 outcomes.clear()
+            if told >= _MOST_PROBLEMS:
+                return
             if count == 1:
                 reader.place(changed)
                 print(outcome, sorted(changed), problem)

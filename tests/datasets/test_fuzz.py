@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import functools
 import random
 
 import fuzzing
@@ -14,6 +15,7 @@ from fuzz_damage import damage
 from robopolicy_datasets.errors import StoreError
 from robopolicy_datasets.exchange import aloha, robomimic
 from robopolicy_datasets.exchange.configs import AlohaFormatConfig, RobomimicFormatConfig
+from robopolicy_datasets.exchange.hdf5_reader import Hdf5Reader
 
 FULL = 1_000_000
 READERS = (
@@ -29,6 +31,16 @@ HDF5 = {
 
 @pytest.mark.parametrize("name", READERS)
 def test_damaged_files_are_refused_or_read_right(name, tmp_path, count):
+    assert_sound(name, tmp_path, count)
+
+
+@pytest.mark.parametrize("name", ["real_zarr", "real_lerobot"])
+def test_damaged_pieces_of_real_recordings(name, tmp_path, count, shared_data, monkeypatch):
+    monkeypatch.setenv("ROBOPOLICY_SHARED_DATA", str(shared_data))
+    assert_sound(name, tmp_path, count)
+
+
+def assert_sound(name, tmp_path, count):
     result = fuzzing.run(f"fuzz_readers:{name}", 0, count(10_000, FULL), tmp_path)
     assert not result.problems, told(result.problems)
     assert not result.crashes, told(result.crashes)
@@ -36,12 +48,14 @@ def test_damaged_files_are_refused_or_read_right(name, tmp_path, count):
 
 
 @pytest.mark.parametrize("name", HDF5)
-def test_damaged_hdf5_files_are_refused_or_read(name, tmp_path, count):
+def test_damaged_hdf5_files_are_refused_or_read(name, tmp_path, count, monkeypatch):
     """The HDF5 library may hang or crash: then the process that reads ends, and the import says so."""
-    result = fuzzing.run(f"fuzz_readers:{name}", 0, count(10_000, FULL), tmp_path)
+    cases = count(10_000, FULL)
+    result = fuzzing.run(f"fuzz_readers:{name}", 0, cases, tmp_path, most_crashes=cases)
     assert not result.problems, told(result.problems)
     assert min(result.outcomes["refused"], result.outcomes["read"]) > 0
     module, config = HDF5[name]
+    monkeypatch.setattr(module, "Hdf5Reader", functools.partial(Hdf5Reader, answer_seconds=2))
     for seed in sorted(result.crashes)[: count(2, 20)]:
         folder = tmp_path / str(seed)
         folder.mkdir()
