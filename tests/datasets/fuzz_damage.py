@@ -159,7 +159,7 @@ def _change_value(generator: random.Random, holder: Any, key: Any, holder2: Any,
     elif action < 0.25 and isinstance(holder, dict):
         holder[f"{key}{generator.choice(('_', '2', '.'))}"] = holder.pop(key)
     elif action < 0.3 and isinstance(value, list):
-        value.append(generator.choice((*value, 1)))
+        value.append(copy.deepcopy(generator.choice((*value, 1))))
     elif action < 0.65 and isinstance(value, int | float):
         near = (value + 1, value - 1, -value, value * 2, value * 1000, float(value), str(value), bool(value))
         holder[key] = generator.choice((*near, *_NUMBERS))
@@ -167,7 +167,7 @@ def _change_value(generator: random.Random, holder: Any, key: Any, holder2: Any,
         place = _place(generator, value.encode())
         holder[key] = value[:place] + generator.choice(("", "/", "\0", "é", "{", "9")) + value[place + 1 :]
     else:
-        holder[key] = generator.choice((*_NUMBERS, *_OTHERS, *_RAW))
+        holder[key] = copy.deepcopy(generator.choice((*_NUMBERS, *_OTHERS, *_RAW)))
 
 
 def _places(content: Any) -> list[tuple[Any, Any]]:

@@ -94,7 +94,8 @@ def native(folder: Path) -> Reader:
     """Our store with every codec, a stream and events: equal to the bit, or an error.
 
     JSON has no checksums: the Spec may lack a key, and there may be fewer episodes or events, as before a
-    commit; rows that lie behind the last episode are told.
+    commit; rows that lie behind the last episode are told. Nor do the checksums say where a file belongs: one
+    that lies whole in the place of another of the same form is not noticed.
     """
     path = folder / "ours.zarr"
     if not path.exists():
@@ -110,12 +111,15 @@ def native(folder: Path) -> Reader:
                 values_of(SPEC, length, number), info, streams={"robot0_wrench": samples}, events=[event]
             )
     expected = _content(DemoStore.open(path))
+    sound = {file.read_bytes() for file in path.rglob("*") if file.is_file()}
 
     def read(changed: Changed) -> None:
         store = DemoStore.open(path)
         found = _content(store)
         episodes = len(found)
         assert episodes == len(expected) or store.unfinished_steps > 0, "episodes are gone"
+        if any(content in sound for content in changed.values()):
+            return
         for mine, theirs in zip(found, expected[:episodes], strict=True):
             wanted = dict(theirs)
             if f"{path.name}/zarr.json" in changed:
@@ -158,14 +162,16 @@ def _assert_same(found: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
 
 
 def zarr_v2(folder: Path) -> Reader:
-    """A folder of zarr v2, imported: no checksums, so values may differ, but nothing else."""
-    return _importing(diffusion_policy, _write_zarr(folder / "theirs.zarr", 2), DiffusionPolicyFormatConfig())
+    """A folder of zarr v2: no checksums, so values may differ, but neither shapes, types nor counts."""
+    return _zarr_folder(_write_zarr(folder / "theirs.zarr", 2))
 
 
 def zarr_v3(folder: Path) -> Reader:
-    """A folder of zarr v3, one array in shards."""
-    path = _write_zarr(folder / "theirs.zarr", 3)
+    """A folder of zarr v3, one array in shards: likewise."""
+    return _zarr_folder(_write_zarr(folder / "theirs.zarr", 3))
 
+
+def _zarr_folder(path: Path) -> Reader:
     def read(changed: Changed) -> None:
         store = DemoStore.open(path)
         assert (np.diff(store.episode_ends, prepend=0) > 0).all()
@@ -214,17 +220,15 @@ def _zip_reader(folder: Path, source: Path) -> Reader:
 
 
 def _foreign_arrays() -> dict[str, np.ndarray]:
-    spec = Spec(
-        (Feature("img", (SIDE, SIDE, 3), "uint8", kind="rgb"), Feature("state", (5,))), (SPEC["action"],)
-    )
+    spec = Spec((Feature("img", (SIDE, SIDE, 3), "uint8", kind="rgb"),), (SPEC["action"],))
     return values_of(spec, sum(LENGTHS), 0)
 
 
 def _write_zarr(path: Path, zarr_format: int) -> Path:
     """Writes a store with another codec for each array."""
     codecs = {
-        2: (numcodecs.Blosc("lz4", shuffle=2), numcodecs.Zlib(), numcodecs.Zstd()),
-        3: (zarr.codecs.BloscCodec(typesize=1), zarr.codecs.GzipCodec(), zarr.codecs.ZstdCodec()),
+        2: (numcodecs.Blosc("lz4", shuffle=2), numcodecs.Zstd()),
+        3: (zarr.codecs.BloscCodec(typesize=1), zarr.codecs.GzipCodec()),
     }[zarr_format]
     group = zarr.open_group(path, mode="w", zarr_format=zarr_format)
     for (key, values), codec in zip(_foreign_arrays().items(), codecs, strict=True):

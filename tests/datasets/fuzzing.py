@@ -131,9 +131,9 @@ def main(name: str, first: int, count: int, folder: Path) -> None:
     reader = reader_of(name, folder)
     originals = reader.originals()
     reader.read({})  # sound files are read, and everything is imported
-    resource.setrlimit(resource.RLIMIT_AS, 2 * (_status("VmSize") + reader.address_bytes,))
+    resource.setrlimit(resource.RLIMIT_AS, 2 * (_status(b"VmSize") + reader.address_bytes,))
     Path("/proc/self/clear_refs").write_text("5")  # the peak is counted from here on
-    limit = _status("VmRSS") + reader.memory_bytes
+    limit = _status(b"VmRSS") + reader.memory_bytes
     (folder / _STATE).write_bytes(bytes(8))
     with (folder / _STATE).open("r+b") as file, (folder / _REPORT).open("w") as report:
         state = mmap.mmap(file.fileno(), 8)
@@ -149,8 +149,9 @@ def main(name: str, first: int, count: int, folder: Path) -> None:
             outcome, problem = _outcome(reader, changed)
             signal.setitimer(signal.ITIMER_REAL, 0)
             reader.place({file: originals[file] for file in changed})
-            if _status("VmHWM") > limit:
-                problem, limit = f"used {_status('VmHWM') >> 20} MiB; {problem}", 1 << 60
+            peak = _status(b"VmHWM")
+            if peak > limit:
+                problem, limit = f"used {peak >> 20} MiB; {problem}", 1 << 60
             outcomes[outcome] += 1
             if problem or seed % 100 == 99 or seed == first + count - 1:  # a crash loses some counts at most
                 problems = {seed: f"{sorted(changed)}: {problem}"} if problem else {}
@@ -177,10 +178,10 @@ def _outcome(reader: Reader, changed: Mapping[str, bytes | None]) -> tuple[str, 
     return "read", ""
 
 
-def _status(key: str) -> int:
+def _status(key: bytes) -> int:
     """Returns a size of this process [bytes]."""
-    with open("/proc/self/status") as file:
-        return next(int(line.split()[1]) << 10 for line in file if line.startswith(f"{key}:"))
+    text = Path("/proc/self/status").read_bytes()
+    return int(text[text.index(b"%s:" % key) :].split(None, 2)[1]) << 10
 
 
 if __name__ == "__main__":

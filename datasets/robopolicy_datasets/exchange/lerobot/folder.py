@@ -37,7 +37,10 @@ class Folder:
 
     def holds(self, relative: str) -> bool:
         """Whether there is such an entry, of whatever kind."""
-        return (self.root / relative).exists() or (self.root / relative).is_symlink()
+        try:
+            return (self.root / relative).exists() or (self.root / relative).is_symlink()
+        except (OSError, ValueError):  # a name that the file system cannot have
+            return False
 
     def file(self, relative: str) -> Path:
         """Returns the path of a file.
