@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
@@ -179,8 +180,20 @@ def features_from_json(rows: Iterable[Mapping[str, Any]]) -> tuple[Feature, ...]
     """Reads features that were written as plain data; unknown entries are ignored.
 
     Raises:
-        TypeError, AttributeError: an entry is no feature.
+        KeyError, TypeError, AttributeError: an entry is no feature.
         SpecError: a feature is not possible.
     """
+    return tuple(_feature_from_json(row) for row in rows)
+
+
+def _feature_from_json(row: Mapping[str, Any]) -> Feature:
     known = {field.name for field in fields(Feature)}
-    return tuple(Feature(**{name: value for name, value in row.items() if name in known}) for row in rows)
+    given = {name: value for name, value in row.items() if name in known}
+    for name, value in given.items():
+        if name not in ("shape", "rate_hz") and not isinstance(value, str):
+            raise TypeError(f"a feature's {name} is {value!r:.40}, not a text")
+    if not all(type(size) is int for size in given["shape"]):
+        raise TypeError(f"a feature's shape is {given['shape']!r:.40}, not whole numbers")
+    if not 0 <= given.get("rate_hz", 0.0) < math.inf:
+        raise TypeError(f"a feature's rate is {given['rate_hz']!r:.40}, not a number of Hz")
+    return Feature(**given)

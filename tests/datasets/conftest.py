@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from robopolicy_datasets.store import DemoStore, EpisodeInfo, NewEpisode
 from robopolicy_datasets.store.blocks import BlockArray
 
 Data = dict[str, np.ndarray]
+
+sys.path.append(str(Path(__file__).parent))  # the parts of the fuzzing import each other in its processes too
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-import random
 import shutil
 import sys
 from fractions import Fraction
@@ -485,79 +484,6 @@ def test_a_hostile_or_damaged_data_set_is_refused(dataset, tmp_path, case):
     assert not list(tmp_path.glob(".new.zarr*"))
 
 
-def mutations(random_: random.Random, content: bytes) -> bytes:
-    """Returns the content with some bytes changed, cut off, doubled, zeroed or put in."""
-    data = bytearray(content)
-    place, size = random_.randrange(len(data)), random_.randrange(1, 64)
-    kind = random_.choice(["change", "change", "cut", "double", "zero", "insert"])
-    if kind == "change":
-        for _ in range(random_.choice([1, 3, 20])):
-            data[random_.randrange(len(data))] = random_.randrange(256)
-    elif kind == "cut":
-        del data[place:]
-    elif kind == "double":
-        data[place:place] = data[place : place + size]
-    elif kind == "zero":
-        data[place : place + size] = bytes(len(data[place : place + size]))
-    else:
-        data[place:place] = random_.randbytes(size)
-    return bytes(data)
-
-
-@pytest.mark.parametrize("codec", ["libsvtav1", "libx264", "png", "v2.1"])
-def test_a_mutated_file_gives_one_error_or_the_data(exported, tmp_path, count, codec):
-    """Without our record: one StoreError or a store; its numbers are those of the export.
-
-    The parquet pages that we write have checksums, other data sets' and videos have none: they may differ.
-    """
-    own = codec != "v2.1"
-    source = tmp_path / "set"
-    copy(exported / codec, source, record=False) if own else write_v21(source)
-    original = import_dataset(LeRobotFormatConfig(), source, tmp_path / "original.zarr")
-    files = sorted(path for path in source.rglob("*") if path.is_file())
-    random_ = random.Random(7)
-    messages = []
-    for number in range(count(100, 5000)):
-        path = random_.choice(files)
-        content = path.read_bytes()
-        path.write_bytes(mutations(random_, content))
-        try:
-            store = import_dataset(LeRobotFormatConfig(), source, tmp_path / "new.zarr")
-        except StoreError as error:
-            messages.append(str(error))
-        else:
-            if own and path.suffix == ".parquet":
-                np.testing.assert_array_equal(store.array("action"), original.array("action"), str(number))
-            shutil.rmtree(store.path)
-        path.write_bytes(content)
-    assert messages
-    assert all(str(source) in message for message in messages)
-    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["original.zarr", "set"]
-
-
-def test_a_mutated_file_of_an_export_is_always_refused(exported, tmp_path, count):
-    source = copy(exported / "libx264", tmp_path / "set", record=True)
-    files = sorted(path for path in source.rglob("*") if path.is_file())
-    random_ = random.Random(8)
-    for _ in range(count(200, 5000)):
-        path = random_.choice(files)
-        content = path.read_bytes()
-        changed = mutations(random_, content)
-        if changed == content or (path.name == "robopolicy.json" and is_same_json(changed, content)):
-            continue
-        path.write_bytes(changed)
-        with pytest.raises(StoreError, match="set/"):
-            import_dataset(LeRobotFormatConfig(), source, tmp_path / "new.zarr")
-        path.write_bytes(content)
-
-
-def is_same_json(first: bytes, second: bytes) -> bool:
-    try:
-        return json.loads(first) == json.loads(second)
-    except ValueError:
-        return False
-
-
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
@@ -613,7 +539,7 @@ def test_an_image_is_decoded_only_at_its_size():
         ((b"GIF89a", 1, 1), "no JPEG image"),
         ((b"\xff\xd8\xff\xe0\x00", 1, 1), "no JPEG image"),
         ((data[:20], HEIGHT, WIDTH), "cut off"),
-        ((data[:60], HEIGHT, WIDTH), "cannot be decoded"),
+        ((data[:60], HEIGHT, WIDTH), "cut off"),
     ):
         with pytest.raises(ValueError, match=message):
             decode_image(*wrong)

@@ -15,6 +15,7 @@ import zarr
 from robopolicy_datasets.spec import Feature, Spec
 from robopolicy_datasets.store import DemoStore, EpisodeInfo, Event, Stream
 from robopolicy_datasets.store.blocks import BlockArray
+from robopolicy_datasets.store.layout import to_json_bytes
 from robopolicy_launch import command
 
 SPEC = Spec(
@@ -153,6 +154,18 @@ def test_repair_writes_a_store_that_passes_the_check(spoiled, tmp_path, capsys):
     assert run("data", "repair", target, tmp_path / "again.zarr") == 0
     assert "has no errors" in capsys.readouterr().out
     assert not (tmp_path / "again.zarr").exists()
+
+
+def test_what_a_killed_writer_left_is_no_error_and_repair_leaves_it_out(store, tmp_path, capsys):
+    array = BlockArray.open(store.path / "data" / "action")
+    (array.folder / "zarr.json").write_bytes(to_json_bytes(array.layout.metadata(array.rows + 11)))
+    assert run("data", "check", store.path) == 0
+    assert "1 warning." in capsys.readouterr().out
+    target = tmp_path / "whole.zarr"
+    assert run("data", "repair", store.path, target) == 0
+    assert "11 steps of an unfinished episode left out" in capsys.readouterr().out
+    assert run("data", "check", target) == 0
+    assert capsys.readouterr().out == "3 episodes, 102 steps: nothing found.\n"
 
 
 @pytest.mark.parametrize("verb", ["trim", "relabel", "repair"])

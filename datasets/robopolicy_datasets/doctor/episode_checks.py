@@ -21,14 +21,14 @@ def unreadable(evidence: Evidence, limits: Limits) -> Iterator[Finding]:
 
 
 def unfinished(evidence: Evidence, limits: Limits) -> Iterator[Finding]:
-    """Reports steps after the last episode."""
+    """Reports steps after the last episode, which harm nobody."""
     if evidence.unfinished_steps > 0:
         message = (
             f"{evidence.unfinished_steps} steps after the last episode belong to one that was never "
-            "finished; they are not read. The next recording into this store overwrites them, and "
-            "`robopolicy data repair` leaves them out."
+            "finished: its writer was killed. They are never read, and the next recording into this store "
+            "overwrites them. `robopolicy data repair` makes a store without them."
         )
-        yield Finding("unfinished", Severity.ERROR, message)
+        yield Finding("unfinished", Severity.WARNING, message)
 
 
 def lengths(evidence: Evidence, limits: Limits) -> Iterator[Finding]:

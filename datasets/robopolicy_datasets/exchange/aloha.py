@@ -16,6 +16,7 @@ from robopolicy_datasets.exchange.rows import RowSource, check_usable, naming, r
 from robopolicy_datasets.store.demo_store import DemoStore
 from robopolicy_datasets.store.episode import EpisodeInfo, NewEpisode
 from robopolicy_datasets.store.filling import append_all
+from robopolicy_datasets.store.pickles import refuse_pickle
 from robopolicy_datasets.store.staging import new_store
 
 _log = logging.getLogger(__name__)
@@ -83,6 +84,7 @@ def _files(source: Path) -> list[Path]:
         return [source]
     found = [(int(match[1]), file) for file in source.iterdir() if (match := _FILE.fullmatch(file.name))]
     if not found:
+        refuse_pickle(source)
         raise StoreError(f"{source} holds no ALOHA recordings: expected are files episode_0.hdf5, ...")
     files = [file for _, file in sorted(found)]
     for file in files:

@@ -21,6 +21,7 @@ from robopolicy_datasets.store.filling import append_all
 from robopolicy_datasets.store.foreign import ForeignFiles, is_foreign
 from robopolicy_datasets.store.layout import TIME_KEY
 from robopolicy_datasets.store.native import is_native
+from robopolicy_datasets.store.pickles import refuse_pickle
 from robopolicy_datasets.store.staging import new_store
 
 _log = logging.getLogger(__name__)
@@ -95,11 +96,14 @@ def _open_source(source: Path) -> tuple[DemoStore, ForeignFiles]:
     if is_native(source):
         raise StoreError(f"{source} is a robopolicy store already; it needs no import.")
     if source.exists() and not is_foreign(source):
+        refuse_pickle(source)
         raise StoreError(
             f"{source} is not a diffusion_policy store: expected is a folder with data/<key> arrays and "
             "meta/episode_ends, or a zip of one."
         )
     store = DemoStore.open(source)
+    if not len(store):
+        raise StoreError(f"{source} has no episodes; there is nothing to import.")
     return store, ForeignFiles(source)
 
 

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robopolicy_datasets.errors import StoreError, missing_extra
+from robopolicy_datasets.store.pickles import refuse_pickle
 
 _BLOCK_BYTES = 32 << 20  # decoded bytes that are asked for at a time
 _FAREWELL_SECONDS = 10
@@ -126,8 +127,13 @@ class Hdf5Reader:
         """
         self.path = path
         if not path.is_file():
+            refuse_pickle(path)
             raise StoreError(f"There is no HDF5 file at {path}. Give the path of one.")
-        self._ask("open", {"path": os.fspath(path.absolute())})
+        try:
+            self._ask("open", {"path": os.fspath(path.absolute())})
+        except StoreError:
+            refuse_pickle(path)
+            raise
 
     def group(self, name: str, *, depth: int = 1, attributes: tuple[str, ...] = ()) -> Hdf5Group:
         """Looks into a group of the current file.

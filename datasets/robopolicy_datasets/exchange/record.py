@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from robopolicy_datasets.errors import SpecError, StoreError
@@ -59,16 +59,12 @@ class Record:
         try:
             if content["robopolicy_schema"] != _SCHEMA:
                 raise StoreError(f"{place} was written by a newer robopolicy. Update robopolicy.")
-            known = {field.name for field in fields(EpisodeInfo)}
             return cls(
                 spec=Spec.from_json(content["spec"]),
                 layout=dict(content["layout"]),
                 rate_hz=float(content["rate_hz"]),
                 metadata=dict(content["metadata"]),
-                infos=[
-                    EpisodeInfo(**{key: value for key, value in info.items() if key in known})
-                    for info in content["episodes"]
-                ],
+                infos=[EpisodeInfo.from_json(info) for info in content["episodes"]],
             )
         except (KeyError, TypeError, ValueError, AttributeError, SpecError) as error:
             raise changed(place, str(error)) from error

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -60,16 +62,69 @@ def row_of_chunk(file: str, naming: tuple[str, str], grid: Sequence[int]) -> int
     return numbers[0] if inside else None
 
 
-def first_codec(content: Any) -> str:
-    """Returns the codec that decodes a chunk's bytes first: the last that was applied.
+COMPRESSORS = frozenset({"blosc", "zstd", "zlib", "gzip", "bz2", "lzma", "lz4"})
+_LITTLE = {"name": "bytes", "configuration": {"endian": "little"}}
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """How the chunks of an array are encoded, as far as their decoded size is at stake.
+
+    Attributes:
+        compressor: one of ``COMPRESSORS``, or ``""``.
+        checksums: checksums of 4 bytes that follow the compressed bytes.
+        slots: chunks in a file that is a shard; 0 where each file is a chunk.
+        index_first: whether a shard's index lies at its beginning.
+        index_checksum: whether a checksum of 4 bytes follows the index.
+    """
+
+    compressor: str
+    checksums: int = 0
+    slots: int = 0
+    index_first: bool = False
+    index_checksum: bool = False
+
+
+def parse_encoding(content: Any, chunks: Sequence[int]) -> Encoding:
+    """Returns how chunks are encoded.
+
+    Args:
+        content: the array's metadata.
+        chunks: shape of what one file holds.
 
     Raises:
-        KeyError, TypeError, IndexError: the metadata are not an array's.
+        KeyError, TypeError, ValueError, AttributeError: the metadata are not an array's, or a chunk may grow
+            more than once when it is decoded.
     """
-    if "codecs" in content:
-        return str(content["codecs"][-1]["name"])
-    applied = [*(content.get("filters") or []), content["compressor"]]
-    return str(next((codec["id"] for codec in reversed(applied) if codec is not None), ""))
+    if "codecs" not in content:
+        applied = [*(content.get("filters") or []), content["compressor"]]
+        return _encoding([str(codec["id"]) for codec in applied if codec is not None])
+    names = [str(codec["name"]) for codec in content["codecs"]]
+    if "sharding_indexed" not in names:
+        return _encoding(names)
+    settings = content["codecs"][0]["configuration"]
+    inner, index = settings["chunk_shape"], settings["index_codecs"]
+    if len(names) > 1 or index[:1] != [_LITTLE] or index[1:] not in ([], [{"name": "crc32c"}]):
+        raise ValueError("its shards have an index, or are encoded, in a way that is not read")
+    if len(inner) != len(chunks) or any(type(part) is not int or part < 1 for part in inner):
+        raise ValueError(f"the chunks {inner!r:.40} do not fit the shards {chunks}")
+    return replace(
+        _encoding([str(codec["name"]) for codec in settings["codecs"]]),
+        slots=math.prod(size // part for size, part in zip(chunks, inner, strict=True)),
+        index_first=settings.get("index_location", "end") == "start",
+        index_checksum=len(index) > 1,
+    )
+
+
+def _encoding(names: Sequence[str]) -> Encoding:
+    """Returns how a chunk is encoded by codecs in the order in which they were applied."""
+    found = [place for place, name in enumerate(names) if name in COMPRESSORS]
+    if len(found) > 1 or "sharding_indexed" in names:
+        raise ValueError(f"the codecs {', '.join(names)} are not read together")
+    after = names[found[0] + 1 :] if found else ()
+    if not set(after) <= {"crc32c"}:
+        raise ValueError(f"the codecs {', '.join(after)} are applied to compressed bytes")
+    return Encoding(names[found[0]] if found else "", checksums=len(after))
 
 
 def codec_names(content: Any) -> Iterator[str]:

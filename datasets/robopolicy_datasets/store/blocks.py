@@ -75,13 +75,23 @@ class BlockArray:
         weakref.finalize(self, _open_shards.forget, self._number)
 
     @classmethod
-    def open(cls, folder: Path) -> BlockArray:
+    def open(cls, folder: Path, wanted: ArrayLayout | None = None) -> BlockArray:
         """Opens the array in ``folder``.
+
+        Args:
+            folder: the array's.
+            wanted: whose rows it must have.
 
         Raises:
             StoreError: the metadata is missing, damaged, or not of our layout.
         """
-        return cls(folder, *ArrayLayout.from_metadata(folder))
+        layout, rows = ArrayLayout.from_metadata(folder)
+        if wanted and (layout.row_shape, layout.data_type) != (wanted.row_shape, wanted.data_type):
+            raise StoreError(
+                f"{folder} is {layout.data_type}{list(layout.row_shape)} a row; expected is "
+                f"{wanted.data_type}{list(wanted.row_shape)}. Restore the store from a copy."
+            )
+        return cls(folder, layout, rows)
 
     @property
     def row_shape(self) -> tuple[int, ...]:
@@ -101,8 +111,22 @@ class BlockArray:
     def missing_blocks(self, rows: int) -> list[str]:
         """Returns the names of the files that the first ``rows`` rows need and that are not there."""
         there = {entry.name for entry in os.scandir(self.folder)}
-        names = [self.layout.block_name(block) for block in range(-(-rows // self.layout.block_rows))]
+        blocks = min(-(-rows // self.layout.block_rows), len(there) + 1)  # however many rows are declared
+        names = [self.layout.block_name(block) for block in range(blocks)]
         return [name for name in names if name not in there]
+
+    def check_blocks(self, rows: int) -> None:
+        """Checks that the files of the first ``rows`` rows are there.
+
+        Raises:
+            StoreError: names the first that is missing.
+        """
+        missing = self.missing_blocks(rows)
+        if missing:
+            raise StoreError(
+                f"{self.folder} lacks {len(missing)} of its files (first: {missing[0]}). "
+                "Restore the store from a copy."
+            )
 
     def read(self, start: int, stop: int) -> NDArray[Any]:
         """Reads rows ``start`` to ``stop`` (exclusive) as ``[stop - start, *row_shape]``.
@@ -131,8 +155,8 @@ class BlockArray:
         if self.layout.sharded:
             for_each(lambda run: self._load_run(run[0], out[run[1]]), self._runs(rows), out.nbytes)
         else:
-            for row, place in zip(rows, out, strict=True):
-                place[...] = self.read(row, row + 1)[0]
+            for place, row in enumerate(rows):
+                out[place] = self.read(row, row + 1)[0]
         return out
 
     def read_texts(self, start: int, stop: int) -> list[str]:

@@ -28,7 +28,7 @@ CHECKSUM_CODEC: Mapping[str, Any] = {"name": "crc32c"}
 JPEG_CODEC_NAME = "robopolicy.jpeg"
 AUTO = "auto"  # in settings: let the first episodes decide, see choose_codec
 _CHECKSUM_BYTES = 4
-_BLOSC_SIZE_AT = 4  # in blosc's header: the decoded size
+_BLOSC_SIZES_AT = 4  # in blosc's header: decoded size, block size, encoded size
 _FLAT_SHARE = 0.25  # lossless frames that small are drawn, not filmed
 
 
@@ -173,9 +173,9 @@ class Lz4Codec(ChunkCodec):
     def decode(self, data: bytes | memoryview, out: NDArray[Any]) -> None:  # noqa: D102
         content = _checked(data)
         try:
-            (size,) = struct.unpack_from("<I", content, _BLOSC_SIZE_AT)
-            if size != out.nbytes:
-                raise ValueError(f"{size} decoded bytes where {out.nbytes} are expected")
+            size, _, encoded = struct.unpack_from("<III", content, _BLOSC_SIZES_AT)
+            if (size, encoded) != (out.nbytes, len(content)):  # which blosc believes
+                raise ValueError(f"{size} decoded bytes where {out.nbytes} are expected, or it is cut off")
             blosc.decompress(content, out)
         except (RuntimeError, struct.error) as error:
             raise ValueError(str(error)) from error

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from robopolicy_datasets.errors import StoreError
+from robopolicy_datasets.store.pickles import refuse_pickle
 
 MAX_FILE_BYTES = (1 << 30) + (1 << 20)  # a chunk of the largest size, and what a codec may add to it
 _LOCAL_HEADER = struct.Struct("<4s22xHH")
@@ -125,6 +126,7 @@ class Zip(Container):
         except OSError as error:
             raise StoreError(f"{path} cannot be read: {error.strerror or error}.") from error
         except _ZIP_ERRORS as error:
+            refuse_pickle(path)
             raise _damaged(path, error) from error
         if sum(entry.compress_size for entry in entries) > on_disk:
             raise _damaged(path, "its entries overlap, or are larger than the file")

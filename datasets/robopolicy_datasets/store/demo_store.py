@@ -91,7 +91,7 @@ class DemoStore:
             mode: ``"r"`` to read, ``"a"`` to read and append.
 
         Raises:
-            StoreError: there is no store, or it is damaged.
+            StoreError: there is no store, or it is damaged, or a pickle.
             MissingExtraError: its images need a decoder that is not installed.
         """
         return cls(open_files(Path(path), mode), mode)

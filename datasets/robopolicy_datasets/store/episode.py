@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,13 @@ from robopolicy_datasets.store.codecs import EncodedRows
 from robopolicy_datasets.store.events import Event
 from robopolicy_datasets.store.layout import TIME_KEY, data_folder, stream_folders
 from robopolicy_datasets.store.streams import StoredStream, Stream, check_streams
+from robopolicy_datasets.store.texts import parse_object, typed_entries
+
+_INFO_TYPES: Mapping[str, tuple[type, ...]] = {
+    **dict.fromkeys(("task", "operator", "embodiment"), (str,)),
+    "success": (bool, type(None)),
+    "wall_time_ns": (int,),
+}
 
 
 @dataclass(frozen=True)
@@ -39,8 +46,15 @@ class EpisodeInfo:
     wall_time_ns: int = 0
 
     def to_text(self) -> str:
-        """Returns the JSON text that the store keeps."""
-        return json.dumps(asdict(self))
+        """Returns the JSON text that the store keeps.
+
+        Raises:
+            StoreError: an entry is of the wrong type.
+        """
+        try:
+            return json.dumps(typed_entries(type(self), asdict(self), _INFO_TYPES))
+        except ValueError as error:
+            raise StoreError(f"{error}, which is of the wrong type.") from error
 
     @classmethod
     def from_text(cls, text: str) -> EpisodeInfo:
@@ -49,11 +63,16 @@ class EpisodeInfo:
         Raises:
             ValueError: the text is not a JSON object.
         """
-        content = json.loads(text)
-        if not isinstance(content, dict):
-            raise ValueError(f"an episode's entry is a JSON object, not {text[:40]!r}")
-        known = {item.name for item in fields(cls)}
-        return cls(**{name: value for name, value in content.items() if name in known})
+        return cls.from_json(parse_object(text))
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> EpisodeInfo:
+        """Reads plain data; unknown entries are ignored.
+
+        Raises:
+            ValueError: an entry is of the wrong type.
+        """
+        return cls(**typed_entries(cls, content, _INFO_TYPES))
 
 
 @dataclass(frozen=True)
@@ -210,7 +229,7 @@ def _check_time(time_ns: ArrayLike | None, length: int, rate_hz: float) -> NDArr
     time = np.asarray(time_ns)
     if time.shape != (length,) or time.dtype != np.int64:
         raise StoreError(f"time_ns is {time.dtype}{list(time.shape)} but int64[{length}] is expected.")
-    backward = np.flatnonzero(np.diff(time) <= 0)
+    backward = np.flatnonzero(time[1:] <= time[:-1])
     if len(backward):
         raise StoreError(f"time_ns must increase; it does not at step {backward[0] + 1} of the episode.")
     return time

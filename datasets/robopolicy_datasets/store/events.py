@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from robopolicy_datasets.errors import StoreError
 from robopolicy_datasets.store.blocks import BlockArray
 from robopolicy_datasets.store.layout import INFO_LAYOUT, to_json_bytes
+from robopolicy_datasets.store.texts import parse_object, typed_entries
+
+_TYPES: Mapping[str, tuple[type, ...]] = {
+    **dict.fromkeys(("kind", "text", "author"), (str,)),
+    **dict.fromkeys(("start_ns", "end_ns", "episode"), (int,)),
+    "data": (dict,),
+}
 
 
 @dataclass(frozen=True)
@@ -41,13 +48,13 @@ class Event:
         Raises:
             StoreError: it ends before it starts, or ``data`` is no plain JSON data.
         """
-        if self.end_ns < self.start_ns or not self.kind:
+        if not self._is_possible():
             raise StoreError(
                 f"The event '{self.kind}' lasts from {self.start_ns} to {self.end_ns} ns; "
                 "it needs a kind, and an end not before its start."
             )
         try:
-            return json.dumps(asdict(self), allow_nan=False)
+            return json.dumps(typed_entries(type(self), asdict(self), _TYPES), allow_nan=False)
         except (TypeError, ValueError) as error:
             raise StoreError(f"The data of an event must be plain JSON data: {error}.") from error
 
@@ -58,11 +65,13 @@ class Event:
         Raises:
             ValueError, TypeError: the text is no event.
         """
-        content = json.loads(text)
-        if not isinstance(content, dict):
-            raise ValueError(f"an event is a JSON object, not {text[:40]!r}")
-        known = {item.name for item in fields(cls)}
-        return cls(**{name: value for name, value in content.items() if name in known})
+        event = cls(**typed_entries(cls, parse_object(text), _TYPES))
+        if not event._is_possible():
+            raise ValueError(f"an event lasts from {event.start_ns} to {event.end_ns} ns")
+        return event
+
+    def _is_possible(self) -> bool:
+        return bool(self.kind) and self.start_ns <= self.end_ns
 
 
 class EventFiles:
@@ -103,7 +112,8 @@ class EventFiles:
     def _read_all(self) -> list[Event]:
         if not (self.folder / "zarr.json").is_file():
             return []
-        array = BlockArray.open(self.folder)
+        array = BlockArray.open(self.folder, INFO_LAYOUT)
+        array.check_blocks(array.rows)
         try:
             return [Event.from_text(text) for text in array.read_texts(0, array.rows)]
         except (ValueError, TypeError) as error:

@@ -26,7 +26,7 @@ from robopolicy_datasets.spec import Feature, Spec
 from robopolicy_datasets.store.array_metadata import (
     chunk_naming,
     codec_names,
-    first_codec,
+    parse_encoding,
     parse_sizes,
     row_of_chunk,
 )
@@ -76,7 +76,6 @@ class ForeignArray:
             shape, chunks, dtype = parse_sizes(content, zarr_format)
             naming = chunk_naming(content, zarr_format)
             is_umi = zarr_format == 2 and (content["compressor"] or {}).get("id") == UMI_CODEC
-            self._first_codec = first_codec(content)
             codecs = set(codec_names({**content, "compressor": None} if is_umi else content))
         except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise StoreError(f"{folder} has metadata that cannot be understood: {error}.") from error
@@ -86,6 +85,10 @@ class ForeignArray:
             raise StoreError(
                 f"{folder} uses the codec {', '.join(unsafe)}, which is not read. Allowed: {allowed}."
             )
+        try:
+            self._encoding = parse_encoding(content, chunks)
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
+            raise StoreError(f"{folder} has metadata that cannot be understood: {error}.") from error
         self.rows = shape[0]
         self.row_shape = shape[1:]
         self.dtype = dtype.name
@@ -125,8 +128,8 @@ class ForeignArray:
         Raises:
             StoreError: the bytes are damaged.
         """
-        for row, place in zip(rows, out, strict=True):
-            place[...] = self.read(row, row + 1)[0]
+        for place, row in enumerate(rows):
+            out[place] = self.read(row, row + 1)[0]
         return out
 
     def missing_rows(self, rows: int) -> list[range]:
@@ -142,7 +145,7 @@ class ForeignArray:
         from robopolicy_datasets.store.zarr_view import open_array  # zarr is slow to import
 
         return open_array(
-            self._container, self.name, self._metadata, codec=self._first_codec, limit=self._encoded_limit
+            self._container, self.name, self._metadata, encoding=self._encoding, limit=self._encoded_limit
         )
 
 

@@ -52,6 +52,8 @@ FILL_VALUES: Mapping[str, Any] = {
 
 _SHARD_BYTES = 8 << 20  # an append copies the encoded tail shard, so shards stay small
 _CHUNK_BYTES = 256 << 10
+_MOST_BLOCK_ROWS = 4096
+_MOST_KEY_BYTES = 200  # file systems take 255
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,8 @@ class ArrayLayout:
         if feature.is_image:
             rows = int(np.clip(_SHARD_BYTES // row_bytes, 8, 128))
             return cls(feature.shape, data_type, rows, sharded=True, codec=codec)
-        return cls(feature.shape, data_type, int(np.clip(_CHUNK_BYTES // row_bytes, 64, 4096)), codec=codec)
+        rows = int(np.clip(_CHUNK_BYTES // row_bytes, 64, _MOST_BLOCK_ROWS))
+        return cls(feature.shape, data_type, rows, codec=codec)
 
     @property
     def row_bytes(self) -> int:
@@ -151,7 +154,8 @@ class ArrayLayout:
             same = layout.metadata(rows) == {**content, "attributes": {}}
         except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
             raise StoreError(f"{folder / 'zarr.json'} does not describe an array: {error!r}.") from error
-        if not same or block_rows < 1 or rows < 0:
+        whole = all(type(size) is int for size in (rows, block_rows, *row_shape))
+        if not (same and whole and 1 <= block_rows <= _MOST_BLOCK_ROWS and rows >= 0):
             raise StoreError(
                 f"{folder} is laid out in a way that robopolicy does not write; "
                 "another tool changed it. Restore the store, or import it into a new one."
@@ -159,8 +163,8 @@ class ArrayLayout:
         return layout, rows
 
 
-ENDS_LAYOUT = ArrayLayout((), "int64", 4096)
-TIME_LAYOUT = ArrayLayout((), "int64", 4096)
+ENDS_LAYOUT = ArrayLayout((), "int64", _MOST_BLOCK_ROWS)
+TIME_LAYOUT = ArrayLayout((), "int64", _MOST_BLOCK_ROWS)
 INFO_LAYOUT = ArrayLayout((), STRING, 256)
 
 
@@ -180,10 +184,11 @@ def checked_key(key: str) -> str:
     Raises:
         StoreError: it cannot.
     """
-    if key == TIME_KEY or not key or key.startswith(".") or not all(c.isalnum() or c in "_-." for c in key):
+    fits = 0 < len(key.encode("utf-8", "replace")) <= _MOST_KEY_BYTES and not key.startswith(".")
+    if key == TIME_KEY or not fits or not all(c.isalnum() or c in "_-." for c in key):
         raise StoreError(
-            f"'{key}' cannot be a key of a store: use letters, digits, '_', '-' and '.'; "
-            f"'{TIME_KEY}' is the store's own."
+            f"'{key[:80]}' cannot be a key of a store: use up to {_MOST_KEY_BYTES} letters, digits, '_', '-' "
+            f"and '.'; '{TIME_KEY}' is the store's own."
         )
     return key
 
@@ -208,5 +213,5 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_bytes())
     except FileNotFoundError as error:
         raise StoreError(f"{path} is missing: the store is incomplete.") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise StoreError(f"{path} cannot be read: {error}. Restore the store from a copy.") from error

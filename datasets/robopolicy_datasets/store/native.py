@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from robopolicy_datasets.errors import SpecError, StoreError
+from robopolicy_datasets.errors import RobopolicyError, StoreError
 from robopolicy_datasets.spec import Spec, features_from_json
 from robopolicy_datasets.store.blocks import BlockArray
 from robopolicy_datasets.store.codecs import ChunkCodec, EncodedRows, choose_codec
@@ -28,6 +29,7 @@ from robopolicy_datasets.store.layout import (
     SCHEMA_KEY,
     STREAMS,
     TIME_KEY,
+    TIME_LAYOUT,
     UNDECIDED,
     ArrayLayout,
     checked_key,
@@ -72,12 +74,15 @@ class NativeFiles:
         try:
             self.spec = Spec.from_json(attributes["spec"])
             self.rate_hz = float(attributes["rate_hz"])
+            if not 0 < self.rate_hz < math.inf:
+                raise ValueError(f"the rate is {self.rate_hz} Hz")
             self.metadata: dict[str, Any] = dict(attributes["metadata"])
             undecided = list(attributes.get(UNDECIDED, []))
             features = features_from_json(attributes.get(STREAMS, []))
-        except (KeyError, TypeError, ValueError, SpecError) as error:
+            keys = [checked_key(feature.key) for feature in self.spec.features]
+            stream_keys = [checked_key(feature.key) for feature in features]
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RobopolicyError) as error:
             raise StoreError(f"The attributes in {path / 'zarr.json'} are damaged: {error}.") from error
-        keys = [checked_key(feature.key) for feature in self.spec.features]
         missing = [key for key in keys if not (path / "data" / key / "zarr.json").is_file()]
         if missing:
             raise StoreError(
@@ -87,12 +92,12 @@ class NativeFiles:
         self._ends_folder = path / "meta" / "episode_ends"
         self.ends = self._read_ends()  # before the arrays, which a writer extends first
         self.arrays = {key: BlockArray.open(path / "data" / key) for key in keys}
-        self.time = BlockArray.open(path / "data" / TIME_KEY)
-        self._infos = BlockArray.open(path / "meta" / "episodes")
+        self.time = BlockArray.open(path / "data" / TIME_KEY, TIME_LAYOUT)
+        self._infos = BlockArray.open(path / "meta" / "episodes", INFO_LAYOUT)
         self._undecided = [key for key in keys if key in undecided and not self.arrays[key].rows]
         self.streams = {
-            feature.key: StreamFiles(path / "streams" / checked_key(feature.key), feature, len(self.ends))
-            for feature in features
+            key: StreamFiles(path / "streams" / key, feature, len(self.ends))
+            for key, feature in zip(stream_keys, features, strict=True)
         }
         self._events = EventFiles(path / "meta" / "events")
 
@@ -120,12 +125,7 @@ class NativeFiles:
             samples = int(stream.ends[-1]) if len(stream.ends) else 0
             counted += [(array, samples) for array in stream.arrays]
         for array, needed in counted:
-            missing = array.missing_blocks(needed)
-            if missing:
-                raise StoreError(
-                    f"{array.folder} lacks {len(missing)} of its files (first: {missing[0]}). "
-                    "Restore the store from a copy."
-                )
+            array.check_blocks(needed)
         extra = max(array.rows for array in (*self.arrays.values(), self.time)) - rows
         if extra > 0:
             _log.warning(
@@ -272,7 +272,8 @@ class NativeFiles:
         self._undecided = []
 
     def _read_ends(self) -> NDArray[np.int64]:
-        array = BlockArray.open(self._ends_folder)
+        array = BlockArray.open(self._ends_folder, ENDS_LAYOUT)
+        array.check_blocks(array.rows)
         return array.read(0, array.rows)
 
     def _commit(
@@ -315,9 +316,10 @@ def is_native(path: Path) -> bool:
     """Whether ``path`` is a store that this package wrote (of any schema version)."""
     try:
         content = json.loads((path / "zarr.json").read_bytes())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return False
-    return isinstance(content, dict) and SCHEMA_KEY in (content.get("attributes") or {})
+    attributes = content.get("attributes") if isinstance(content, dict) else None
+    return isinstance(attributes, dict) and SCHEMA_KEY in attributes
 
 
 def _joined(parts: Sequence[NDArray[Any] | EncodedRows]) -> NDArray[Any] | EncodedRows:

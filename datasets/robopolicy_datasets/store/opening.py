@@ -9,6 +9,7 @@ import numpy as np
 from robopolicy_datasets.errors import StoreError
 from robopolicy_datasets.store.foreign import ForeignFiles, is_foreign
 from robopolicy_datasets.store.native import NativeFiles, is_native
+from robopolicy_datasets.store.pickles import refuse_pickle
 
 Files = NativeFiles | ForeignFiles
 
@@ -21,7 +22,7 @@ def open_files(path: Path, mode: str) -> Files:
         mode: ``"r"`` to read, ``"a"`` to read and append.
 
     Raises:
-        StoreError: there is no store, it is damaged, or cannot be appended to.
+        StoreError: there is no store, it is damaged or a pickle, or cannot be appended to.
         MissingExtraError: its images need a decoder that is not installed.
     """
     if mode not in ("r", "a"):
@@ -34,6 +35,7 @@ def open_files(path: Path, mode: str) -> Files:
     if is_native(path):
         return _consistent(NativeFiles(path))
     if not is_foreign(path):
+        refuse_pickle(path)
         raise StoreError(
             f"{path} is not a demo store; expected is a folder with data/<key> arrays and "
             "meta/episode_ends, or a zip of one."
@@ -53,7 +55,7 @@ def _consistent(files: Files) -> Files:
         StoreError: names the key, what was expected and what was found.
     """
     ends = files.ends
-    steps_back = np.flatnonzero(np.diff(ends, prepend=0) <= 0)
+    steps_back = np.flatnonzero(ends <= np.concatenate([[0], ends[:-1]]))  # differences could overflow
     if len(steps_back):
         index = steps_back[0]
         raise StoreError(

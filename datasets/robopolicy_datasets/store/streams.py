@@ -65,9 +65,9 @@ class StreamFiles:
 
     def __init__(self, folder: Path, feature: Feature, episodes: int) -> None:
         self.feature = feature
-        self.ends_array = BlockArray.open(folder / "episode_ends")
+        self.ends_array = BlockArray.open(folder / "episode_ends", ENDS_LAYOUT)
         self.value = BlockArray.open(folder / "value")
-        self.time = BlockArray.open(folder / TIME_KEY)
+        self.time = BlockArray.open(folder / TIME_KEY, TIME_LAYOUT)
         if (self.value.row_shape, self.value.dtype) != (feature.shape, np.dtype(feature.dtype).name):
             raise StoreError(
                 f"{folder} is {self.value.dtype}{list(self.value.row_shape)} a sample; the store says "
@@ -80,7 +80,7 @@ class StreamFiles:
             )
         self.ends: NDArray[np.int64] = self.ends_array.read(0, episodes)
         rows = int(self.ends[-1]) if episodes else 0
-        falls = np.diff(self.ends, prepend=0) < 0
+        falls = self.ends < np.concatenate([[0], self.ends[:-1]])
         if falls.any() or rows > min(self.value.rows, self.time.rows):
             raise StoreError(
                 f"{folder / 'episode_ends'} does not fit the {self.value.rows} values and {self.time.rows} "
@@ -158,7 +158,7 @@ def check_stream(stream: Stream, feature: Feature) -> StoredStream:
     both_floating = value.dtype.kind == wanted.kind == "f"
     if len(time) and not both_floating and not np.can_cast(value.dtype, wanted, "safe"):
         raise StoreError(f"Stream '{key}' is {value.dtype} but {wanted} is expected. Convert it first.")
-    backward = np.flatnonzero(np.diff(time) <= 0)
+    backward = np.flatnonzero(time[1:] <= time[:-1])
     if len(backward):
         raise StoreError(f"The times of stream '{key}' must increase; sample {backward[0] + 1} does not.")
     return StoredStream(value.astype(wanted, copy=False), time.astype(np.int64, copy=False))

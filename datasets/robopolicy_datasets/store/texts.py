@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numcodecs.zstd import Zstd
@@ -12,6 +14,41 @@ from robopolicy_datasets.store.codecs import zstd_size
 from robopolicy_datasets.store.layout import LOSSLESS
 
 _MOST_BYTES = 1 << 28  # of one chunk
+
+
+def parse_object(text: str) -> dict[str, Any]:
+    """Parses a text of the store, which is a JSON object.
+
+    Raises:
+        ValueError: it is none.
+    """
+    try:
+        content = json.loads(text)
+    except RecursionError as error:
+        raise ValueError(str(error)) from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{text[:40]!r} is no JSON object")
+    return content
+
+
+def typed_entries(
+    kind: type, content: Mapping[str, Any], types: Mapping[str, tuple[type, ...]]
+) -> dict[str, Any]:
+    """Returns the entries of ``content`` that ``types`` names; others, of later versions, are ignored.
+
+    Args:
+        kind: what is made of them, for messages.
+        content: plain data.
+        types: those that each entry may have.
+
+    Raises:
+        ValueError: an entry is of another type.
+    """
+    found = {name: value for name, value in content.items() if name in types}
+    for name, value in found.items():
+        if type(value) not in types[name]:
+            raise ValueError(f"{name} of an {kind.__name__} is {value!r:.40}")
+    return found
 
 
 def encode_texts(texts: Sequence[str], slots: int) -> bytes:

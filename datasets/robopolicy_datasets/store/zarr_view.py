@@ -10,6 +10,7 @@ import zarr
 from zarr.core.buffer import Buffer, default_buffer_prototype
 from zarr.storage import MemoryStore
 
+from robopolicy_datasets.store.array_metadata import Encoding
 from robopolicy_datasets.store.bounds import check_decoded_size
 from robopolicy_datasets.store.container import Container
 
@@ -18,12 +19,12 @@ class _Files(Mapping[str, Buffer]):
     """The files of an array, read when they are asked for."""
 
     def __init__(
-        self, container: Container, folder: str, metadata: tuple[str, bytes], codec: str, limit: int
+        self, container: Container, folder: str, metadata: tuple[str, bytes], encoding: Encoding, limit: int
     ) -> None:
         self._container = container
         self._folder = folder
         self._metadata = metadata
-        self._codec = codec
+        self._encoding = encoding
         self._limit = limit
 
     def __getitem__(self, name: str) -> Buffer:
@@ -31,7 +32,7 @@ class _Files(Mapping[str, Buffer]):
             data = self._metadata[1]
         elif name in self:
             data = self._container.read(f"{self._folder}/{name}")
-            check_decoded_size(self._codec, data, self._limit)
+            check_decoded_size(self._encoding, data, self._limit)
         else:
             raise KeyError(name)
         return default_buffer_prototype().buffer.from_bytes(data)
@@ -52,7 +53,7 @@ class _Files(Mapping[str, Buffer]):
 
 
 def open_array(
-    container: Container, folder: str, metadata: dict[str, Any], *, codec: str, limit: int
+    container: Container, folder: str, metadata: dict[str, Any], *, encoding: Encoding, limit: int
 ) -> zarr.Array[Any]:
     """Opens an array for reading.
 
@@ -60,15 +61,15 @@ def open_array(
         container: the store's files.
         folder: the array's, e.g. ``"data/action"``.
         metadata: the array's, as it was checked; what the file says by now is not read again.
-        codec: what decodes a chunk first.
-        limit: bytes to which it may decode it.
+        encoding: of its chunks.
+        limit: decoded bytes of a chunk.
 
     Raises:
         ValueError, TypeError, RuntimeError: zarr does not understand the metadata.
     """
     zarr_format = metadata["zarr_format"]
     name = ".zarray" if zarr_format == 2 else "zarr.json"
-    files = _Files(container, folder, (name, json.dumps(metadata).encode()), codec, limit)
+    files = _Files(container, folder, (name, json.dumps(metadata).encode()), encoding, limit)
     store = MemoryStore(cast("Any", files), read_only=True)  # asks for items only: it never writes
     return zarr.open_array(store, mode="r", zarr_format=zarr_format)
 

@@ -11,6 +11,7 @@ from string import Formatter
 from typing import Any
 
 from robopolicy_datasets.errors import StoreError
+from robopolicy_datasets.store.pickles import refuse_pickle
 
 _MAX_TEXT_BYTES = 256 << 20
 _NUMBER_FORMAT = re.compile(r"0?[1-9]?d?")
@@ -30,12 +31,16 @@ class Folder:
     def __init__(self, root: Path) -> None:
         self.root = root
         if not root.is_dir():
+            refuse_pickle(root)
             raise StoreError(f"There is no LeRobot data set at {root}: it is a folder with meta/info.json.")
         self._resolved = root.resolve()
 
     def holds(self, relative: str) -> bool:
         """Whether there is such an entry, of whatever kind."""
-        return (self.root / relative).exists() or (self.root / relative).is_symlink()
+        try:
+            return (self.root / relative).exists() or (self.root / relative).is_symlink()
+        except (OSError, ValueError):  # a name that the file system cannot have
+            return False
 
     def file(self, relative: str) -> Path:
         """Returns the path of a file.

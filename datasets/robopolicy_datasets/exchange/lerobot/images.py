@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import struct
+import zlib
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +13,7 @@ from robopolicy_datasets.store.codecs import decode_jpeg
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _PNG_LEVEL = 1  # a third larger than the densest, several times faster
-_PNG_HEADER = 33  # bytes of the signature and of the first chunk, which has the size
+_PNG_PARTS = (b"IHDR", b"PLTE", b"IDAT", b"IEND")  # others say nothing of the pixels that we keep
 
 
 def decode_image(data: bytes, height: int, width: int) -> NDArray[np.uint8]:
@@ -32,12 +34,31 @@ def decode_image(data: bytes, height: int, width: int) -> NDArray[np.uint8]:
         image = np.empty((height, width, 3), np.uint8)
         decode_jpeg(data, image)
         return image
-    if len(data) < _PNG_HEADER:
-        raise ValueError("an image is cut off")
-    found_width, found_height = struct.unpack_from(">II", data, 16)
+    parts = [part for part in _png_parts(data) if part[4:8] in _PNG_PARTS]
+    if [part[4:8] for part in parts].count(b"IHDR") != 1 or parts[0][4:8] != b"IHDR":
+        raise ValueError("an image does not say its size, or more than once")
+    found_width, found_height = struct.unpack_from(">II", parts[0], 8)
     if (found_height, found_width) != (height, width):  # before the decoder allocates
         raise ValueError(f"an image is {found_height} x {found_width}; {height} x {width} is expected")
-    return _decode_png(data, height, width)
+    return _decode_png(_PNG + b"".join(parts), height, width)
+
+
+def _png_parts(data: bytes) -> Iterator[bytes]:
+    """Yields the chunks of a PNG image; OpenCV would believe any length and overlook a wrong checksum.
+
+    Raises:
+        ValueError: a chunk is cut off, or its checksum is wrong.
+    """
+    place = len(_PNG)
+    while place < len(data):
+        size = int.from_bytes(data[place : place + 4], "big")
+        part = data[place : place + size + 12]
+        if len(part) < size + 12:
+            raise ValueError("an image is cut off")
+        if zlib.crc32(part[4:-4]) != int.from_bytes(part[-4:], "big"):
+            raise ValueError("an image is damaged: the checksum of a part is wrong")
+        yield part
+        place += len(part)
 
 
 def _decode_png(data: bytes, height: int, width: int) -> NDArray[np.uint8]:

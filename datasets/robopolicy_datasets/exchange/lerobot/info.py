@@ -12,6 +12,7 @@ import numpy as np
 from robopolicy_datasets.errors import StoreError
 from robopolicy_datasets.exchange.lerobot.folder import Folder, damaged, fill_template
 from robopolicy_datasets.store.layout import FILL_VALUES, STRING
+from robopolicy_datasets.store.pickles import refuse_pickle
 
 INFO_FILE = "meta/info.json"
 V2, V3 = "v2.1", "v3.0"
@@ -21,6 +22,7 @@ BOOKKEEPING = ("timestamp", "frame_index", "episode_index", "index", "task_index
 VIDEO, IMAGE, TEXT = "video", "image", "string"
 _NUMBERS = frozenset(FILL_VALUES) - {STRING}
 _MAX_SIZE = 1 << 16
+_MAX_TEXT = 200  # of a key, or of the template of a path
 _MAX_ROW_BYTES = 1 << 30
 _MAX_EPISODES = 10_000_000
 
@@ -98,6 +100,8 @@ def read_info(folder: Folder) -> Info:
     Raises:
         StoreError: it is missing, damaged, or of a version that is not read.
     """
+    if not folder.holds(INFO_FILE):
+        refuse_pickle(folder.root)
     content = folder.read_json(INFO_FILE)
     path = folder.root / INFO_FILE
     version = content.get("codebase_version") if isinstance(content, dict) else None
@@ -129,6 +133,7 @@ def read_info(folder: Folder) -> Info:
 
 
 def _field(key: str, feature: Any) -> Field:
+    _check(len(key) <= _MAX_TEXT, f"the name of the feature '{key[:80]}...' has {len(key)} characters")
     shape = [int(size) for size in feature["shape"]]
     _check(
         len(shape) <= 8 and all(1 <= size <= _MAX_SIZE for size in shape),
@@ -184,5 +189,5 @@ def _count(content: Mapping[str, Any], key: str) -> int:
 
 def _text(content: Mapping[str, Any], key: str) -> str:
     value = content[key]
-    _check(isinstance(value, str), f"{key} is {value!r:.40}; it is a text")
+    _check(isinstance(value, str) and len(value) <= _MAX_TEXT, f"{key} is {value!r:.40}; it is a short text")
     return str(value)

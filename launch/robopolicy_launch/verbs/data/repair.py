@@ -1,7 +1,8 @@
 """Writes a demo store without what `robopolicy data check` reports as errors.
 
 Episodes with NaN or infinite values or unreadable bytes are left out, steps stored twice are dropped, and
-where time runs back the longest part in order is kept. Warnings are left alone. The source is not changed.
+where time runs back the longest part in order is kept. Steps of an episode that was never finished are left
+out. Other warnings are left alone. The source is not changed.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ class Settings:
 
     Attributes:
         path: the demo store, a *.zarr folder.
-        target: the new store, a *.zarr folder that does not exist yet; not written where there is no error.
+        target: the new store, a *.zarr folder that does not exist yet; not written without need.
     """
 
     path: str = MISSING
@@ -41,7 +42,8 @@ def run(settings: Settings, config: DictConfig) -> int:
     target = Path(settings.target).expanduser()
     with console.Progress(f"Checking {store.path.name}") as progress:
         findings = check_store(store, progress=progress)
-    if not any(finding.severity is Severity.ERROR for finding in findings):
+    has_errors = any(finding.severity is Severity.ERROR for finding in findings)
+    if not has_errors and store.unfinished_steps <= 0:
         console.line(f"{store.path} has no errors; {target} was not written.")
         return 0
     with console.Progress(f"Repairing {store.path.name}") as progress:
