@@ -271,7 +271,7 @@ def _importing(
 
     @contextmanager
     def collecting(
-        source: Path, target: Path, spec: Spec, *, rate_hz: float, metadata: Any
+        source: Path, target: Path, spec: Spec, *, rate_hz: float, metadata: Any, codecs: Any = None
     ) -> Iterator[Collected]:
         json.dumps(metadata)
         try:

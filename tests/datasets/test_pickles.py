@@ -16,7 +16,7 @@ from robopolicy_datasets.exchange import configs
 from robopolicy_datasets.registry import formats
 from robopolicy_datasets.store import DemoStore
 
-DOCS = Path(__file__).resolve().parents[2] / "docs" / "data.md"
+DOCS = Path(__file__).resolve().parents[2] / "docs" / "exchange.md"
 FORMATS = {
     "diffusion_policy": configs.DiffusionPolicyFormatConfig(),
     "robomimic": configs.RobomimicFormatConfig(),
