@@ -218,12 +218,18 @@ class ChunkPolicy(nn.Module, ABC):
                 raise SpecError(
                     f"The observation '{feature.key}' is {value.dtype}; needed is {feature.dtype}, 0 to 255."
                 )
-            tensors[feature.key] = torch.from_numpy(value).to(self.device)
+            tensors[feature.key] = self._on_device(torch.from_numpy(value))
         rows = {key: len(value) for key, value in tensors.items()}
         if len(set(rows.values())) > 1:
             listed = ", ".join(f"{key} {count}" for key, count in rows.items())
             raise SpecError(f"Every observation needs the same number of rows; given: {listed}.")
         return tensors
+
+    def _on_device(self, value: Tensor) -> Tensor:
+        """Copies to the device; to a GPU from pinned memory, so that one copy runs while the next is made."""
+        if self.device.type == "cuda":
+            return value.pin_memory().to(self.device, non_blocking=True)
+        return value.to(self.device)
 
     @abstractmethod
     def _field_loss(
