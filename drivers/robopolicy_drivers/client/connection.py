@@ -40,6 +40,7 @@ class Connection:
         metadata: the server's first message.
 
     Raises:
+        TimeoutError: the server does not answer.
         LostError: there is no server, or it is full.
         RemoteError: the server refuses us, or does not speak this protocol.
     """
@@ -72,10 +73,13 @@ class Connection:
         """Sends a message.
 
         Raises:
-            LostError: the connection is lost, or takes nothing for longer than ``timeout_s``.
+            TimeoutError: the connection takes nothing for ``timeout_s``.
+            LostError: it is lost.
         """
         try:
             self._socket.send(data)
+        except (BlockingIOError, ssl.SSLWantWriteError) as error:
+            raise TimeoutError from error
         except (OSError, WebSocketException) as error:
             raise LostError(_reason(error)) from error
 
@@ -157,9 +161,9 @@ def _explained(error: BaseException, address: str) -> BaseException:
             f"The certificate of {address} is not trusted: {error.verify_message}. Give the server's "
             "certificate file, and connect to a name that it is made for."
         )
-    if isinstance(error, OSError | WebSocketException):  # TimeoutError is an OSError
-        return LostError(_reason(error))
-    return error
+    if isinstance(error, TimeoutError) or not isinstance(error, OSError | WebSocketException):
+        return error
+    return LostError(_reason(error))
 
 
 def _reason(error: Exception) -> str:
@@ -170,8 +174,6 @@ def _reason(error: Exception) -> str:
             if closing is None
             else f"it closed the connection ({closing.reason or closing.code})"
         )
-    if isinstance(error, TimeoutError | BlockingIOError | ssl.SSLWantWriteError):
-        return "it did not answer in time"
     if isinstance(error, ConnectionRefusedError):
         return "nothing listens there"
     return f"{type(error).__name__}: {error}".rstrip(".")

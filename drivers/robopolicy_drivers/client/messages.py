@@ -180,7 +180,8 @@ def _fitting(value: Any, feature: Feature, steps: int) -> NDArray:
         )
     if array.dtype != wanted and (feature.is_image or wanted.kind in "iub"):
         raise RemoteError(f"'{feature.key}' is {array.dtype}; needed: {wanted}.")
-    array = array.astype(wanted, copy=False)
+    with np.errstate(over="ignore"):  # what is too large becomes infinite, which is refused below
+        array = array.astype(wanted, copy=False)
     if wanted.kind == "f" and not np.isfinite(array).all():
         raise RemoteError(f"'{feature.key}' is NaN or infinite; a sensor or its driver failed.")
     return array

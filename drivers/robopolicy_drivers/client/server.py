@@ -9,6 +9,7 @@ from typing import TypeVar
 from robopolicy_datasets.errors import RemoteError
 from robopolicy_drivers.client.connection import Connection, LostError, check_address
 
+LATE = "it did not answer in time"
 _PAUSES_S = (0.02, 0.05, 0.1, 0.2)  # before connecting again; the last one repeats
 _Result = TypeVar("_Result")
 
@@ -41,26 +42,26 @@ class Server:
         Raises:
             RemoteError: no answer in time, or the server refuses.
         """
-        begins = time.monotonic()
-        until, tries, reason = begins + timeout_s, 0, "it did not answer in time"
+        until, tries, reasons = time.monotonic() + timeout_s, 0, [LATE]
         try:
             while (left := until - time.monotonic()) > 0:
                 try:
                     return exchange(self._connected(left), until)
                 except LostError as lost:
-                    reason = str(lost)
+                    reasons = [str(lost)]
                     self.close()
                 pause = _PAUSES_S[min(tries, len(_PAUSES_S) - 1)]
                 time.sleep(max(0.0, min(pause, until - time.monotonic())))
                 tries += 1
         except TimeoutError:
-            reason = "it did not answer in time"
+            reasons = [*filter(LATE.__ne__, reasons), LATE]
         except BaseException:
             self.close()  # an answer may still come; it must not be taken for the next one
             raise
         self.close()
         raise RemoteError(
-            f"The policy server at {self.address} gave no answer within {timeout_s:g} s: {reason}. Check "
+            f"The policy server at {self.address} gave no answer within {timeout_s:g} s: "
+            f"{', then '.join(reasons)}. Check "
             "that it runs and that the network reaches it."
         )
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from robopolicy.serving.server import PolicyServer
 
 GROUPS: dict[str, str | None] = {}
-POSITIONAL = ("policy",)
+POSITIONAL = ("checkpoint",)
 
 
 @dataclass
@@ -32,12 +32,12 @@ class Settings(ServerConfig):
     """Settings of ``robopolicy serve``.
 
     Attributes:
-        policy: a checkpoint folder, or the run folder of a training.
+        checkpoint: a checkpoint folder, or the run folder of a training.
         device: torch device: cpu, cuda, or auto for a GPU where there is one.
         threads: of torch on the CPU.
     """
 
-    policy: str = MISSING
+    checkpoint: str = MISSING
     device: str = "auto"
     threads: int = 1
 
@@ -51,7 +51,7 @@ def run(settings: Settings, config: DictConfig) -> int:
     logging.getLogger("robopolicy.serving").setLevel(logging.INFO)
     Access(settings)  # what is wrong there is told before anything is loaded
     watcher = Watcher(
-        Path(settings.policy).expanduser(),
+        Path(settings.checkpoint).expanduser(),
         lambda checkpoint: load_served(checkpoint, device=settings.device, threads=settings.threads),
     )
     server = PolicyServer(watcher.load(), settings)
