@@ -34,7 +34,7 @@ class Connection:
         address: ``ws://host:port`` or ``wss://host:port``.
         authorization: value of the HTTP header of that name; empty for none.
         certificate: file with the certificate to trust; empty for the system's authorities.
-        timeout_s: longest time to connect, and longest time without progress while sending [s].
+        timeout_s: longest time to connect [s].
 
     Attributes:
         metadata: the server's first message.
@@ -61,26 +61,27 @@ class Connection:
                     close_timeout=_CLOSE_S,
                 )
             )
-            seconds = max(timeout_s, 0.001)
-            limit = struct.pack("@ll", int(seconds), int(seconds % 1 * 1e6))
-            self._socket.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
             self.metadata = self.receive(ends)
         except BaseException as error:
             self.close()
             raise _explained(error, address) from error
 
-    def send(self, data: bytes) -> None:
+    def send(self, data: bytes, until_s: float) -> None:
         """Sends a message.
 
         Raises:
-            TimeoutError: the connection takes nothing for ``timeout_s``.
+            TimeoutError: the connection takes nothing until ``until_s`` [time.monotonic].
             LostError: it is lost.
         """
         try:
+            # The kernel's own time-out: the other side may have stopped reading with its buffers full.
+            left = max(until_s - time.monotonic(), 0.001)
+            limit = struct.pack("@ll", int(left), int(left % 1 * 1e6))
+            self._socket.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
             self._socket.send(data)
-        except (BlockingIOError, ssl.SSLWantWriteError) as error:
-            raise TimeoutError from error
         except (OSError, WebSocketException) as error:
+            if time.monotonic() >= until_s:
+                raise TimeoutError from error
             raise LostError(_reason(error)) from error
 
     def receive(self, until_s: float) -> dict[str, Any]:

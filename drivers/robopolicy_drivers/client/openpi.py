@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,9 @@ from robopolicy_drivers.client.messages import check_actions
 from robopolicy_drivers.client.remote_policy import server_timing
 from robopolicy_drivers.client.server import Server
 from robopolicy_drivers.client.wire import pack
-from robopolicy_drivers.interfaces import Observation
+
+if TYPE_CHECKING:
+    from robopolicy_drivers.interfaces import Observation
 
 
 class OpenpiPolicy:
@@ -121,7 +123,7 @@ class OpenpiPolicy:
         data = pack({**self._constants, **values})
 
         def exchange(connection: Connection, until_s: float) -> dict[str, Any]:
-            connection.send(data)
+            connection.send(data, until_s)
             return connection.receive(until_s)
 
         reply = self._server.ask(exchange, self._timeout_s)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -23,7 +23,9 @@ from robopolicy_drivers.client.connection import Connection, is_loopback
 from robopolicy_drivers.client.messages import OURS, PolicyDescription, check_actions
 from robopolicy_drivers.client.server import Server
 from robopolicy_drivers.client.wire import JpegImages, pack
-from robopolicy_drivers.interfaces import Observation
+
+if TYPE_CHECKING:
+    from robopolicy_drivers.interfaces import Observation
 
 IMAGES = ("auto", "raw", "jpeg")
 
@@ -168,7 +170,7 @@ class RemotePolicy:
                 f"The server at {self._server.address} now serves another policy (other features, dt "
                 "or steps). Start the deployment again."
             )
-        connection.send(data)
+        connection.send(data, until_s)
         while True:
             reply = connection.receive(until_s)
             ours = reply.get(OURS)

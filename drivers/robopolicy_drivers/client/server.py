@@ -22,9 +22,6 @@ class Server:
         authorization: value of the HTTP header of that name; empty for none.
         certificate: file with the server's certificate, where no authority has signed it.
 
-    Attributes:
-        connections: made so far.
-
     Raises:
         ConfigError: the address is none, or the authorization would travel in clear.
     """
@@ -32,7 +29,6 @@ class Server:
     def __init__(self, address: str, *, authorization: str = "", certificate: str = "") -> None:
         check_address(address, secret=bool(authorization))
         self.address = address
-        self.connections = 0
         self._authorization, self._certificate = authorization, certificate
         self._connection: Connection | None = None
 
@@ -61,8 +57,7 @@ class Server:
         self.close()
         raise RemoteError(
             f"The policy server at {self.address} gave no answer within {timeout_s:g} s: "
-            f"{', then '.join(reasons)}. Check "
-            "that it runs and that the network reaches it."
+            f"{', then '.join(reasons)}. Check that it runs and that the network reaches it."
         )
 
     def _connected(self, timeout_s: float) -> Connection:
@@ -73,7 +68,6 @@ class Server:
                 certificate=self._certificate,
                 timeout_s=timeout_s,
             )
-            self.connections += 1
         return self._connection
 
     def close(self) -> None:

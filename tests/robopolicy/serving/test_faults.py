@@ -25,6 +25,7 @@ from robopolicy_datasets.clock import now_ns
 from robopolicy_datasets.errors import RemoteError
 from robopolicy_datasets.spec import Spec
 from robopolicy_drivers.client import RemotePolicy
+from robopolicy_drivers.client.connection import Connection
 from robopolicy_drivers.runtime.executor import run_episode
 
 SLACK_S = 5.0  # for a busy machine: a hang is what these tests look for, not a delay
@@ -80,6 +81,20 @@ def test_a_server_that_stands_still_is_an_error_in_time_and_its_late_answer_is_n
         finally:
             os.kill(server.process.pid, signal.SIGCONT)
         assert eventually(lambda: remote.infer(observation(7))[0, 0, 0]) == 7
+
+
+def test_a_server_that_takes_no_bytes_is_an_error_in_time(serve):
+    server = serve()
+    connection = Connection(server.address, authorization="", certificate="", timeout_s=30)
+    os.kill(server.process.pid, signal.SIGSTOP)
+    try:
+        begins = time.monotonic()
+        with pytest.raises(TimeoutError):
+            connection.send(bytes(1 << 26), time.monotonic() + 0.3)
+        connection.close()
+        assert time.monotonic() - begins < 2.0 + SLACK_S
+    finally:
+        os.kill(server.process.pid, signal.SIGCONT)
 
 
 def test_an_inference_that_takes_too_long_is_an_error_in_time(serve):
@@ -256,7 +271,10 @@ class StandingRobot:
         self.commands.append(now_ns())
         return target
 
-    def stop(self):
+    def hold(self):
+        pass
+
+    def stop(self, reason):
         self.stops.append(now_ns())
 
 
@@ -294,13 +312,14 @@ import numpy as np
 
 class Blocked:
     def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in ("torch", "mujoco", "zarr", "scipy", "cv2", "simplejpeg"):
+        if name.partition(".")[0] in sys.argv[2:]:
             raise ModuleNotFoundError(f"{name} is blocked", name=name)
 
 sys.meta_path.insert(0, Blocked())
 from robopolicy_datasets.clock import now_ns
 from robopolicy_datasets.spec import Spec
 from robopolicy_drivers.client import RemotePolicy
+from robopolicy_drivers.client.connection import Connection
 from robopolicy_drivers.runtime.executor import run_episode
 
 class Robot:
@@ -311,7 +330,7 @@ class Robot:
     def command(self, target, at_ns):
         self.commands.append(target)
         return target
-    def stop(self):
+    def hold(self):
         pass
 
 with RemotePolicy(sys.argv[1], timeout_s=30) as policy:
@@ -361,7 +380,10 @@ def checkpoint(tmp_path) -> Path:
 def test_a_robot_without_torch_and_mujoco_is_driven_by_a_server_with_torch(checkpoint):
     with served_by_the_command(f"checkpoint={checkpoint}") as (_, address):
         result = subprocess.run(
-            [sys.executable, "-c", ROBOT_COMPUTER, address], capture_output=True, text=True, timeout=120
+            [sys.executable, "-c", ROBOT_COMPUTER, address, "torch", "mujoco"],
+            capture_output=True,
+            text=True,
+            timeout=120,
         )
     assert result.returncode == 0, result.stderr
     actions, version = map(int, result.stdout.split())
