@@ -2,7 +2,8 @@
 
 The observation is two camera images of 224 x 224 and 16 numbers, the chunk 16 x 7; the policy takes no time.
 Each of the three servers runs in a process of its own: ours; one that echoes with permessage-deflate, the
-default of the websockets library; and one that echoes without, which is the floor. Requests take turns.
+default of the websockets library; and one that echoes without, which is the floor. They take turns of some
+requests each: with a single one, what is measured is mostly a process that wakes with cold caches.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import multiprocessing
+import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.connection import Connection
@@ -33,6 +35,7 @@ from robopolicy_launch.benchmarks.store import camera_like
 CHUNK = (16, 7)
 MOST_BYTES = 1 << 24
 START_S = 60.0
+TURN = 25
 
 
 def run(*, image: int = 224, requests: int = 400) -> Iterator[Row]:
@@ -138,11 +141,12 @@ def _process(target: Callable[..., None], argument: Any) -> Iterator[str]:
 
 
 def _medians_ms(calls: Sequence[Callable[[], Any]], rounds: int) -> list[float]:
-    """Returns the median time [ms] of each call; they take turns."""
-    taken = np.zeros((rounds, len(calls)))
-    for number in range(-3, rounds):  # three to warm up
-        for index, call in enumerate(calls):
-            started = time.perf_counter()
-            call()
-            taken[max(number, 0), index] = time.perf_counter() - started
-    return [float(value) for value in 1e3 * np.median(taken, axis=0)]
+    """Returns the median time [ms] of each call, over at least ``rounds`` calls in turns of ``TURN``."""
+    taken: list[list[float]] = [[] for _ in calls]
+    while len(taken[-1]) < rounds:
+        for call, times in zip(calls, taken, strict=True):
+            for _ in range(TURN):
+                started = time.perf_counter()
+                call()
+                times.append(time.perf_counter() - started)
+    return [1e3 * statistics.median(times) for times in taken]

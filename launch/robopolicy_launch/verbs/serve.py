@@ -68,6 +68,8 @@ async def _serve(server: PolicyServer, watcher: Watcher) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         if task is not None:
             loop.add_signal_handler(number, task.cancel)
-    async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(watcher.run(server))
+    watching = asyncio.create_task(watcher.run(server))
+    try:
         await server.run(lambda address: console.line(f"Serving at {address} (Ctrl-C ends it)"))
+    finally:
+        watching.cancel()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -75,6 +76,7 @@ class ChunkPolicy(nn.Module, ABC):
     """
 
     step_scale = 1.0
+    bf16 = False  # whether nets sample in bfloat16; poses never do
     sampler: FlowSampler | DiffusionSampler
 
     def __init__(self, config: ChunkPolicyConfig, spec: Spec, dt: float) -> None:
@@ -160,9 +162,11 @@ class ChunkPolicy(nn.Module, ABC):
         Returns:
             actions in real units ``[B, Tp, A]``, row ``To - 1`` belonging to the newest observation.
         """
-        condition = self.encoder(observation)
-        field: Field = self.net.bind(condition, self.sampler.levels)  # type: ignore[operator]
-        represented = self.normalizer.unnormalize("action", self._integrate(field, noise, draw).float())
+        with torch.autocast(noise.device.type, torch.bfloat16) if self.bf16 else nullcontext():
+            condition = self.encoder(observation)
+            field: Field = self.net.bind(condition, self.sampler.levels)  # type: ignore[operator]
+            sampled = self._integrate(field, noise, draw)
+        represented = self.normalizer.unnormalize("action", sampled.float())
         return self.action.decode(represented, self.action.base(observation))
 
     @torch.inference_mode()

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from robopolicy.checkpoint import CONFIG, MODEL, NORMALIZER, find_checkpoint, load_policy
 from robopolicy.policies.generative import ChunkPolicy
 from robopolicy.serving.server import PolicyServer
 from robopolicy_datasets.errors import CheckpointError
-from robopolicy_datasets.spec import Spec
-from robopolicy_drivers.interfaces import Observation
 
 logger = logging.getLogger(__name__)
 
@@ -25,42 +22,8 @@ _TRIES = 3
 _Signature = tuple[tuple[int, int, int], ...]
 
 
-class ServedPolicy:
-    """A policy of a checkpoint; on a GPU it computes in bfloat16.
-
-    Args:
-        policy: on its device.
-    """
-
-    def __init__(self, policy: ChunkPolicy) -> None:
-        self._policy = policy
-        self.spec: Spec = policy.spec
-        self.dt: float = policy.dt
-        self.observation_steps: int = policy.observation_steps
-        self.action_steps: int = policy.action_steps
-
-    def reset(self) -> None:
-        """Forgets the past; these policies keep none."""
-        self._policy.reset()
-
-    def infer(self, observation: Observation, *, seeds: Sequence[int] | None = None) -> NDArray[np.floating]:
-        """Samples chunks, see ``ChunkPolicy.infer``."""
-        device = self._policy.device.type
-        with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
-            return self._policy.infer(observation, seeds=seeds)
-
-    def warm_up(self) -> None:
-        """Infers once, so that the first robot does not wait for what is allocated and compiled then."""
-        self.infer(
-            {
-                feature.key: np.zeros((1, self.observation_steps, *feature.shape), feature.dtype)
-                for feature in self.spec.observation
-            }
-        )
-
-
-def load_served(checkpoint: Path, *, device: str, threads: int) -> ServedPolicy:
-    """Loads a checkpoint for serving, warmed up.
+def load_served(checkpoint: Path, *, device: str, threads: int) -> ChunkPolicy:
+    """Loads a checkpoint for serving, warmed up; on a GPU it samples in bfloat16.
 
     Args:
         checkpoint: a checkpoint folder, or the run folder of a training.
@@ -73,8 +36,15 @@ def load_served(checkpoint: Path, *, device: str, threads: int) -> ServedPolicy:
     """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    policy = ServedPolicy(load_policy(checkpoint, device=device, threads=threads))
-    policy.warm_up()
+    policy = load_policy(checkpoint, device=device, threads=threads)
+    policy.bf16 = policy.device.type == "cuda"
+    # Once, so that the first robot does not wait for what is allocated and compiled then.
+    policy.infer(
+        {
+            feature.key: np.zeros((1, policy.observation_steps, *feature.shape), feature.dtype)
+            for feature in policy.spec.observation
+        }
+    )
     return policy
 
 
@@ -86,11 +56,11 @@ class Watcher:
         load: loads it.
     """
 
-    def __init__(self, checkpoint: Path, load: Callable[[Path], ServedPolicy]) -> None:
+    def __init__(self, checkpoint: Path, load: Callable[[Path], ChunkPolicy]) -> None:
         self._checkpoint, self._load = checkpoint, load
         self._seen: _Signature = ()
 
-    def load(self) -> ServedPolicy:
+    def load(self) -> ChunkPolicy:
         """Loads the checkpoint as it is now, whole even while it is being replaced.
 
         Raises:

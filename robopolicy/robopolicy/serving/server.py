@@ -130,8 +130,8 @@ class PolicyServer:
         """Serves one connection until it ends."""
         self._robots.add(connection)
         self._worker.robots = len(self._robots)
-        logger.info("%s connected", _name(connection))
-        reason = "gone"
+        name, reason = _name(connection), "gone"
+        logger.info("%s connected", name)
         try:
             await self._answer_all(connection)
         except ConnectionClosed as closed:
@@ -145,7 +145,7 @@ class PolicyServer:
         finally:
             self._robots.discard(connection)
             self._worker.robots = len(self._robots)
-            logger.info("%s ended: %s", _name(connection), reason)
+            logger.info("%s ended: %s", name, reason)
 
     async def _answer_all(self, connection: ServerConnection) -> None:
         config, loop = self.config, asyncio.get_running_loop()

@@ -391,6 +391,14 @@ def test_a_robot_without_torch_and_mujoco_is_driven_by_a_server_with_torch(check
     assert version == 1
 
 
+def test_the_command_tells_a_port_in_use_in_one_line(checkpoint, serve):
+    command = [sys.executable, "-m", "robopolicy_launch", "serve", str(checkpoint), f"port={serve().port}"]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert result.returncode == 1
+    assert "another server running" in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
 def test_the_command_serves_what_the_checkpoint_gives_and_takes_new_weights_over(checkpoint):
     seen = {"robot0_state": np.full((2, 2, 4), 0.3, np.float32)}
     with (

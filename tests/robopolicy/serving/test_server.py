@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import shutil
@@ -21,6 +22,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from policy_server import ACTION, FAIL, IMAGE, NAN, SLEEP, STATE, TellingPolicy, observation
+from websockets.asyncio.client import connect as connect_async
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
@@ -286,6 +288,30 @@ def test_healthz_needs_no_token(serve, tmp_path):
     assert fetch(server, "/healthz") == (200, b"OK\n")
     with pytest.raises(urllib.error.HTTPError, match="401"):
         fetch(server, "/")
+
+
+def test_healthz_tells_of_an_inference_that_does_not_end(monkeypatch):
+    monkeypatch.setattr("robopolicy.serving.server.STUCK_S", 0.1)
+
+    async def main():
+        server, address = PolicyServer(TellingPolicy(), ServerConfig(port=0)), asyncio.Future()
+        serving = asyncio.create_task(server.run(address.set_result))
+        url = (await address).replace("ws:", "http:") + "/healthz"
+        async with connect_async(await address) as socket_:
+            await socket_.recv()
+            await socket_.send(pack(one(robot0_state=np.array([[SLEEP, 2.0, 0, 0]] * 2))))
+            await asyncio.sleep(1.0)
+            with pytest.raises(urllib.error.HTTPError, match="503"):
+                await asyncio.to_thread(urllib.request.urlopen, url, timeout=10)
+            await socket_.recv()
+            response = await asyncio.to_thread(urllib.request.urlopen, url, timeout=10)
+            assert response.status == 200
+            response.close()
+        serving.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await serving
+
+    asyncio.run(main())
 
 
 def test_the_token_is_asked_for(serve, tmp_path):
