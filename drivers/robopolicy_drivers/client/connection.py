@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
+from websockets.frames import CloseCode
 from websockets.sync.client import connect
 
 from robopolicy_datasets.errors import ConfigError, RemoteError
@@ -72,6 +73,7 @@ class Connection:
         Raises:
             TimeoutError: the connection takes nothing until ``until_s`` [time.monotonic].
             LostError: it is lost.
+            RemoteError: the server found a message too large.
         """
         try:
             # The kernel's own time-out: the other side may have stopped reading with its buffers full.
@@ -82,7 +84,7 @@ class Connection:
         except (OSError, WebSocketException) as error:
             if time.monotonic() >= until_s:
                 raise TimeoutError from error
-            raise LostError(_reason(error)) from error
+            raise _failure(error) from error
 
     def receive(self, until_s: float) -> dict[str, Any]:
         """Returns the next message that arrives before ``until_s`` [time.monotonic].
@@ -97,7 +99,7 @@ class Connection:
         except TimeoutError:
             raise
         except (OSError, WebSocketException) as error:
-            raise LostError(_reason(error)) from error
+            raise _failure(error) from error
         if isinstance(data, str):
             raise RemoteError(f"The policy server says: {data.strip()[-600:]}")
         return unpack(data, most_bytes=MOST_REPLY_BYTES)
@@ -164,6 +166,15 @@ def _explained(error: BaseException, address: str) -> BaseException:
         )
     if isinstance(error, TimeoutError) or not isinstance(error, OSError | WebSocketException):
         return error
+    return _failure(error)
+
+
+def _failure(error: Exception) -> LostError | RemoteError:
+    """Returns what the end of a connection means; a message that is too large will never be taken."""
+    if isinstance(error, ConnectionClosed) and error.rcvd and error.rcvd.code == CloseCode.MESSAGE_TOO_BIG:
+        return RemoteError(
+            f"The policy server refuses the observation, which is too large for it: {error.rcvd}."
+        )
     return LostError(_reason(error))
 
 

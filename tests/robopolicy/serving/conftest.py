@@ -59,6 +59,14 @@ def serve():
         yield start
 
 
+@pytest.fixture(scope="module")
+def lasting():
+    """One server for all that a fuzzer thinks of."""
+    server = ServerProcess(most_requests_hz=1e6)
+    yield server
+    server.close()
+
+
 @pytest.fixture
 def proxy():
     """``proxy(handler, port)`` calls ``handler(reader, writer, port)`` for each connection to an address."""

@@ -429,6 +429,11 @@ def test_a_message_that_is_too_large_ends_the_connection(serve):
         with pytest.raises(ConnectionClosed):
             ask(socket_, bytes(1 << 20))
         assert socket_.close_code == 1009
+    with RemotePolicy(server.address, timeout_s=60) as remote:
+        begins = time.monotonic()
+        with pytest.raises(RemoteError, match="too large for it"):
+            remote.infer(observation(1) | {"robot0_state": np.zeros((1, 2, 100_000))})
+        assert time.monotonic() - begins < 60  # nothing is tried again
     assert fetch(server, "/healthz")[0] == 200
 
 
@@ -495,16 +500,6 @@ def test_a_client_that_takes_no_replies_is_closed(serve):
         assert remote.infer(observation(1)).shape == (1, 8, 4)
 
 
-@pytest.fixture(scope="module")
-def lasting():
-    """One server for all that a fuzzer thinks of."""
-    from conftest import ServerProcess
-
-    server = ServerProcess(most_requests_hz=1e6)
-    yield server
-    server.close()
-
-
 MAD = st.one_of(
     st.binary(max_size=300),
     st.text(max_size=100),
@@ -517,7 +512,7 @@ MAD = st.one_of(
             st.text(max_size=5),
             st.lists(st.floats(), max_size=4),
             st.dictionaries(st.sampled_from(["seed", "number", "x"]), st.integers() | st.text(), max_size=3),
-            st.sampled_from([(2, 4), (4,), (2, 24, 32, 3), ()]).map(np.zeros),
+            st.sampled_from([(2, 4), (4,), (2, 24, 32, 3), ()]).map(lambda shape: np.zeros(shape, np.int8)),
         ),
         max_size=4,
     ).filter(lambda message: not any(_large(value) for value in message.values())),
