@@ -63,16 +63,17 @@ def test_help_names_the_targets():
 def test_a_second_run_installs_nothing(checkout):
     first = make("test", "ARGS=-k spec", folder=checkout)
     assert first.returncode == 0, first.stderr
-    installs, draws, tests = calls(checkout)
+    installs, openpi, draws, tests = calls(checkout)
     assert "pip install" in installs
     assert "-c constraints.txt" in installs
+    assert "--no-deps openpi-client" in openpi
     assert "check_system.py --render" in draws
     assert tests == "-m pytest -k spec"
     make("test", folder=checkout)
-    assert calls(checkout)[3:] == ["-m pytest"]
+    assert calls(checkout)[4:] == ["-m pytest"]
     os.utime(checkout / "constraints.txt", (4e9, 4e9))
     make("test", folder=checkout)
-    assert "pip install" in calls(checkout)[4]
+    assert "pip install" in calls(checkout)[5]
 
 
 def test_a_failed_installation_is_tried_again(checkout):
@@ -82,7 +83,7 @@ def test_a_failed_installation_is_tried_again(checkout):
     assert make("test", folder=checkout).returncode != 0
     python.write_text(works)
     assert make("test", folder=checkout).returncode == 0
-    assert sum("pip install" in call for call in calls(checkout)) == 2
+    assert sum("-e .[" in call for call in calls(checkout)) == 2
 
 
 @pytest.mark.parametrize("python", ["/bin/false", "/nowhere/python"])

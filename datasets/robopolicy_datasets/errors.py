@@ -38,6 +38,10 @@ class DeviceError(RobopolicyError):
     """A device or its process failed, refused, or does not answer."""
 
 
+class RemoteError(RobopolicyError):
+    """A policy server or its client does not answer, refuses, or sends what cannot be used."""
+
+
 class SimulationError(RobopolicyError):
     """A simulated world is not usable: bad model, unstable physics, no renderer."""
 

@@ -16,7 +16,7 @@ from robopolicy.sampling.flow import FlowSampler
 from robopolicy_datasets.errors import ConfigError
 from robopolicy_datasets.store.demo_store import DemoStore
 from robopolicy_launch import benchmarks
-from robopolicy_launch.benchmarks import _cold, _mp4, loader, record, sample, store, train
+from robopolicy_launch.benchmarks import _cold, _mp4, loader, record, sample, server, store, train
 from robopolicy_launch.benchmarks._reference import ReferenceUnet, ddim, euler
 from robopolicy_launch.benchmarks._timing import side_by_side, threads
 
@@ -33,7 +33,7 @@ def check(rows, names):
 
 
 def test_the_suites_are_found():
-    assert {"train", "sample", "loader", "record", "store"} <= set(benchmarks.suites())
+    assert {"train", "sample", "loader", "record", "server", "store"} <= set(benchmarks.suites())
 
 
 @pytest.mark.parametrize("bf16", [True, False])
@@ -119,6 +119,10 @@ def test_record():
         record.run(seconds=1.5, size=(24, 32), codecs=("jpeg", "raw")),
         [f"record_{what}_{codec}" for codec in ("jpeg", "raw") for what in ("save", "processor")],
     )
+
+
+def test_server():
+    check(server.run(image=32, requests=5), ["server_raw", "server_jpeg", "server_raw_floor"])
 
 
 @pytest.mark.parametrize("channels", [(16, 32), (64, 128, 256)])

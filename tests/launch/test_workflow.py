@@ -148,6 +148,28 @@ def test_resumed_training_goes_on_where_it_stopped(robopolicy, demo, tmp_path):
     assert summary_of(folder)["steps"] == 9
 
 
+def test_a_policy_on_a_server_drives_the_robot(robopolicy, demo, tmp_path):
+    server = subprocess.Popen(
+        [sys.executable, "-m", "robopolicy_launch", "serve", str(demo), "port=0"],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        address = server.stdout.readline().split()[2]
+        words = ("deploy", f"server={address}", f"runs={tmp_path}", "episodes=1", "seconds=2", "videos=0")
+        result = robopolicy(*words)
+        refused = robopolicy(*words, "robot.image_size=32")
+    finally:
+        server.send_signal(signal.SIGINT)
+        told, _ = server.communicate(timeout=60)
+    assert result.returncode == 0, result.stderr
+    assert summary_of(only_folder(tmp_path / "deploy"))["steps"] > 0
+    assert refused.returncode == 1
+    assert f"does not fit the policy at {address}" in refused.stderr
+    assert server.returncode == 0
+    assert told == "Stopped.\n"
+
+
 def test_a_training_on_two_stores_resumes(robopolicy, demo, tmp_path):
     other = tmp_path / "other.zarr"
     collected = robopolicy("collect", "episodes=2", "seed=50", f"output={other}", f"runs={tmp_path}")

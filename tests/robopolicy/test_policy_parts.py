@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 
 from robopolicy import geometry
 from robopolicy.checkpoint import load_policy, save_policy
+from robopolicy.conformance import example_windows
 from robopolicy.policies.configs import DiffusionConfig, FlowConfig, ImageEncoderConfig, MlpConfig, UnetConfig
 from robopolicy.policies.generative import FlowPolicy
 from robopolicy.policies.normalizer import SMALLEST_SCALE, Normalizer
@@ -316,6 +317,27 @@ def image_policy(pretrained="", **encoder):
 
 def backbone(policy):
     return policy.encoder.cameras["camera0_rgb"].backbone.state_dict()
+
+
+@pytest.mark.parametrize("net", ["unet", "mlp"])
+@pytest.mark.parametrize("name", ["flow", "diffusion"])
+def test_sampling_in_bfloat16_is_close_and_gives_float32(name, net):
+    torch.manual_seed(0)
+    config = tiny({"flow": FlowConfig, "diffusion": DiffusionConfig}[name], net=net)
+    policy = policies.build(name, config, ARM_SPEC, 0.1)
+    windows = example_windows(policy, ARM_SPEC, seed=0)
+    observation = windows["observation"]
+    flat = {key: value.reshape(-1, *value.shape[2:]) for key, value in observation.items()}
+    policy.fit_normalizer(flat, windows)
+    seeds = list(range(len(observation["robot0_eef_pos"])))
+    exact = policy.infer(observation, seeds=seeds)
+    policy.bf16 = True
+    rounded = policy.infer(observation, seeds=seeds)
+    assert rounded.dtype == np.float32
+    assert not np.array_equal(rounded, exact)  # it did compute in bfloat16
+    places = slice(3)  # an untrained net turns by so much that angles wrap around
+    difference = np.abs(rounded - exact)[..., places]
+    assert np.median(difference) < 0.02 * exact[..., places].std()
 
 
 def test_a_pretrained_encoder_is_loaded_from_its_own_file_or_a_checkpoint(tmp_path):

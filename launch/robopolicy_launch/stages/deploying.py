@@ -1,4 +1,4 @@
-"""Deployment: a checkpoint drives a robot through the driver interface, in real time."""
+"""Deployment: a policy drives a robot through the driver interface, in real time."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from robopolicy_launch.run_folder import write_text_atomic
 from robopolicy_launch.settings import registered_name
 
 if TYPE_CHECKING:
+    from robopolicy_drivers.interfaces import ChunkPolicy
     from robopolicy_drivers.runtime.executor import EpisodeReport, StepRecord
 
 VIDEO_PIXELS = 192  # smallest height of a camera image in the videos
@@ -121,21 +122,23 @@ class Deployment:
 
 
 def deploy(
-    checkpoint: Path,
+    policy: ChunkPolicy,
     robot_config: Any,
     folder: Path,
     *,
+    source: str,
     episodes: int,
     first_seed: int,
     seconds: float,
     videos: int,
 ) -> dict[str, Any]:
-    """Lets a checkpoint drive a robot for some episodes.
+    """Lets a policy drive a robot for some episodes.
 
     Args:
-        checkpoint: a checkpoint folder, or the run folder of a training.
+        policy: in this process or on a server.
         robot_config: config of a registered robot.
         folder: for ``episodes.csv``, ``timing.json`` and videos.
+        source: where the policy is from, for messages, e.g. ``"checkpoint 'runs/a'"``.
         episodes: how many.
         first_seed: of the policy's noise and, in simulation, of the scenes.
         seconds: longest duration of an episode [s].
@@ -156,15 +159,12 @@ def deploy(
         from robopolicy_sim.video import require_encoder
 
         require_encoder()
-    from robopolicy.checkpoint import load_policy
-
-    policy = load_policy(checkpoint, threads=1)
     name = registered_name("robot", robot_config)
     robot = robots.build(name, robot_config)
     cameras = list(getattr(robot, "cameras", ()))
     images = [feature for camera in cameras for feature in camera.spec.observation]
     offered = Spec((*robot.spec.observation, *images), robot.spec.action)
-    policy.spec.require(offered, needs=f"checkpoint '{checkpoint}'", provides=f"robot '{name}'")
+    policy.spec.require(offered, needs=source, provides=f"robot '{name}'")
     deployment = Deployment(judged=isinstance(robot, KnowsTask))
     folder.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as devices, console.Progress(f"Deploying on '{name}'", episodes) as progress:
@@ -186,7 +186,7 @@ def deploy(
 def _run_one(
     robot: Any,
     cameras: Sequence[Any],
-    policy: Any,
+    policy: ChunkPolicy,
     seconds: float,
     seed: int,
     frames: list[list[NDArray[np.uint8]]] | None,

@@ -157,10 +157,14 @@ def _evaluate(settings: Settings, folder: RunFolder) -> dict[str, Any]:
 
 
 def _deploy(settings: Settings, folder: RunFolder) -> dict[str, Any]:
+    from robopolicy.checkpoint import find_checkpoint, load_policy
+
+    checkpoint = find_checkpoint(folder.path)
     return deploy(
-        folder.path,
+        load_policy(checkpoint, threads=1),
         settings.robot,
         folder.path / "deployment",
+        source=f"checkpoint '{checkpoint}'",
         episodes=settings.deploy_episodes,
         first_seed=settings.deploy_first_seed,
         seconds=settings.deploy_seconds,

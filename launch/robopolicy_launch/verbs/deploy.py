@@ -1,20 +1,26 @@
 """Runs a policy on a robot through its driver.
 
 The robot runs in its own process at its own rate; the policy thinks in a thread of its own and is executed
-chunk by chunk. A checkpoint that does not fit the robot is refused before anything moves.
+chunk by chunk. A policy that does not fit the robot is refused before anything moves. With server=... it runs
+on another machine, and this one needs no torch.
 """
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import MISSING, DictConfig
 
+from robopolicy_datasets.errors import ConfigError
 from robopolicy_launch.reports import report
 from robopolicy_launch.run_folder import RunFolder
 from robopolicy_launch.stages.deploying import deploy
+
+if TYPE_CHECKING:
+    from robopolicy_drivers.interfaces import ChunkPolicy
 
 GROUPS: dict[str, str | None] = {"robot": "sim"}
 POSITIONAL = ("checkpoint",)
@@ -25,7 +31,10 @@ class Settings:
     """Settings of ``robopolicy deploy``.
 
     Attributes:
-        checkpoint: a checkpoint folder, or the run folder of a training.
+        checkpoint: a checkpoint folder, or the run folder of a training; or give a server.
+        server: address of a policy server (robopolicy serve), e.g. ws://127.0.0.1:8000.
+        token_file: file with the server's token.
+        certificate: file with the server's certificate (PEM), where no authority has signed it.
         episodes: number of episodes.
         first_seed: of the policy's noise and, in simulation, of the scenes.
         seconds: longest duration of an episode [s].
@@ -35,7 +44,10 @@ class Settings:
         robot: what is driven.
     """
 
-    checkpoint: str = MISSING
+    checkpoint: str = ""
+    server: str = ""
+    token_file: str = ""
+    certificate: str = ""
     episodes: int = 10
     first_seed: int = 100_000
     seconds: float = 15.0
@@ -44,17 +56,26 @@ class Settings:
     runs: str = "runs"
     robot: Any = MISSING
 
+    def __post_init__(self) -> None:
+        if bool(self.checkpoint) == bool(self.server):
+            raise ConfigError(
+                "'robopolicy deploy' needs one of the two: checkpoint=FOLDER (a run folder or a checkpoint "
+                "folder), or server=ws://127.0.0.1:8000 (a policy server)."
+            )
+
 
 def run(settings: Settings, config: DictConfig) -> int:
-    """Deploys the checkpoint."""
-    from robopolicy.checkpoint import find_checkpoint
-
-    checkpoint = find_checkpoint(Path(settings.checkpoint).expanduser())
-    with RunFolder.create("deploy", root=settings.runs, name=settings.name, config=config) as folder:
+    """Deploys the policy."""
+    with contextlib.ExitStack() as resources:
+        policy, source = _policy(settings, resources)
+        folder = resources.enter_context(
+            RunFolder.create("deploy", root=settings.runs, name=settings.name, config=config)
+        )
         figures = deploy(
-            checkpoint,
+            policy,
             settings.robot,
             folder.path / "deployment",
+            source=source,
             episodes=settings.episodes,
             first_seed=settings.first_seed,
             seconds=settings.seconds,
@@ -64,3 +85,18 @@ def run(settings: Settings, config: DictConfig) -> int:
         report.write(folder, "Deployment")
         folder.finish()
     return 0
+
+
+def _policy(settings: Settings, resources: contextlib.ExitStack) -> tuple[ChunkPolicy, str]:
+    """Returns the policy, local or remote, and where it is from."""
+    if settings.server:
+        from robopolicy_drivers.client import RemotePolicy
+        from robopolicy_drivers.client.token import read_token
+
+        token = read_token(settings.token_file)
+        remote = RemotePolicy(settings.server, token=token, certificate=settings.certificate)
+        return resources.enter_context(remote), f"policy at {settings.server}"
+    from robopolicy.checkpoint import find_checkpoint, load_policy
+
+    checkpoint = find_checkpoint(Path(settings.checkpoint).expanduser())
+    return load_policy(checkpoint, threads=1), f"checkpoint '{checkpoint}'"

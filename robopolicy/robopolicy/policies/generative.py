@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -75,6 +76,7 @@ class ChunkPolicy(nn.Module, ABC):
     """
 
     step_scale = 1.0
+    bf16 = False  # whether nets sample in bfloat16; poses never do
     sampler: FlowSampler | DiffusionSampler
 
     def __init__(self, config: ChunkPolicyConfig, spec: Spec, dt: float) -> None:
@@ -160,9 +162,11 @@ class ChunkPolicy(nn.Module, ABC):
         Returns:
             actions in real units ``[B, Tp, A]``, row ``To - 1`` belonging to the newest observation.
         """
-        condition = self.encoder(observation)
-        field: Field = self.net.bind(condition, self.sampler.levels)  # type: ignore[operator]
-        represented = self.normalizer.unnormalize("action", self._integrate(field, noise, draw).float())
+        with torch.autocast(noise.device.type, torch.bfloat16) if self.bf16 else nullcontext():
+            condition = self.encoder(observation)
+            field: Field = self.net.bind(condition, self.sampler.levels)  # type: ignore[operator]
+            sampled = self._integrate(field, noise, draw)
+        represented = self.normalizer.unnormalize("action", sampled.float())
         return self.action.decode(represented, self.action.base(observation))
 
     @torch.inference_mode()
@@ -218,12 +222,18 @@ class ChunkPolicy(nn.Module, ABC):
                 raise SpecError(
                     f"The observation '{feature.key}' is {value.dtype}; needed is {feature.dtype}, 0 to 255."
                 )
-            tensors[feature.key] = torch.from_numpy(value).to(self.device)
+            tensors[feature.key] = self._on_device(torch.from_numpy(value))
         rows = {key: len(value) for key, value in tensors.items()}
         if len(set(rows.values())) > 1:
             listed = ", ".join(f"{key} {count}" for key, count in rows.items())
             raise SpecError(f"Every observation needs the same number of rows; given: {listed}.")
         return tensors
+
+    def _on_device(self, value: Tensor) -> Tensor:
+        """Copies to the device; to a GPU from pinned memory, so that one copy runs while the next is made."""
+        if self.device.type == "cuda":
+            return value.pin_memory().to(self.device, non_blocking=True)
+        return value.to(self.device)
 
     @abstractmethod
     def _field_loss(
