@@ -30,13 +30,15 @@ def start_hammer():
 
 def hammer(channel):
     """Writes as fast as it can."""
-    ring, count = channel.rings["ring"], 0
-    flag = np.array([True])
+    ring = channel.rings["ring"]
+    count = ring.latest
+    flag, ready = np.array([True]), False
     while not channel.closing:
         count += 1
         ring.write(count, {"counter": np.int64(count), "vector": np.full(300, count), "flag": flag})
-        if count == 1:
+        if not ready:
             channel.ready()
+            ready = True
         if count % 100 == 0:
             channel.messages()
 
@@ -111,6 +113,14 @@ def alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")")[1].split()[0] != "Z"
     except OSError:
         return False
+
+
+def fails(process) -> bool:
+    try:
+        process.check()
+    except DeviceError:
+        return True
+    return False
 
 
 def wait_until(condition, timeout_s: float = 20.0) -> bool:

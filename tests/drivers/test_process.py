@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from device_targets import alive, wait_until
+from device_targets import alive, fails, wait_until
 
 from robopolicy_datasets.errors import DeviceError
 from robopolicy_drivers.realtime.process import DeviceProcess
@@ -23,14 +23,6 @@ def device():
     assert process.start() == "hello"
     yield process
     process.close()
-
-
-def fails(process) -> bool:
-    try:
-        process.check()
-    except DeviceError:
-        return True
-    return False
 
 
 def memory_blocks() -> int:
