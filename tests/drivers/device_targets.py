@@ -45,28 +45,35 @@ def hammer(channel):
 
 def echo(channel, greeting):
     """Answers messages at 200 Hz; knows how to fail in several ways."""
-    loop = DeadlineLoop(200.0, channel.statistics)
+    loop = DeadlineLoop(200.0, channel.statistics, channel.sections)
+    section, notes = channel.sections.section("messages"), []
     channel.ready(greeting)
-    notes = []
     while not channel.closing:
         loop.wait()
-        for message in channel.messages():
-            if message.name == "echo":
-                message.reply(message.payload)
-            elif message.name == "note":
-                notes.append(message.payload)
-            elif message.name == "notes":
-                message.reply(notes)
-            elif message.name == "sleep":
-                time.sleep(message.payload)
-            elif message.name == "fail":
-                raise ValueError(message.payload)
-            elif message.name == "refuse":
-                raise DeviceError(message.payload)
-            elif message.name == "exit":
-                os._exit(3)
-            else:
-                message.refuse(f"unknown: {message.name}")
+        with section:
+            for message in channel.messages():
+                _answer(message, notes)
+
+
+def _answer(message, notes):
+    if message.name == "echo":
+        message.reply(message.payload)
+    elif message.name == "note":
+        notes.append(message.payload)
+    elif message.name == "notes":
+        message.reply(notes)
+    elif message.name == "sleep":
+        time.sleep(message.payload)
+    elif message.name == "sleep and reply":
+        message.reply(time.sleep(message.payload))
+    elif message.name == "fail":
+        raise ValueError(message.payload)
+    elif message.name == "refuse":
+        raise DeviceError(message.payload)
+    elif message.name == "exit":
+        os._exit(3)
+    else:
+        message.refuse(f"unknown: {message.name}")
 
 
 def never_ready(channel):
@@ -115,9 +122,9 @@ def alive(pid: int) -> bool:
         return False
 
 
-def fails(process) -> bool:
+def fails(process, ask=None) -> bool:
     try:
-        process.check()
+        (ask or process.check)()
     except DeviceError:
         return True
     return False

@@ -10,7 +10,9 @@ import pytest
 from device_targets import alive, fails, wait_until
 
 from robopolicy_datasets.errors import DeviceError
+from robopolicy_datasets.spec import Feature
 from robopolicy_drivers.realtime.process import DeviceProcess
+from robopolicy_drivers.realtime.ring import Ring
 
 HERE = str(Path(__file__).parent)
 
@@ -85,6 +87,55 @@ def test_a_stopped_child_is_noticed():
     pid = process.pid
     process.close(timeout_s=0.2)
     assert not alive(pid)
+
+
+def test_a_restarted_device_goes_on_with_its_ring():
+    ring = Ring((Feature("x", (2,)),), 64)
+    process = DeviceProcess("device_targets:count", {"rate_hz": 500.0}, name="sensor", rings={"ring": ring})
+    with pytest.raises(DeviceError, match="not connected"):
+        process.check()
+    process.restart()  # where nothing runs, it is a start
+    last = 0
+    for signal_number in (signal.SIGKILL, signal.SIGSEGV, signal.SIGSTOP, None):
+        last, pid = ring.wait_newer(last, 20.0).number, process.pid
+        process.heartbeat_timeout_s = 0.2 if signal_number is signal.SIGSTOP else 5.0
+        if signal_number is not None:
+            os.kill(pid, signal_number)
+            assert wait_until(lambda: fails(process))
+        last = ring.latest
+        process.restart()
+        assert not alive(pid)
+        process.check()
+        assert ring.wait_newer(last, 20.0).number > last
+        kept = [record.number for record in ring.history(5)]
+        assert kept == list(range(kept[0], kept[0] + len(kept)))
+    process.close()
+
+
+def test_the_queue_keeps_its_order_and_never_makes_the_sender_wait(device):
+    os.kill(device.pid, signal.SIGSTOP)
+    sent = []
+
+    def flood():
+        for number in range(100_000):
+            device.send("note", number)
+            sent.append(number)
+
+    with pytest.raises(DeviceError, match="its queue is full; 'note' was not sent"):
+        flood()
+    os.kill(device.pid, signal.SIGCONT)
+    assert len(sent) > 50
+    assert wait_until(lambda: not fails(device, lambda: device.request("notes")))
+    assert device.request("notes") == sent
+
+
+def test_a_loop_says_what_its_cycles_were_spent_on(device):
+    assert wait_until(lambda: device.cycles().cycles > 10)
+    device.request("sleep and reply", 0.1)
+    assert wait_until(lambda: device.cycles().overruns > 0)
+    sections = {section.name: section for section in device.cycles().sections}
+    assert sections["messages"].longest_in > 0
+    assert sections["messages"].max_ms >= 100.0
 
 
 def test_a_request_that_is_not_answered_times_out(device):
