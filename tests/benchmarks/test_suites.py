@@ -16,7 +16,7 @@ from robopolicy.sampling.flow import FlowSampler
 from robopolicy_datasets.errors import ConfigError
 from robopolicy_datasets.store.demo_store import DemoStore
 from robopolicy_launch import benchmarks
-from robopolicy_launch.benchmarks import _cold, _mp4, loader, record, sample, store, train
+from robopolicy_launch.benchmarks import _cold, _mp4, loader, loop, record, ring, sample, store, train
 from robopolicy_launch.benchmarks._reference import ReferenceUnet, ddim, euler
 from robopolicy_launch.benchmarks._timing import side_by_side, threads
 
@@ -33,7 +33,7 @@ def check(rows, names):
 
 
 def test_the_suites_are_found():
-    assert {"train", "sample", "loader", "record", "store"} <= set(benchmarks.suites())
+    assert {"train", "sample", "loader", "loop", "record", "ring", "store"} <= set(benchmarks.suites())
 
 
 @pytest.mark.parametrize("bf16", [True, False])
@@ -118,6 +118,21 @@ def test_record():
     check(
         record.run(seconds=1.5, size=(24, 32), codecs=("jpeg", "raw")),
         [f"record_{what}_{codec}" for codec in ("jpeg", "raw") for what in ("save", "processor")],
+    )
+
+
+def test_loop():
+    loads = [
+        f"loop_500hz_fifo_{load}_{figure}" for load in ("policy", "busy") for figure in ("p99", "max", "met")
+    ]
+    check(loop.run(channels=SMALL, seconds=0.3), ["loop_100hz_slack_p99", *loads])
+
+
+def test_ring():
+    figures = ("write_{}", "newest_{}", "wake_{}_p50", "wake_{}_p99", "wake_{}_cpu")
+    check(
+        ring.run(seconds=0.0),
+        [f"ring_{figure.format(size)}" for size in ("256B", "150kB") for figure in figures],
     )
 
 

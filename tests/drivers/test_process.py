@@ -60,9 +60,9 @@ def test_an_expected_error_comes_back_without_a_traceback(device):
 
 
 @pytest.mark.parametrize(("how", "text"), [(signal.SIGKILL, "SIGKILL"), (signal.SIGSEGV, "SIGSEGV")])
-def test_a_killed_child_is_noticed(device, how, text):
+def test_a_killed_child_is_noticed(device, how, text, reaction):
     os.kill(device.pid, how)
-    assert wait_until(lambda: fails(device))
+    reaction(f"a device process ended by {text}", lambda: fails(device))
     with pytest.raises(DeviceError, match=text):
         device.send("note", 1)
     with pytest.raises(DeviceError, match=text):
@@ -74,14 +74,17 @@ def test_a_child_that_exits_is_noticed(device):
         device.request("exit")
 
 
-def test_a_stopped_child_is_noticed():
+@pytest.mark.parametrize("how", ["stopped", "stuck"])
+def test_a_child_without_a_sign_of_life_is_noticed(how, reaction):
     process = DeviceProcess(
         "device_targets:echo", {"greeting": 1}, name="echo device", heartbeat_timeout_s=0.2
     )
     process.start()
-    os.kill(process.pid, signal.SIGSTOP)
-
-    assert wait_until(lambda: fails(process))
+    if how == "stopped":
+        os.kill(process.pid, signal.SIGSTOP)
+    else:
+        process.send("sleep", 60.0)
+    reaction(f"a {how} device process (0.2 s allowed)", lambda: fails(process))
     with pytest.raises(DeviceError, match="no sign of life"):
         process.check()
     pid = process.pid
@@ -173,18 +176,22 @@ def test_close_kills_what_does_not_listen_and_leaves_no_memory():
     assert memory_blocks() <= before
 
 
-def test_a_child_ends_when_its_parent_is_killed():
+@pytest.mark.parametrize(
+    ("target", "arguments", "kind"),
+    [("echo", {"greeting": 1}, "one that listens"), ("deaf", {}, "one that does not")],
+)
+def test_a_child_ends_when_its_parent_is_killed(target, arguments, kind, reaction):
     code = (
         "from robopolicy_drivers.realtime.process import DeviceProcess\nimport time\n"
-        "process = DeviceProcess('device_targets:deaf', {}, name='deaf device')\n"
+        f"process = DeviceProcess('device_targets:{target}', {arguments}, name='device')\n"
         "process.start()\nprint(process.pid, flush=True)\ntime.sleep(60)\n"
     )
     parent = subprocess.Popen([sys.executable, "-c", code], cwd=HERE, stdout=subprocess.PIPE, text=True)
     child = int(parent.stdout.readline())
     assert alive(child)
     parent.kill()
+    reaction(f"a killed parent, device process: {kind}", lambda: not alive(child))
     parent.communicate()
-    assert wait_until(lambda: not alive(child))
 
 
 def test_a_child_whose_parent_was_killed_ends_without_a_word():
