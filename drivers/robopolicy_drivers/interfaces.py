@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from robopolicy_datasets.spec import Spec
 from robopolicy_datasets.store.events import Event
+from robopolicy_drivers.realtime.sections import CycleSummary
 from robopolicy_drivers.realtime.statistics import LatenessSummary
 
 Observation = Mapping[str, NDArray]
@@ -159,6 +160,14 @@ class ReportsLateness(Protocol):
 
     def lateness(self) -> LatenessSummary:
         """Returns the figures since the device was connected or last reset."""
+
+
+@runtime_checkable
+class ReportsCycles(Protocol):
+    """A robot whose real-time loop measures the sections of its cycles."""
+
+    def cycles(self) -> CycleSummary:
+        """Returns the figures since the device was connected."""
 
 
 @runtime_checkable

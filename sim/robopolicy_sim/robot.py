@@ -21,6 +21,7 @@ from robopolicy_datasets.store import Event
 from robopolicy_drivers.embodiments import load_embodiment
 from robopolicy_drivers.realtime.process import DeviceProcess
 from robopolicy_drivers.realtime.ring import Record, Ring
+from robopolicy_drivers.realtime.sections import CycleSummary
 from robopolicy_drivers.realtime.statistics import LatenessSummary
 from robopolicy_sim.configs import SimulatedRobotConfig
 from robopolicy_sim.tasks.pick_place import pick_place_spec
@@ -155,6 +156,10 @@ class SimulatedRobot:
     def lateness(self) -> LatenessSummary:
         """Returns how late the control ticks were since ``connect`` or the last ``reset``."""
         return self._running().lateness()
+
+    def cycles(self) -> CycleSummary:
+        """Returns what the control cycles since ``connect`` consisted of."""
+        return self._running().cycles()
 
     def close(self) -> None:
         """Ends the cameras and the control process. Calling it again does nothing."""

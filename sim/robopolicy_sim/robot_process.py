@@ -13,8 +13,9 @@ from robopolicy_datasets.clock import now_ns
 from robopolicy_datasets.errors import DeviceError
 from robopolicy_drivers.control.guarded_arm import GuardedArm
 from robopolicy_drivers.realtime.child import DeviceChannel, Message
-from robopolicy_drivers.realtime.loop import DeadlineLoop, request_fifo, set_timer_slack
+from robopolicy_drivers.realtime.loop import DeadlineLoop
 from robopolicy_drivers.realtime.ring import Ring
+from robopolicy_drivers.realtime.scheduling import request_punctuality, set_timer_slack
 from robopolicy_drivers.safety.configs import SafetyConfig
 from robopolicy_sim.worlds.tabletop import TabletopWorld
 
@@ -37,8 +38,7 @@ def control(
 ) -> None:
     """Runs the physics and its controller in real time until the channel closes."""
     loop = _ControlLoop(TabletopWorld(embodiment), channel, workspace, safety)
-    set_timer_slack()
-    request_fifo()
+    request_punctuality()
     loop.publish()
     channel.ready()
     loop.run()
@@ -57,19 +57,26 @@ class _ControlLoop:
         self.world = world
         self.channel = channel
         self.workspace, self.safety = workspace, safety
-        self.loop = DeadlineLoop(CONTROL_RATE_HZ, channel.statistics)
+        self.loop = DeadlineLoop(CONTROL_RATE_HZ, channel.statistics, channel.sections)
         self.substeps = round(1.0 / CONTROL_RATE_HZ / world.timestep)
         self.arm = self._standing()
 
     def run(self) -> None:
+        messages, track, physics, publish = map(
+            self.channel.sections.section, ("messages", "track", "physics", "publish")
+        )
         while not self.channel.closing:
             elapsed = self.loop.wait()
-            for message in self.channel.messages():
-                self._handle(message)
-            self._track()
-            # Like a real arm, this one goes on moving to its last set point while its controller is late.
-            self.world.step(self.substeps * min(elapsed, _CATCH_UP_TICKS))
-            self.publish()
+            with messages:
+                for message in self.channel.messages():
+                    self._handle(message)
+            with track:
+                self._track()
+            with physics:
+                # Like a real arm, this one goes on moving to its last set point while its controller is late.
+                self.world.step(self.substeps * min(elapsed, _CATCH_UP_TICKS))
+            with publish:
+                self.publish()
 
     def publish(self) -> None:
         state = {

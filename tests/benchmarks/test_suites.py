@@ -16,7 +16,18 @@ from robopolicy.sampling.flow import FlowSampler
 from robopolicy_datasets.errors import ConfigError
 from robopolicy_datasets.store.demo_store import DemoStore
 from robopolicy_launch import benchmarks
-from robopolicy_launch.benchmarks import _cold, _mp4, loader, record, sample, server, store, train
+from robopolicy_launch.benchmarks import (
+    _cold,
+    _mp4,
+    loader,
+    loop,
+    record,
+    ring,
+    sample,
+    server,
+    store,
+    train,
+)
 from robopolicy_launch.benchmarks._reference import ReferenceUnet, ddim, euler
 from robopolicy_launch.benchmarks._timing import side_by_side, threads
 
@@ -33,7 +44,8 @@ def check(rows, names):
 
 
 def test_the_suites_are_found():
-    assert {"train", "sample", "loader", "record", "server", "store"} <= set(benchmarks.suites())
+    wanted = {"train", "sample", "loader", "loop", "record", "ring", "server", "store"}
+    assert wanted <= set(benchmarks.suites())
 
 
 @pytest.mark.parametrize("bf16", [True, False])
@@ -123,6 +135,21 @@ def test_record():
 
 def test_server():
     check(server.run(image=32, requests=5), ["server_raw", "server_jpeg", "server_raw_floor"])
+
+
+def test_loop():
+    loads = [
+        f"loop_500hz_fifo_{load}_{figure}" for load in ("policy", "busy") for figure in ("p99", "max", "met")
+    ]
+    check(loop.run(channels=SMALL, seconds=0.3), ["loop_100hz_slack_p99", *loads])
+
+
+def test_ring():
+    figures = ("write_{}", "newest_{}", "wake_{}_p50", "wake_{}_p99", "wake_{}_cpu")
+    check(
+        ring.run(seconds=0.0),
+        [f"ring_{figure.format(size)}" for size in ("256B", "150kB") for figure in figures],
+    )
 
 
 @pytest.mark.parametrize("channels", [(16, 32), (64, 128, 256)])

@@ -30,41 +30,50 @@ def start_hammer():
 
 def hammer(channel):
     """Writes as fast as it can."""
-    ring, count = channel.rings["ring"], 0
-    flag = np.array([True])
+    ring = channel.rings["ring"]
+    count = ring.latest
+    flag, ready = np.array([True]), False
     while not channel.closing:
         count += 1
         ring.write(count, {"counter": np.int64(count), "vector": np.full(300, count), "flag": flag})
-        if count == 1:
+        if not ready:
             channel.ready()
+            ready = True
         if count % 100 == 0:
             channel.messages()
 
 
 def echo(channel, greeting):
     """Answers messages at 200 Hz; knows how to fail in several ways."""
-    loop = DeadlineLoop(200.0, channel.statistics)
+    loop = DeadlineLoop(200.0, channel.statistics, channel.sections)
+    section, notes = channel.sections.section("messages"), []
     channel.ready(greeting)
-    notes = []
     while not channel.closing:
         loop.wait()
-        for message in channel.messages():
-            if message.name == "echo":
-                message.reply(message.payload)
-            elif message.name == "note":
-                notes.append(message.payload)
-            elif message.name == "notes":
-                message.reply(notes)
-            elif message.name == "sleep":
-                time.sleep(message.payload)
-            elif message.name == "fail":
-                raise ValueError(message.payload)
-            elif message.name == "refuse":
-                raise DeviceError(message.payload)
-            elif message.name == "exit":
-                os._exit(3)
-            else:
-                message.refuse(f"unknown: {message.name}")
+        with section:
+            for message in channel.messages():
+                _answer(message, notes)
+
+
+def _answer(message, notes):
+    if message.name == "echo":
+        message.reply(message.payload)
+    elif message.name == "note":
+        notes.append(message.payload)
+    elif message.name == "notes":
+        message.reply(notes)
+    elif message.name == "sleep":
+        time.sleep(message.payload)
+    elif message.name == "sleep and reply":
+        message.reply(time.sleep(message.payload))
+    elif message.name == "fail":
+        raise ValueError(message.payload)
+    elif message.name == "refuse":
+        raise DeviceError(message.payload)
+    elif message.name == "exit":
+        os._exit(3)
+    else:
+        message.refuse(f"unknown: {message.name}")
 
 
 def never_ready(channel):
@@ -113,10 +122,18 @@ def alive(pid: int) -> bool:
         return False
 
 
-def wait_until(condition, timeout_s: float = 20.0) -> bool:
+def fails(process, ask=None) -> bool:
+    try:
+        (ask or process.check)()
+    except DeviceError:
+        return True
+    return False
+
+
+def wait_until(condition, timeout_s: float = 20.0, pause_s: float = 0.01) -> bool:
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
         if condition():
             return True
-        time.sleep(0.01)
+        time.sleep(pause_s)
     return False

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from robopolicy_datasets.errors import ConfigError
-from robopolicy_drivers.realtime.loop import DeadlineLoop, request_fifo, set_timer_slack
+from robopolicy_drivers.realtime.loop import DeadlineLoop
 from robopolicy_drivers.realtime.statistics import LATE_NS, VERY_LATE_NS, LatenessStatistics
 
 
@@ -93,10 +93,3 @@ def test_restart_forgives_a_pause():
 def test_a_rate_must_be_positive():
     with pytest.raises(ConfigError, match="above 0"):
         DeadlineLoop(0.0)
-
-
-def test_fifo_is_granted_or_warned_about(caplog):
-    code = request_fifo(priority=10_000)
-    assert code is False
-    assert "SCHED_FIFO" in caplog.text
-    assert set_timer_slack() in (True, False)

@@ -4,16 +4,21 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+import time
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 import pytest
 from device_targets import HAMMER_FEATURES as FEATURES
-from device_targets import alive, wait_until
+from device_targets import alive, fails, wait_until
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from robopolicy_datasets.errors import SpecError
+from robopolicy_datasets.clock import now_ns
+from robopolicy_datasets.errors import DeviceError, SpecError
+from robopolicy_drivers.realtime import futex
 from robopolicy_drivers.realtime.process import DeviceProcess
 from robopolicy_drivers.realtime.ring import Ring
 
@@ -24,6 +29,12 @@ def write(ring: Ring, value: int) -> int:
     return ring.write(
         value, {"counter": np.int64(value), "vector": np.full(300, value), "flag": np.array([True])}
     )
+
+
+def start_counter(ring: Ring) -> DeviceProcess:
+    writer = DeviceProcess("device_targets:count", {"rate_hz": 500.0}, name="writer", rings={"ring": ring})
+    writer.start()
+    return writer
 
 
 def test_a_new_ring_is_empty():
@@ -83,28 +94,91 @@ def test_wrong_shapes_are_refused():
         Ring(FEATURES, 1)
 
 
-def test_no_torn_record_in_1e5_reads_while_the_writer_is_stopped_and_killed():
+def test_an_incomplete_record_is_refused():
     ring = Ring(FEATURES, 4)
-    writer = DeviceProcess(
-        "device_targets:hammer", {}, name="writer", rings={"ring": ring}, heartbeat_timeout_s=60
-    )
-    writer.start()
-    reads, last, stopped = 0, 0, False
-    while reads < 100_000:
-        record = ring.newest()
-        assert (record.data["vector"] == record.data["counter"]).all()
-        assert record.number >= last
-        assert record.time_ns == record.data["counter"] == record.number
-        last = record.number
-        reads += 1
-        if reads % 5_000 == 0:
-            os.kill(writer.pid, signal.SIGCONT if stopped else signal.SIGSTOP)
-            stopped = not stopped
+    with pytest.raises(SpecError, match="'flag' was not written; given: counter, vector"):
+        ring.write(0, {"counter": np.int64(0), "vector": np.zeros(300)})
+    assert ring.newest() is None
+    assert write(ring, 1) == 1
+
+
+def test_a_reader_that_waits_is_given_the_newest_or_nothing():
+    ring = Ring(FEATURES, 4)
+    begun = now_ns()
+    assert ring.wait_newer(0, 0.05) is None
+    assert now_ns() - begun >= 50_000_000
+    write(ring, 1)
+    write(ring, 2)
+    assert ring.wait_newer(0, 0.0).number == 2
+    assert ring.wait_newer(2, 0.0) is None
+
+
+@pytest.mark.parametrize("polls", [False, True])
+def test_all_waiting_readers_are_woken(polls, monkeypatch):
+    if polls:
+        monkeypatch.setattr(futex, "_NUMBER", None)
+    ring, found = Ring(FEATURES, 8), []
+    readers = [threading.Thread(target=lambda: found.append(ring.wait_newer(0, 20.0))) for _ in range(5)]
+    for reader in readers:
+        reader.start()
+    time.sleep(0.1)
+    assert not found
+    write(ring, 7)
+    for reader in readers:
+        reader.join(20.0)
+    assert [record.time_ns for record in found] == [7] * 5
+
+
+def test_a_waiting_reader_sleeps_and_misses_nothing(monkeypatch):
+    sleeps, wait = [], futex.wait
+    monkeypatch.setattr(futex, "wait", lambda *arguments: sleeps.append(wait(*arguments)))
+    ring = Ring(FEATURES, 64)
+    with closing(start_counter(ring)):
+        number = ring.latest
+        for count in range(1, 301):
+            record = ring.wait_newer(number, 10.0)
+            assert record.number > number
+            number = record.number
+            assert len(sleeps) <= 2 * count, "it looks again and again instead of sleeping"
+
+
+def test_a_killed_writer_leaves_its_readers_waiting_in_vain():
+    ring = Ring(FEATURES, 64)
+    writer = start_counter(ring)
+    assert ring.wait_newer(0, 20.0)
     os.kill(writer.pid, signal.SIGKILL)
-    killed_at = ring.newest()
-    assert (killed_at.data["vector"] == killed_at.number).all()
+    assert wait_until(lambda: not alive(writer.pid))
+    last = ring.newest()
+    age_s = last.age_s()
+    assert ring.wait_newer(last.number, 0.1) is None
+    assert last.age_s() >= age_s + 0.1
+    with pytest.raises(DeviceError, match="SIGKILL"):
+        writer.check()
+
+
+@pytest.mark.parametrize("count", [100_000, pytest.param(10_000_000, marks=pytest.mark.soak)])
+def test_no_torn_or_stale_record_while_the_writer_is_stopped_and_killed(count):
+    """The writer overtakes the reader all the time: the ring has four slots."""
+    ring = Ring(FEATURES, 4)
+    with closing(DeviceProcess("device_targets:hammer", {}, name="writer", rings={"ring": ring})) as writer:
+        writer.start()
+        last = 0
+        for reads in range(1, count + 1):
+            published = ring.latest
+            record = ring.newest()
+            assert (record.data["vector"] == record.number).all(), "torn"
+            assert record.time_ns == record.data["counter"] == record.number, "torn"
+            assert record.number >= max(published, last), "stale"
+            last = record.number
+            if reads % 2_000 == 0:
+                os.kill(writer.pid, signal.SIGCONT if reads % 4_000 == 0 else signal.SIGSTOP)
+            if reads % 25_000 == 0:
+                os.kill(writer.pid, signal.SIGKILL)
+                assert wait_until(lambda: fails(writer))
+                killed_at = ring.newest().number
+                writer.start()
+                assert ring.latest > killed_at, "the numbers did not go on"
     assert last > 100
-    writer.close()
 
 
 def test_nothing_is_left_behind_when_the_owner_is_killed():

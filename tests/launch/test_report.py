@@ -79,7 +79,12 @@ def fill(folder: RunFolder) -> None:
                 [[seed, int(seed % 4 > 0), f"{(seed % 4) / 4:.4f}", 40, "<b>&"] for seed in seeds]
             )
         write_video(folder.path / name / "videos" / f"{seeds[0]}-failure.mp4", frames, 10.0)
-    timing = {"inference_ms": [20.0, 25.0, 80.0], "lateness_ms": [[0.1, 0.2, 900], [5.0, 5.4, 2]]}
+    section = {"name": "<ik>", "mean_ms": 0.4, "max_ms": 9.5, "mean_in_overruns_ms": 9.25, "longest_in": 2}
+    timing = {
+        "inference_ms": [20.0, 25.0, 80.0],
+        "lateness_ms": [[0.1, 0.2, 900], [5.0, 5.4, 2]],
+        "sections": [section],
+    }
     (folder.path / "deployment" / "timing.json").write_text(json.dumps(timing))
     figures = {"success": 0.75, "success_low": 0.5, "success_high": 0.9, "score": 0.8, "episodes": 20}
     folder.add_figures(figures, prefix="eval_")
@@ -91,6 +96,7 @@ def fill(folder: RunFolder) -> None:
             "ticks": 902,
             "late_ticks": 0,
             "max_lateness_ms": 5.2,
+            "overruns": 3,
         },
         prefix="deploy_",
     )
@@ -115,6 +121,8 @@ def test_report_shows_everything_that_the_folder_holds(full):
         "95 % interval 50.0% to 90.0%",
         "2 of 3 episodes",
         "seed 101",
+        "Sections of the control cycles (3 overruns)",
+        "<td>&lt;ik&gt;</td><td>0.4</td><td>9.5</td><td>9.25</td><td>2</td>",
     ):
         assert text in html
     assert "<script" not in html

@@ -77,6 +77,10 @@ def test_demo_leaves_its_figures_report_and_parts(demo):
     assert summary["eval_episodes"] == 2
     assert summary["deploy_episodes"] == 1
     assert summary["deploy_ticks"] > 0
+    assert summary["deploy_overruns"] >= 0
+    timing = json.loads((demo / "deployment" / "timing.json").read_text())
+    names = [section["name"] for section in timing["sections"]]
+    assert names == ["late start", "rest", "messages", "track", "physics", "publish"]
     report = (demo / "report.html").read_text()
     for heading in (
         "Stages",

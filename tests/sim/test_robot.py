@@ -14,7 +14,7 @@ from robopolicy_datasets.geometry import pose_from_vector
 from robopolicy_datasets.registry import robots
 from robopolicy_drivers.conformance import check_driver
 from robopolicy_drivers.control.differential_ik import DifferentialIK
-from robopolicy_drivers.interfaces import BringsCameras, RecallsStates, ReportsLateness
+from robopolicy_drivers.interfaces import BringsCameras, RecallsStates, ReportsCycles, ReportsLateness
 from robopolicy_drivers.runtime.executor import run_episode
 from robopolicy_drivers.safety.configs import SafetyConfig
 from robopolicy_sim.configs import SimulatedRobotConfig
@@ -261,3 +261,15 @@ def wait_until(condition, timeout_s: float = 20.0) -> bool:
             return True
         time.sleep(0.01)
     return False
+
+
+def test_it_tells_what_its_control_cycles_consist_of(robot):
+    assert isinstance(robot, ReportsCycles)
+    before = robot.cycles()
+    robot.reset(1)
+    assert wait_until(lambda: robot.cycles().cycles > before.cycles + 20)
+    cycles = robot.cycles()
+    sections = {section.name: section for section in cycles.sections}
+    assert list(sections) == ["late start", "rest", "messages", "track", "physics", "publish"]
+    assert sections["physics"].mean_ms > 0
+    assert sum(section.mean_ms for section in cycles.sections) == pytest.approx(cycles.mean_ms, rel=0.05)

@@ -21,9 +21,8 @@ from robopolicy_datasets.clock import now_ns
 from robopolicy_datasets.errors import RobopolicyError
 from robopolicy_datasets.registry import load_target
 from robopolicy_drivers.realtime.memory import SharedMemory
-from robopolicy_drivers.realtime.process import SHARED_WORDS
+from robopolicy_drivers.realtime.process import SHARED_WORDS, split_words
 from robopolicy_drivers.realtime.ring import Ring
-from robopolicy_drivers.realtime.statistics import LatenessStatistics
 
 _GRACE_S = 2.0
 
@@ -59,12 +58,13 @@ class DeviceChannel:
     Attributes:
         rings: shared with the parent, by name.
         statistics: lateness of the loop, readable by the parent at any time.
+        sections: times of the sections of its cycles, likewise.
         closing: whether the parent wants the process to end, or is gone.
     """
 
     def __init__(self, connection: Connection, rings: Mapping[str, Ring], words: np.ndarray) -> None:
         self.rings = dict(rings)
-        self.statistics = LatenessStatistics(words[1:])
+        self.statistics, self.sections = split_words(words)
         self.closing = False
         self._connection = connection
         self._heartbeat = words[:1]

@@ -2,6 +2,10 @@
 
 The child is a fresh interpreter (not a fork) that runs ``target(channel, **arguments)``. It ends when it is
 told to, and also when its parent dies in any way: a pipe that only the parent holds open tells it.
+
+Messages are a queue that keeps their order, loses none and is bounded by the socket's buffer. Where it is
+full, the child has not read for a while: ``send`` raises then, and never waits. (That a newer target replaces
+an older one is for the device to say; see ``WaypointInterpolator``.)
 """
 
 from __future__ import annotations
@@ -10,6 +14,7 @@ import itertools
 import json
 import logging
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -20,11 +25,13 @@ from multiprocessing.connection import Connection
 from typing import Any, NoReturn
 
 import numpy as np
+from numpy.typing import NDArray
 
 from robopolicy_datasets.clock import now_ns, ns_to_seconds
 from robopolicy_datasets.errors import DeviceError
 from robopolicy_drivers.realtime.memory import SharedMemory
 from robopolicy_drivers.realtime.ring import Ring
+from robopolicy_drivers.realtime.sections import CycleSummary, SectionStatistics
 from robopolicy_drivers.realtime.statistics import LatenessStatistics, LatenessSummary
 
 logger = logging.getLogger(__name__)
@@ -35,7 +42,17 @@ _CHILD = (
 )
 # The small matrices of a control loop gain nothing from threads, which would only disturb the other core.
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-SHARED_WORDS = 1 + LatenessStatistics.SIZE  # heartbeat [ns], then the lateness statistics
+# Heartbeat [ns], lateness statistics, section statistics.
+SHARED_WORDS = 1 + LatenessStatistics.SIZE + SectionStatistics.SIZE
+_GRACE_S = 2.0
+_QUEUE_BYTES = 212_992  # what Linux grants to everybody; it counts some 700 bytes for the smallest message
+
+
+def split_words(words: NDArray[np.int64]) -> tuple[LatenessStatistics, SectionStatistics]:
+    """Returns the statistics that lie in the words that a device process shares with its parent."""
+    return LatenessStatistics(words[1 : 1 + LatenessStatistics.SIZE]), SectionStatistics(
+        words[1 + LatenessStatistics.SIZE :]
+    )
 
 
 class DeviceProcess:
@@ -89,12 +106,16 @@ class DeviceProcess:
         self._failure = ""
         memory = SharedMemory(8 * SHARED_WORDS)
         words = memory.array(np.int64, (SHARED_WORDS,))
-        self._heartbeat, self._statistics = words[:1], LatenessStatistics(words[1:])
+        self._heartbeat = words[:1]
+        self._statistics, self._sections = split_words(words)
         mine, theirs = socket.socketpair()
+        mine.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _QUEUE_BYTES)
         lifeline_read, self._lifeline = os.pipe()
         inherited = [theirs.fileno(), lifeline_read, memory.descriptor]
         rings = {name: ring.handle() for name, ring in self.rings.items()}
         self._connection = Connection(mine.detach())
+        self._writable = select.poll()
+        self._writable.register(self._connection.fileno(), select.POLLOUT)
         try:
             self._process = subprocess.Popen(
                 [sys.executable, "-c", _CHILD, json.dumps(sys.path), *map(str, inherited)],
@@ -116,13 +137,30 @@ class DeviceProcess:
             self.close()
             raise
 
+    def restart(self, timeout_s: float = 60.0) -> Any:
+        """Ends what is left of the child and starts another one: same arguments, same rings.
+
+        The rings keep their records, and the numbers of new ones go on, so readers need not notice. Nothing
+        is restarted by itself: whether a device may move again is for the caller to decide.
+
+        Returns:
+            what the new child passed to ``channel.ready``.
+
+        Raises:
+            DeviceError: as ``start``.
+        """
+        if self._process is not None:
+            stuck = self._silence_s() > self.heartbeat_timeout_s
+            self.close(0.0 if stuck else _GRACE_S)
+        return self.start(timeout_s)
+
     def check(self) -> None:
         """Raises DeviceError unless the child is alive and has given a recent sign of life."""
         if self._process is None:
             raise DeviceError(self._failure or f"The {self.name} is not connected; call connect() first.")
         if self._process.poll() is not None:
             self._fail()
-        silence_s = ns_to_seconds(now_ns() - int(self._heartbeat[0]))
+        silence_s = self._silence_s()
         if silence_s > self.heartbeat_timeout_s:
             raise DeviceError(
                 f"The {self.name} process (pid {self.pid}) has given no sign of life for {silence_s:.1f} s "
@@ -130,10 +168,10 @@ class DeviceProcess:
             )
 
     def send(self, name: str, payload: Any = None) -> None:
-        """Sends a message and does not wait.
+        """Appends a message, of at most some kilobytes, to the child's queue; never waits.
 
         Raises:
-            DeviceError: the child is not there, or does not read its messages.
+            DeviceError: the child is not there, or the queue is full; the message was not sent.
         """
         self.check()
         self._send((0, name, payload))
@@ -155,7 +193,12 @@ class DeviceProcess:
         self.check()
         return self._statistics.summary()
 
-    def close(self, timeout_s: float = 2.0) -> None:
+    def cycles(self) -> CycleSummary:
+        """Returns how long the sections of the child's cycles took, and which of them overran."""
+        self.check()
+        return self._sections.summary()
+
+    def close(self, timeout_s: float = _GRACE_S) -> None:
         """Ends the child: asks it to, and kills it after ``timeout_s``. Calling it again does nothing."""
         if self._process is None:
             return
@@ -169,8 +212,17 @@ class DeviceProcess:
             process.kill()
             process.wait()
 
+    def _silence_s(self) -> float:
+        return ns_to_seconds(now_ns() - int(self._heartbeat[0]))
+
     def _send(self, message: tuple[int, str, Any]) -> None:
         with self._send_lock:
+            # Linux: writable as long as three quarters of the buffer are free, so what follows has room.
+            if not self._writable.poll(0):
+                raise DeviceError(
+                    f"The {self.name} process (pid {self.pid}) has not read its last messages and its queue "
+                    f"is full; '{message[1]}' was not sent. Send less often, or restart it if it is stuck."
+                )
             try:
                 self._connection.send(message)
             except OSError:

@@ -35,7 +35,8 @@ from robopolicy_drivers.interfaces import (
     Robot,
     noise_seed,
 )
-from robopolicy_drivers.realtime.loop import DeadlineLoop, set_timer_slack
+from robopolicy_drivers.realtime.loop import DeadlineLoop
+from robopolicy_drivers.realtime.scheduling import set_timer_slack
 from robopolicy_drivers.realtime.statistics import LatenessSummary
 from robopolicy_drivers.runtime.inference import InferenceThread
 from robopolicy_drivers.runtime.scheduler import ChunkScheduler, Status

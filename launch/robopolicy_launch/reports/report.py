@@ -165,14 +165,24 @@ def _deployment(folder: RunFolder, summary: Mapping[str, Any]) -> page.Section |
         html += page.paragraph(
             f"Of {ticks:,} control ticks {late} were more than 10 ms late; the latest by {worst:.3g} ms."
         )
-    html += _figures(_timing_charts(folder.path / "deployment" / "timing.json"), folder)
+    timing = json.loads((folder.path / "deployment" / "timing.json").read_text(encoding="utf-8"))
+    html += _figures(_timing_charts(timing), folder)
+    html += _cycles(timing.get("sections", []), summary.get(f"{prefix}overruns", 0))
     html += _videos(folder.path / "deployment" / "videos", rows)
     html += page.folded("Every episode", _episode_table(rows))
     return page.Section("Deployment through the driver interface", html)
 
 
-def _timing_charts(path: Path) -> list[charts.BarChart]:
-    timing = json.loads(path.read_text(encoding="utf-8"))
+def _cycles(sections: Sequence[Mapping[str, Any]], overruns: int) -> str:
+    if not sections:
+        return ""
+    header = ("section", "mean [ms]", "max [ms]", "mean in overruns [ms]", "longest in overruns")
+    keys = ("name", "mean_ms", "max_ms", "mean_in_overruns_ms", "longest_in")
+    rows = [[section[key] for key in keys] for section in sections]
+    return page.folded(f"Sections of the control cycles ({overruns:,} overruns)", page.table(rows, header))
+
+
+def _timing_charts(timing: Mapping[str, Any]) -> list[charts.BarChart]:
     drawn = []
     latencies = sorted(timing["inference_ms"])
     if latencies:

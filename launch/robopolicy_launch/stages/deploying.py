@@ -18,12 +18,14 @@ from numpy.typing import NDArray
 from robopolicy_datasets.errors import ConfigError
 from robopolicy_datasets.registry import robots
 from robopolicy_datasets.spec import Spec
+from robopolicy_drivers.interfaces import ReportsCycles
 from robopolicy_launch import console
 from robopolicy_launch.run_folder import write_text_atomic
 from robopolicy_launch.settings import registered_name
 
 if TYPE_CHECKING:
     from robopolicy_drivers.interfaces import ChunkPolicy
+    from robopolicy_drivers.realtime.sections import CycleSummary
     from robopolicy_drivers.runtime.executor import EpisodeReport, StepRecord
 
 VIDEO_PIXELS = 192  # smallest height of a camera image in the videos
@@ -45,11 +47,13 @@ class Deployment:
     """Reports of the episodes so far.
 
     Attributes:
+        cycles: what the cycles of the robot's loop consisted of, where it measures that.
         reports: seed and report of each episode.
         judged: whether the robot can tell success.
     """
 
     judged: bool
+    cycles: CycleSummary | None = None
     reports: list[tuple[int, EpisodeReport]] = field(default_factory=list)
 
     def figures(self) -> dict[str, Any]:
@@ -81,6 +85,8 @@ class Deployment:
                 "very_late_ticks": sum(loop.late_50ms for loop in loops),
                 "max_lateness_ms": max(loop.max_ms for loop in loops),
             }
+        if self.cycles is not None:
+            figures["overruns"] = self.cycles.overruns
         return figures
 
     def rows(self) -> list[dict[str, Any]]:
@@ -107,7 +113,7 @@ class Deployment:
         return rows
 
     def timing(self) -> dict[str, Any]:
-        """Returns inference latencies [ms] and the histogram of the robot's lateness [ms], for the charts."""
+        """Returns inference latencies, the histogram of lateness and the sections of cycles, all in ms."""
         bins: Counter[tuple[float, float]] = Counter()
         for _, report in self.reports:
             if report.robot is not None:
@@ -118,6 +124,7 @@ class Deployment:
         return {
             "inference_ms": latencies,
             "lateness_ms": [[*edges, count] for edges, count in sorted(bins.items())],
+            "sections": [] if self.cycles is None else list(map(vars, self.cycles.sections)),
         }
 
 
@@ -175,6 +182,8 @@ def deploy(
             frames: list[list[NDArray[np.uint8]]] | None = [] if index < videos else None
             seed = first_seed + index
             deployment.reports.append((seed, _run_one(robot, cameras, policy, seconds, seed, frames)))
+            if isinstance(robot, ReportsCycles):
+                deployment.cycles = robot.cycles()
             _write(deployment, folder)
             if frames:
                 outcome = "success" if deployment.reports[-1][1].success else "failure"

@@ -24,7 +24,7 @@ class Settings:
     """Settings of ``robopolicy bench``.
 
     Attributes:
-        suite: what to measure: train, sample, loader or store.
+        suite: what to measure; the names of the suites.
         runs: where run folders lie.
     """
 
