@@ -213,6 +213,8 @@ def _skip_header(stream: BinaryIO, entry: zipfile.ZipInfo) -> None:
 
 def _check_entry(path: Path, entry: zipfile.ZipInfo) -> None:
     name = entry.filename
+    if not name:
+        raise _damaged(path, "an entry has no name")
     if name.startswith("/") or "\\" in name or ".." in name.split("/") or ":" in name.split("/")[0]:
         raise StoreError(f"{path} has the entry {name!r}, whose name leads out of it. Make the zip anew.")
     if name != entry.orig_filename:  # zipfile cuts a name off at a zero byte
