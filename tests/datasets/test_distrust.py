@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+import zipfile
 import zlib
 
 import google_crc32c
@@ -207,6 +208,18 @@ def test_a_foreign_blosc_chunk_must_be_whole(tmp_path):
 def test_bytes_that_are_compressed_twice_are_refused(tmp_path):
     path, _ = write(tmp_path / "a.zarr", [32], filters=[numcodecs.Zlib()], compressors=[numcodecs.Zstd()])
     with pytest.raises(StoreError, match="zlib, zstd are not read together"):
+        DemoStore.open(path)
+
+
+def test_an_entry_of_a_zip_without_a_name_is_refused(tmp_path):
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("x", b"")
+    data = bytearray(path.read_bytes())
+    start = data.rindex(b"PK\x01\x02")
+    data[start + 28 : start + 32] = struct.pack("<HH", 0, 1)  # the name's byte is the extra field's
+    path.write_bytes(data)
+    with pytest.raises(StoreError, match="an entry has no name"):
         DemoStore.open(path)
 
 
