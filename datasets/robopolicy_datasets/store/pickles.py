@@ -28,8 +28,8 @@ def refuse_pickle(path: Path) -> None:
         return
     raise StoreError(
         f"{found} is a pickle, which can run code when it is read; robopolicy does not read it. Convert it "
-        "first, away from all that you need and with nothing but arrays allowed: docs/data.md, 'Pickles', "
-        "has a script."
+        "first, away from all that you need and with nothing but arrays allowed: docs/exchange.md, "
+        "'Pickles', has a script."
     )
 
 
