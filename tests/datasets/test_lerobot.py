@@ -21,6 +21,7 @@ from robopolicy_datasets.exchange.lerobot import write as write_module
 from robopolicy_datasets.exchange.lerobot.folder import fill_template
 from robopolicy_datasets.exchange.lerobot.images import decode_image, encode_png
 from robopolicy_datasets.exchange.lerobot.read import import_dataset
+from robopolicy_datasets.exchange.lerobot.videos import VideoWriter
 from robopolicy_datasets.exchange.lerobot.write import export_store
 from robopolicy_datasets.registry import formats
 from robopolicy_datasets.spec import Feature, Spec
@@ -619,3 +620,13 @@ def test_a_format_for_importing_only_says_so():
         ConfigError, match=r"'aloha' is for importing only\. Exported are: diffusion_policy, lerobot, rob"
     ):
         formats.load_exporter("aloha")
+
+
+@pytest.mark.parametrize("codec", ["libsvtav1", "libx264"])
+def test_encoding_leaves_the_scheduling_of_its_thread_alone(tmp_path, codec):
+    """libsvtav1 sets a real-time priority where it may; a test run by root notices."""
+    before = os.sched_getscheduler(0), os.sched_getparam(0)
+    with VideoWriter(tmp_path / "a.mp4", 64, 64, 10, codec, None) as video:
+        for _ in range(3):
+            video.append(np.zeros((64, 64, 3), np.uint8))
+    assert (os.sched_getscheduler(0), os.sched_getparam(0)) == before

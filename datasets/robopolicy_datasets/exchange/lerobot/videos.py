@@ -123,6 +123,8 @@ class VideoWriter:
         self._stream.height, self._stream.width = height, width
         self._stream.pix_fmt = pixel_format(height, width, codec)
         self._period = self._stream.codec_context.time_base = 1 / rate
+        with _own_scheduling():
+            self._stream.codec_context.open()
 
     def append(self, image: NDArray[np.uint8]) -> None:
         """Appends a frame, uint8 ``[height, width, 3]``, RGB.
@@ -160,6 +162,22 @@ class VideoWriter:
             self.close()
         else:
             self._container.close()
+
+
+@contextmanager
+def _own_scheduling() -> Iterator[None]:
+    """Gives the calling thread its scheduling back: libsvtav1, run by root, puts it under SCHED_FIFO at 99,
+    above all control loops, and so every process that is started afterwards.
+    """
+    if not hasattr(os, "sched_getscheduler"):
+        yield
+        return
+    policy, parameters = os.sched_getscheduler(0), os.sched_getparam(0)
+    try:
+        yield
+    finally:
+        if os.sched_getscheduler(0) != policy:
+            os.sched_setscheduler(0, policy, parameters)
 
 
 def pixel_format(height: int, width: int, codec: str) -> str:
