@@ -9,15 +9,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Protocol, Self, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, Self, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from robopolicy_datasets.spec import Spec
-from robopolicy_datasets.store.events import Event
 from robopolicy_drivers.realtime.sections import CycleSummary
 from robopolicy_drivers.realtime.statistics import LatenessSummary
+
+if TYPE_CHECKING:  # the clients of a robot need no store
+    from robopolicy_datasets.store.events import Event
 
 Observation = Mapping[str, NDArray]
 

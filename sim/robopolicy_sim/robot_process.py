@@ -79,8 +79,10 @@ class _ControlLoop:
                 self.publish()
 
     def publish(self) -> None:
+        measured = self.world.state()
+        self._position = measured["robot0_joint_pos"]  # what the gate watches at the next tick
         state = {
-            **self.world.state(),
+            **measured,
             PHYSICS_KEY: self.world.get_physics_state(),
             SUCCESS_KEY: np.array(self.world.success()),
             STOPPED_KEY: np.array(bool(self.arm.gate.stopped)),
@@ -88,7 +90,7 @@ class _ControlLoop:
         self.channel.rings[STATE_RING].write(now_ns(), state)
 
     def _track(self) -> None:
-        joints = self.arm.tick(self.loop.deadline_ns, position=self.world.state()["robot0_joint_pos"])
+        joints = self.arm.tick(self.loop.deadline_ns, position=self._position)
         self.world.set_targets(joints, self.arm.width)
 
     def _handle(self, message: Message) -> None:
