@@ -20,9 +20,10 @@ class WindowMixture(Windows):
     """Windows drawn from several samplers by weight.
 
     An epoch has as many draws as the samplers have windows together. After any number of epochs each sampler
-    was drawn from by its weight's share of all draws, to less than one draw. Each goes through all its
-    windows in an order of its own before it begins anew, over the bounds of epochs: one with more than its
-    natural share comes round several times in an epoch, one with less in several epochs.
+    was drawn from by its weight's share of all draws, to one draw (up to 4 samplers; two draws up to 16).
+    Each goes through all its windows in an order of its own before it begins anew, over the bounds of
+    epochs: one with more than its natural share comes round several times in an epoch, one with less in
+    several epochs.
 
     The index of a window counts through the samplers one after the other. Batches say in ``source`` which
     sampler each window comes from.
@@ -40,11 +41,10 @@ class WindowMixture(Windows):
 
     def __init__(self, sources: Sequence[WindowSampler], weights: Sequence[float] | None = None) -> None:
         self.sources = list(sources)
-        shares = _checked_weights(weights, self.sources)
+        self._shares = _checked_weights(weights, self.sources)
         for other in self.sources[1:]:
             _check_alike(self.sources[0], other)
         self._ends = np.cumsum([len(source) for source in self.sources])
-        self._cumulative = [sum(shares[:count], Fraction()) / sum(shares) for count in range(len(shares) + 1)]
 
     def __len__(self) -> int:
         return int(self._ends[-1])
@@ -70,18 +70,26 @@ class WindowMixture(Windows):
 
     def order(self, *, seed: int, epoch: int, rank: int = 0, world_size: int = 1) -> NDArray[np.int64]:
         """Returns the indices of the windows that ``rank`` draws in an epoch; see ``Windows.order``."""
-        drawn = []
-        for number, source in enumerate(self.sources):
-            begin, end = (self._draws(number, (epoch + later) * len(self)) for later in (0, 1))
-            offset = int(self._ends[number]) - len(source)
-            drawn.append(offset + _visited(source, seed, begin, end))
+        begins, ends = (_apportioned((epoch + later) * len(self), self._shares) for later in (0, 1))
+        drawn = [
+            int(offset) - len(source) + _visited(source, seed, begin, end)
+            for offset, source, begin, end in zip(self._ends, self.sources, begins, ends, strict=True)
+        ]
         order = np.random.default_rng([seed, epoch]).permutation(np.concatenate(drawn))
         return share_of_rank(order, rank, world_size)
 
-    def _draws(self, number: int, total: int) -> int:
-        """Returns how many of the first ``total`` draws were from a sampler: exact, as the sums are."""
-        low, high = self._cumulative[number : number + 2]
-        return total * high // 1 - total * low // 1
+
+def _apportioned(total: int, shares: list[Fraction]) -> list[int]:
+    """Returns how many of the first ``total`` draws are from each sampler.
+
+    Halves of the list share what the whole has: so no number ever falls as the total grows, which rounding
+    each sampler's (or each partial sum's) share on its own does not give.
+    """
+    if len(shares) == 1:
+        return [total]
+    half = len(shares) // 2
+    first = int(total * sum(shares[:half]) / sum(shares) + Fraction(1, 2))
+    return _apportioned(first, shares[:half]) + _apportioned(total - first, shares[half:])
 
 
 def _visited(source: WindowSampler, seed: int, begin: int, end: int) -> NDArray[np.int64]:
