@@ -18,9 +18,8 @@ class SimulatedRobotConfig:
         camera_rate_hz: images per second of each camera.
         workspace_lower: lowest corner of the box that the tool stays in (3) [m].
         workspace_upper: its highest corner (3) [m].
-        safety: what the safety gate does where a limit is exceeded. Planned motions turn corners at their
-            waypoints and stop at once at the last one, so accelerations and the workspace are noted here and
-            not enforced; braking keeps within them. Large steps of a policy are clipped: nothing can break.
+        safety: what the safety gate does where a limit is exceeded. Large steps of a policy are clipped
+            instead of ending the run: nothing can break.
     """
 
     target: ClassVar[str] = "robopolicy_sim.robot:make_robot"
@@ -30,6 +29,4 @@ class SimulatedRobotConfig:
     camera_rate_hz: float = 50.0
     workspace_lower: list[float] = field(default_factory=lambda: [-0.9, -0.9, 0.0])
     workspace_upper: list[float] = field(default_factory=lambda: [0.9, 0.9, 1.2])
-    safety: SafetyConfig = field(
-        default_factory=lambda: SafetyConfig(acceleration=Mode.WARN, workspace=Mode.WARN, step=Mode.CLIP)
-    )
+    safety: SafetyConfig = field(default_factory=lambda: SafetyConfig(step=Mode.CLIP))

@@ -141,7 +141,8 @@ def test_loop():
     loads = [
         f"loop_500hz_fifo_{load}_{figure}" for load in ("policy", "busy") for figure in ("p99", "max", "met")
     ]
-    check(loop.run(channels=SMALL, seconds=0.3), ["loop_100hz_slack_p99", *loads])
+    trajectory = [f"trajectory_{name}" for name in ("evaluate", "append", "replan")]
+    check(loop.run(channels=SMALL, seconds=0.3), [*trajectory, "loop_100hz_slack_p99", *loads])
 
 
 def test_ring():

@@ -254,8 +254,9 @@ def test_the_tool_stays_in_its_box_and_can_come_back(arm, mode, joint, way):
     assert (np.abs(points - home) <= 0.1 + 1e-6).all()
     assert np.abs(points[-1] - home).max() > 0.05  # it went as far as it may
     assert bool(gate.stopped) == (mode is Mode.STOP)
-    (event,) = [event for event in gate.log.events() if event.limit == "workspace"]
-    assert "the tool stays between" in event.text
+    events = [event for event in gate.log.events() if event.limit == "workspace"]
+    assert len(events) == 1 if mode is Mode.STOP else events  # clipped, it brakes, tries again, ...
+    assert "the tool stays between" in events[0].text
     if mode is Mode.CLIP:
         np.testing.assert_allclose(play(gate, [back] * 300, 200)[-1], back, atol=1e-6)
 

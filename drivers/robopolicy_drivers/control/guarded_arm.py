@@ -67,13 +67,12 @@ class GuardedArm:
         self.width = float(width)
         self._joints = self.gate.sent
         self._parts = (
-            WaypointPart(3, config.speed_m),
-            WaypointPart(3, config.speed_rad, "rotation"),
+            WaypointPart(3, config.speed_m, config.acceleration_m),
+            WaypointPart(3, config.speed_rad, config.acceleration_rad, "rotation"),
             WaypointPart(1, kind="immediate"),
         )
         self._step = StepLimit(config.step_m, config.step_rad)
         self._plan = self._standing()
-        self._target = self._plan.evaluate(0)
 
     def command(self, target: ArrayLike, at_ns: int, now_ns: int) -> None:
         """Plans to be at ``target`` at ``at_ns``.
@@ -87,14 +86,14 @@ class GuardedArm:
             DeviceError: the stop has latched.
         """
         self.gate.commanded(now_ns)
-        admitted = self._step.admit(np.asarray(target, np.float64), self._target, self.gate, now_ns)
+        before = self._plan.before(at_ns, now_ns)
+        admitted = self._step.admit(np.asarray(target, np.float64), before, self.gate, now_ns)
         if not self.gate.stopped:
             self._plan.schedule(admitted, at_ns, now_ns)
-            self._target = admitted
 
     def hold(self, now_ns: int) -> None:
-        """Drops all targets; the arm stays where it is commanded to be."""
-        self._target = self._plan.hold(now_ns)
+        """Drops all targets; the arm brakes and holds."""
+        self._plan.hold(now_ns)
 
     def tick(
         self,
@@ -118,7 +117,6 @@ class GuardedArm:
         sent = self.gate.filter(self._joints, now_ns, state_ns=state_ns, position=position, measured=measured)
         if self.gate.holding:  # the plan was left: the next one begins where the arm is commanded to be
             self._plan, self._joints = self._standing(), sent
-            self._target = self._plan.evaluate(now_ns)
         else:
             self.width = float(planned[6])
         return sent

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import sys
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -165,6 +166,7 @@ class _Episode:
         self.inference = InferenceThread(policy, self.scheduler)
         self.counts: dict[Status, int] = {"fresh": 0, "hold": 0, "waiting": 0}
         self.observed_step = 0
+        self.previewed_ns = sys.maxsize
 
     def run(self, duration_s: float, stop_when: Callable[[], bool] | None) -> EpisodeReport:
         set_timer_slack()
@@ -214,10 +216,20 @@ class _Episode:
         self.counts[scheduled.status] += 1
         sent = None
         if scheduled.action is not None:
-            due_ns = now_ns() if scheduled.status == "hold" else scheduled.due_ns
+            # A row of a newer chunk replaces the one previewed for its step, though its image was another.
+            due_ns = now_ns() if scheduled.status == "hold" else min(scheduled.due_ns, self.previewed_ns)
             sent = self.robot.command(scheduled.action, due_ns)
+            self._preview(step + 1)
         if self.recorder is not None:
             self.recorder(StepRecord(step, time_ns, observation, sent, scheduled.status))
+
+    def _preview(self, step: int) -> None:
+        """Commands what comes next too, so that the robot need not come to rest in between."""
+        following = self.scheduler.preview(step)
+        self.previewed_ns = sys.maxsize
+        if following is not None and following.action is not None:
+            self.robot.command(following.action, following.due_ns)
+            self.previewed_ns = following.due_ns
 
     def _plan_first_chunk(self) -> None:
         """Samples the chunk of step 0 before the clock starts: its rows meet the robot where it stands.

@@ -92,16 +92,18 @@ class ChunkScheduler:
                 )
             self._step = step
             self._forget_past()
-            chunk = self._best_chunk(step)
-            if chunk is not None:
-                row = step - chunk.first_step
-                due_ns = chunk.time_ns + (row + 1) * seconds_to_ns(chunk.dt_s)
-                self._last = ScheduledAction(chunk.actions[row], "fresh", row, due_ns)
-                self._last_step = step
-                return self._last
+            planned = self._planned(step)
+            if planned is not None:
+                self._last, self._last_step = planned, step
+                return planned
             if self._last is None:
                 return ScheduledAction(None, "waiting")
             return replace(self._last, status="hold", age_steps=self._last.age_steps + step - self._last_step)
+
+    def preview(self, step: int) -> ScheduledAction | None:
+        """Returns what is planned for a later control step so far; None where nothing is."""
+        with self._lock:
+            return self._planned(step)
 
     def covers(self, step: int) -> bool:
         """Returns whether a chunk has a row for the control step ``step``, the present one or a later one."""
@@ -131,6 +133,14 @@ class ChunkScheduler:
         if self._last is not None and self._last.action is not None:
             return len(self._last.action)
         return next((chunk.actions.shape[1] for chunk in self._chunks.values()), None)
+
+    def _planned(self, step: int) -> ScheduledAction | None:
+        chunk = self._best_chunk(step)
+        if chunk is None:
+            return None
+        row = step - chunk.first_step
+        due_ns = chunk.time_ns + (row + 1) * seconds_to_ns(chunk.dt_s)
+        return ScheduledAction(chunk.actions[row], "fresh", row, due_ns)
 
     def _best_chunk(self, step: int) -> Chunk | None:
         """Returns the newest chunk with a young enough row for ``step``."""

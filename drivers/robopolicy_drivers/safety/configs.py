@@ -35,11 +35,14 @@ class SafetyConfig:
         workspace: of the box that the tool stays in; clip brakes at its walls.
         force: of the force limit.
         tilt: of a vehicle's tilt limit.
-        step: of the largest step from what was commanded before to a new target; clip shortens it.
+        step: of the largest step to a target from the one before it in time, or from what is commanded now
+            where there is none; clip shortens it.
         step_m: the largest step of a target's position [m].
         step_rad: the largest step of a target's rotation [rad].
         speed_m: the largest speed of a planned motion [m/s].
         speed_rad: the largest speed of a planned rotation [rad/s].
+        acceleration_m: the largest acceleration of a planned motion [m/s^2].
+        acceleration_rad: the largest angular acceleration of a planned rotation [rad/s^2].
         stale_command_s: time without a command after which the robot brakes and holds [s]; it goes on with
             the next one.
         stale_state_s: age of the device's state at which the stop latches [s].
@@ -57,6 +60,8 @@ class SafetyConfig:
     step_rad: float = 2.0
     speed_m: float = 1.5
     speed_rad: float = 6.0
+    acceleration_m: float = 3.0
+    acceleration_rad: float = 15.0
     stale_command_s: float = 0.5
     stale_state_s: float = 0.2
 

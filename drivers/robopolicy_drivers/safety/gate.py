@@ -137,7 +137,9 @@ class SafetyGate:
         """
         target = np.asarray(wanted, np.float64)
         self._watch(target, now_ns, state_ns, position, measured or {})
-        self.holding = bool(self.stopped) or self._exceeded or self._stale(now_ns)
+        comes_to_rest = self.holding and self.velocity.any()  # once it brakes, it does so along its path
+        stale = self._stale(now_ns)
+        self.holding = bool(self.stopped) or self._exceeded or stale or bool(comes_to_rest)
         lowest, highest = self._intervals()
         if not self.holding:
             feed_forward = (target - self._wanted) / self._period_s

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from robopolicy_drivers.realtime.interpolator import interpolate_rotation, rotation_between
+from robopolicy_drivers.realtime.rotations import interpolate_rotation, rotation_between
 from robopolicy_drivers.safety.configs import Mode
 from robopolicy_drivers.safety.gate import SafetyGate
 

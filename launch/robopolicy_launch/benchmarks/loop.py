@@ -1,22 +1,32 @@
 """Lateness of a control loop's ticks, beside the same loop that asks nothing of the operating system.
 
 Both loops run at the same time, each in a process of its own: alone, while a policy samples on all cores but
-one, and while one samples on every core.
+one, and while one samples on every core. Before them the trajectory of a pose and a gripper, beside a linear
+one of SciPy's ``interp1d`` and ``Slerp`` through the same waypoints.
 """
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from typing import Any
 
+import numpy as np
+from scipy.interpolate import interp1d
+from scipy.spatial.transform import Rotation, Slerp
+
+from robopolicy_datasets.clock import NANOSECONDS
+from robopolicy_drivers.realtime.interpolator import WaypointInterpolator, WaypointPart
 from robopolicy_drivers.realtime.process import DeviceProcess
 from robopolicy_drivers.realtime.statistics import LatenessSummary
 from robopolicy_launch.benchmarks import Row
+from robopolicy_launch.benchmarks._timing import side_by_side, threads
 
 PLAIN = "asking nothing"
+_PERIOD_NS = NANOSECONDS // 10  # between waypoints
+_CALLS = 50  # between two looks at the clock
 _PROCESSES = "robopolicy_launch.benchmarks._processes"
 
 
@@ -27,6 +37,7 @@ def run(*, channels: Sequence[int] = (64, 128, 256), seconds: float = 20.0) -> I
         channels: of the policy's U-Net.
         seconds: to spend on each load.
     """
+    yield from _trajectory(0.1 * seconds)
     cores = sorted(os.sched_getaffinity(0))
     ours, plain = _lateness(100.0, "slack", [], channels, seconds)
     yield Row("loop_100hz_slack_p99", 1e3 * ours.p99_ms, 1e3 * plain.p99_ms, "us", PLAIN)
@@ -35,6 +46,47 @@ def run(*, channels: Sequence[int] = (64, 128, 256), seconds: float = 20.0) -> I
         yield Row(f"loop_500hz_fifo_{name}_p99", 1e3 * ours.p99_ms, 1e3 * plain.p99_ms, "us", PLAIN)
         yield Row(f"loop_500hz_fifo_{name}_max", 1e3 * ours.max_ms, 1e3 * plain.max_ms, "us", PLAIN)
         yield Row(f"loop_500hz_fifo_{name}_met", _met(ours), _met(plain), "share", PLAIN)
+
+
+def _trajectory(seconds: float) -> Iterator[Row]:
+    """Measures a pose with a gripper: a state, a plan for a new target, one that passes another waypoint."""
+    times_ns = [0, *(_PERIOD_NS * np.arange(1, 3)).tolist()]
+    points = np.array([0.4, 0.0, 0.3, 3.0, 0.0, 0.0, 0.05]) + 0.02 * np.arange(3)[:, None]
+    parts = (WaypointPart(3, 1.5, 3.0), WaypointPart(3, 6.0, 15.0, "rotation"), WaypointPart(1))
+    ours = WaypointInterpolator(points[0], parts)
+    now_ns = _PERIOD_NS // 3
+
+    def reference_plan() -> tuple[interp1d, Slerp]:
+        rotations = Rotation.from_rotvec(points[:, 3:6])
+        return interp1d(times_ns, points, axis=0, assume_sorted=True), Slerp(times_ns, rotations)
+
+    def replace_last() -> None:
+        ours.schedule(points[1], times_ns[1], now_ns)
+
+    def append() -> None:
+        ours.schedule(points[2], times_ns[2], now_ns)
+
+    replace_last()
+    append()
+    places, rotations = reference_plan()
+    cases: list[tuple[str, Callable[[], Any], Callable[[], Any]]] = [
+        ("evaluate", lambda: ours.evaluate(now_ns), lambda: (places(now_ns), rotations(now_ns).as_rotvec())),
+        ("append", append, reference_plan),
+        ("replan", replace_last, reference_plan),
+    ]
+    for name, mine, reference in cases:
+        with threads(1):
+            taken = side_by_side(_repeated(mine), _repeated(reference), seconds=seconds)
+        took, other = (1e3 / _CALLS * milliseconds for milliseconds in taken)
+        yield Row(f"trajectory_{name}", took, other, "us", "SciPy, linear")
+
+
+def _repeated(call: Callable[[], Any]) -> Callable[[], None]:
+    def repeat() -> None:
+        for _ in range(_CALLS):
+            call()
+
+    return repeat
 
 
 def _met(summary: LatenessSummary) -> float:
