@@ -116,7 +116,7 @@ class _Check:
 
     def _stops(self, spec: Spec, state: dict[str, NDArray]) -> None:
         """A stop latches, tells its reason, and can be released."""
-        target = _holding_target(spec, state)
+        target = holding_target(spec, state)
         self.robot.stop("conformance check")
         self.that(
             any(event.text == "conformance check" for event in self.robot.safety_events()),
@@ -149,7 +149,7 @@ class _Check:
             "a NaN target is refused",
             mention="finite",
         )
-        target = _holding_target(spec, state)
+        target = holding_target(spec, state)
         if target is not None:
             sent = self.robot.command(target, soon)
             self.that(
@@ -157,8 +157,13 @@ class _Check:
             )
 
 
-def _holding_target(spec: Spec, state: dict[str, NDArray]) -> NDArray | None:
-    """Returns the target that holds the present state, for the kinds of actions that have one."""
+def holding_target(spec: Spec, state: dict[str, NDArray]) -> NDArray | None:
+    """Returns the target ``[A]`` that holds the present state; None for kinds of actions that have none.
+
+    Args:
+        spec: of the robot.
+        state: what it measures, by key.
+    """
     keys = _HOLD_KEYS.get(spec.action[0].kind, ())
     if not keys or any(key not in state for key in keys):
         return None

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from robopolicy_datasets.spec import Spec
 from robopolicy_drivers.realtime.sections import CycleSummary
 from robopolicy_drivers.realtime.statistics import LatenessSummary
+from robopolicy_drivers.safety.configs import SafetyConfig
 
 if TYPE_CHECKING:  # the clients of a robot need no store
     from robopolicy_datasets.store.events import Event
@@ -170,6 +171,15 @@ class ReportsCycles(Protocol):
 
     def cycles(self) -> CycleSummary:
         """Returns the figures since the device was connected."""
+
+
+@runtime_checkable
+class IsGuarded(Protocol):
+    """A robot that tells what its safety gate does."""
+
+    @property
+    def safety(self) -> SafetyConfig:
+        """The settings of the gate."""
 
 
 @runtime_checkable

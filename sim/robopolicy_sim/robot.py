@@ -23,6 +23,7 @@ from robopolicy_drivers.realtime.process import DeviceProcess
 from robopolicy_drivers.realtime.ring import Record, Ring
 from robopolicy_drivers.realtime.sections import CycleSummary
 from robopolicy_drivers.realtime.statistics import LatenessSummary
+from robopolicy_drivers.safety.configs import SafetyConfig
 from robopolicy_sim.configs import SimulatedRobotConfig
 from robopolicy_sim.tasks.pick_place import pick_place_spec
 from robopolicy_sim.worlds.tabletop import TabletopWorld
@@ -168,6 +169,11 @@ class SimulatedRobot:
         if self._process is not None:
             self._process.close()
         self._process = self._ring = None
+
+    @property
+    def safety(self) -> SafetyConfig:
+        """What the safety gate does where a limit is exceeded."""
+        return self.config.safety
 
     @property
     def pid(self) -> int | None:

@@ -7,7 +7,7 @@ import csv
 import io
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
@@ -15,19 +15,22 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from robopolicy_datasets.errors import ConfigError
+from robopolicy_datasets.errors import ConfigError, DeviceError
 from robopolicy_datasets.registry import robots
-from robopolicy_datasets.spec import Spec
+from robopolicy_datasets.store.episode import EpisodeInfo
 from robopolicy_drivers.interfaces import ReportsCycles
 from robopolicy_launch import console
 from robopolicy_launch.run_folder import write_text_atomic
 from robopolicy_launch.settings import registered_name
+from robopolicy_launch.stages.deployment_store import DeploymentStore
 
 if TYPE_CHECKING:
     from robopolicy_drivers.interfaces import ChunkPolicy
     from robopolicy_drivers.realtime.sections import CycleSummary
     from robopolicy_drivers.runtime.executor import EpisodeReport, StepRecord
+    from robopolicy_drivers.runtime.preflight import Finding
 
+STORE = "episodes.zarr"
 VIDEO_PIXELS = 192  # smallest height of a camera image in the videos
 
 
@@ -144,7 +147,7 @@ def deploy(
     Args:
         policy: in this process or on a server.
         robot_config: config of a registered robot.
-        folder: for ``episodes.csv``, ``timing.json`` and videos.
+        folder: for ``episodes.csv``, ``timing.json``, videos, and ``episodes.zarr``, a demo store of it all.
         source: where the policy is from, for messages, e.g. ``"checkpoint 'runs/a'"``.
         episodes: how many.
         first_seed: of the policy's noise and, in simulation, of the scenes.
@@ -156,6 +159,7 @@ def deploy(
 
     Raises:
         SpecError: the robot does not offer what the policy needs; nothing has moved.
+        DeviceError: the checks before it moves have failed, or a device has failed.
     """
     if episodes < 1 or first_seed < 0 or not seconds > 0:
         raise ConfigError(
@@ -166,27 +170,32 @@ def deploy(
         from robopolicy_sim.video import require_encoder
 
         require_encoder()
+    from robopolicy_drivers.runtime.preflight import offered_spec, preflight
+
     name = registered_name("robot", robot_config)
     robot = robots.build(name, robot_config)
     cameras = list(getattr(robot, "cameras", ()))
-    images = [feature for camera in cameras for feature in camera.spec.observation]
-    offered = Spec((*robot.spec.observation, *images), robot.spec.action)
-    policy.spec.require(offered, needs=source, provides=f"robot '{name}'")
+    policy.spec.require(offered_spec(robot, cameras), needs=source, provides=f"robot '{name}'")
     deployment = Deployment(judged=isinstance(robot, KnowsTask))
     folder.mkdir(parents=True, exist_ok=True)
-    with contextlib.ExitStack() as devices, console.Progress(f"Deploying on '{name}'", episodes) as progress:
+    with contextlib.ExitStack() as devices:
         for device in (robot, *cameras):
             device.connect()
             devices.callback(device.close)
+        _check_before_it_moves(preflight(robot, cameras, policy))
+        metadata = {"policy": source, "robot": name}
+        store = devices.enter_context(DeploymentStore(folder / STORE, robot, cameras, policy.dt, metadata))
+        progress = devices.enter_context(console.Progress(f"Deploying on '{name}'", episodes))
         for index in range(episodes):
             frames: list[list[NDArray[np.uint8]]] | None = [] if index < videos else None
             seed = first_seed + index
-            deployment.reports.append((seed, _run_one(robot, cameras, policy, seconds, seed, frames)))
+            report = _run_one(robot, cameras, policy, seconds, seed, frames, store)
+            deployment.reports.append((seed, report))
             if isinstance(robot, ReportsCycles):
                 deployment.cycles = robot.cycles()
             _write(deployment, folder)
             if frames:
-                outcome = "success" if deployment.reports[-1][1].success else "failure"
+                outcome = "success" if report.success else "failure"
                 _write_video(folder / "videos" / f"{seed}-{outcome}.mp4", frames, policy.dt)
             progress(index + 1, episodes)
     return deployment.figures()
@@ -199,6 +208,7 @@ def _run_one(
     seconds: float,
     seed: int,
     frames: list[list[NDArray[np.uint8]]] | None,
+    store: DeploymentStore,
 ) -> EpisodeReport:
     from robopolicy_drivers.runtime.executor import run_episode
 
@@ -210,18 +220,34 @@ def _run_one(
     ]
 
     def record(step: StepRecord) -> None:
+        store.step(step)
         if frames is not None and images:
             frames.append([step.observation[key] for key in images])
 
-    return run_episode(
-        robot,
-        cameras,
-        policy,
-        duration_s=seconds,
-        seed=seed,
-        stop_when=robot.success if knows else None,
-        recorder=record,
-    )
+    with store.episode(EpisodeInfo(operator="policy")):
+        report = run_episode(
+            robot,
+            cameras,
+            policy,
+            duration_s=seconds,
+            seed=seed,
+            stop_when=robot.success if knows else None,
+            recorder=record,
+        )
+    store.finish(report.success if knows else None)
+    return report
+
+
+def _check_before_it_moves(findings: Iterable[Finding]) -> None:
+    """Tells each finding as it comes; DeviceError where one forbids to move."""
+    failed = []
+    console.line("Before it moves:")
+    for finding in findings:
+        console.line(f"  {'ok' if finding.passed else 'NO':3} {finding.name:10} {finding.text}")
+        if not finding.passed:
+            failed.append(finding.name)
+    if failed:
+        raise DeviceError(f"Nothing was moved, because of: {', '.join(failed)}. What was found stands above.")
 
 
 def _write(deployment: Deployment, folder: Path) -> None:

@@ -1,0 +1,169 @@
+"""What is looked at before a policy may move a robot. Nothing is moved."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from robopolicy_datasets.clock import now_ns, ns_to_seconds
+from robopolicy_datasets.errors import DeviceError, RobopolicyError
+from robopolicy_datasets.spec import Spec
+from robopolicy_drivers.conformance import holding_target
+from robopolicy_drivers.interfaces import Camera, ChunkPolicy, IsGuarded, Robot
+from robopolicy_drivers.safety.configs import Mode
+
+_PATIENCE_S = 1.0
+_POLL_S = 0.002
+_INFERENCES = 5
+# What comes after needs these; and a stop that somebody has latched is not for us to release.
+_NEEDED = ("fit", "commands")
+_STOP_REASON = "pre-flight: the stop is tried"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one look has shown.
+
+    Attributes:
+        name: what was looked at.
+        passed: whether the robot may move; a warning passes.
+        text: what was found, for people.
+    """
+
+    name: str
+    passed: bool
+    text: str
+
+
+def preflight(robot: Robot, cameras: Sequence[Camera], policy: ChunkPolicy) -> Iterator[Finding]:
+    """Looks at everything that a deployment needs; yields each finding as it is there.
+
+    Args:
+        robot: connected, and ready to be commanded.
+        cameras: connected.
+        policy: is asked for some chunks of what is seen now.
+    """
+    looks: list[tuple[str, Callable[[], str]]] = [
+        ("fit", lambda: _fit(robot, cameras, policy)),
+        ("state", lambda: _lives("state", robot.state)),
+        *((f"camera {number}", lambda c=camera: _camera(c)) for number, camera in enumerate(cameras)),
+        ("commands", lambda: _takes_commands(robot)),
+        ("stop", lambda: _stop(robot)),
+        ("limits", lambda: _limits(robot)),
+        ("policy", lambda: _policy(robot, cameras, policy)),
+    ]
+    for name, look in looks:
+        try:
+            finding = Finding(name, True, look())
+        except RobopolicyError as error:
+            finding = Finding(name, False, str(error))
+        yield finding
+        if name in _NEEDED and not finding.passed:
+            return
+
+
+def offered_spec(robot: Robot, cameras: Sequence[Camera]) -> Spec:
+    """Returns what a robot with its cameras offers to a policy."""
+    images = [feature for camera in cameras for feature in camera.spec.observation]
+    return Spec((*robot.spec.observation, *images), robot.spec.action)
+
+
+def _fit(robot: Robot, cameras: Sequence[Camera], policy: ChunkPolicy) -> str:
+    offered = offered_spec(robot, cameras)
+    policy.spec.require(offered, needs="policy", provides="robot with its cameras")
+    return f"the robot has all {len(policy.spec.observation)} features that the policy reads"
+
+
+def _lives(what: str, read: Callable[[], tuple[int, dict[str, NDArray]]]) -> str:
+    """Says how old the newest reading is, once a newer one than the first has come."""
+    first_ns, values = read()
+    began = time.monotonic()
+    while (newest := read())[0] <= first_ns:
+        if time.monotonic() - began > _PATIENCE_S:
+            raise DeviceError(
+                f"No newer {what} has come for {_PATIENCE_S:g} s. Check the device and its cable."
+            )
+        time.sleep(_POLL_S)
+    time_ns, values = newest
+    wrong = [key for key, value in values.items() if not np.isfinite(value).all()]
+    if wrong:
+        raise DeviceError(f"The {what} has numbers that are not finite: {', '.join(wrong)}.")
+    return f"alive, {1e3 * ns_to_seconds(now_ns() - time_ns):.0f} ms old"
+
+
+def _camera(camera: Camera) -> str:
+    text = _lives("image", camera.read)
+    flat = [key for key, image in camera.read()[1].items() if image.min() == image.max()]
+    if flat:
+        raise DeviceError(
+            f"The image of {', '.join(flat)} has one colour only. Check the lens, the cable and the light."
+        )
+    return text
+
+
+def _takes_commands(robot: Robot) -> str:
+    target = holding_target(robot.spec, robot.state()[1])
+    if target is None:
+        return "not tried: for this kind of action no command is known that moves nothing"
+    robot.command(target, now_ns())
+    return "the robot takes commands"
+
+
+def _stop(robot: Robot) -> str:
+    robot.stop(_STOP_REASON)
+    try:
+        target = holding_target(robot.spec, robot.state()[1])
+        if target is None:
+            return "latches; not tried with a command"
+        try:
+            robot.command(target, now_ns())
+        except DeviceError:
+            return "a stop latches, and commands are refused until it is released"
+        raise DeviceError("The robot took a command after a stop. Do not use it before its driver is mended.")
+    finally:
+        robot.release()
+
+
+def _limits(robot: Robot) -> str:
+    if not isinstance(robot, IsGuarded):
+        return "the driver does not say what its safety gate enforces"
+    modes = {name: value for name, value in vars(robot.safety).items() if isinstance(value, Mode)}
+    lax = [f"{name}={mode}" for name, mode in modes.items() if mode in (Mode.OFF, Mode.WARN)]
+    if lax:
+        return f"NOT enforced: {', '.join(lax)}"
+    return f"enforced: {', '.join(modes)}"
+
+
+def _policy(robot: Robot, cameras: Sequence[Camera], policy: ChunkPolicy) -> str:
+    state = robot.state()[1]
+    for camera in cameras:
+        state |= camera.read()[1]
+    observation = {
+        feature.key: np.stack([state[feature.key]] * policy.observation_steps)[None]
+        for feature in policy.spec.observation
+    }
+    policy.reset()
+    policy.infer(observation)  # to warm up
+    took = []
+    for _ in range(_INFERENCES):
+        began = time.perf_counter()
+        actions = np.asarray(policy.infer(observation))
+        took.append(time.perf_counter() - began)
+    if not np.isfinite(actions).all():
+        raise DeviceError("The policy's actions for what is seen now are not finite. Check its training.")
+    slowest, rows = max(took), actions.shape[1]
+    text = f"{1e3 * float(np.median(took)):.0f} ms a chunk, {1e3 * slowest:.0f} ms at worst"
+    if slowest >= rows * policy.dt:
+        raise DeviceError(
+            f"The policy takes {text}, and a chunk lasts {1e3 * rows * policy.dt:.0f} ms: all of it would "
+            "come too late. Use a faster policy, fewer sampling steps or a GPU."
+        )
+    late = int(np.ceil(slowest / policy.dt))
+    spare = rows - policy.action_steps
+    if late > spare:
+        return f"{text}: up to {late - spare} steps before each chunk hold the last target"
+    return text

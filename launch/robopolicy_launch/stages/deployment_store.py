@@ -1,0 +1,93 @@
+"""Keeps what happens during a deployment as episodes of a demo store."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from robopolicy_datasets.clock import now_ns
+from robopolicy_datasets.errors import RobopolicyError
+from robopolicy_datasets.recording import Recorder
+from robopolicy_datasets.store import DemoStore, EpisodeInfo, Event
+from robopolicy_drivers.interfaces import Camera, Robot
+from robopolicy_drivers.runtime.executor import StepRecord
+from robopolicy_drivers.runtime.preflight import offered_spec
+
+CODECS = {"rgb": "jpeg"}
+
+
+class DeploymentStore:
+    """A new store with an episode for each that a policy drove, whatever its end.
+
+    A step is kept when something was sent to the robot: what was observed, and what was really sent. What the
+    safety gate did, and an error that ended the episode, are its events.
+
+    Args:
+        path: of the store.
+        robot: what is driven.
+        cameras: what it is seen with.
+        dt: time of one control step [s].
+        metadata: plain JSON data to keep with the store.
+    """
+
+    def __init__(
+        self, path: Path, robot: Robot, cameras: Sequence[Camera], dt: float, metadata: dict[str, Any]
+    ) -> None:
+        self._robot = robot
+        self._spec = offered_spec(robot, cameras)
+        self._action = self._spec.action[0].key
+        store = DemoStore.create(path, self._spec, rate_hz=1.0 / dt, metadata=metadata, codecs=CODECS)
+        self._recorder = Recorder(store)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._recorder.close()
+
+    @contextlib.contextmanager
+    def episode(self, info: EpisodeInfo) -> Iterator[None]:
+        """Records what is given to ``step`` within it; it is kept also when an error ends it.
+
+        Args:
+            info: what is known of the episode beforehand.
+        """
+        self._began_ns = now_ns()
+        self._recorder.start(info)
+        try:
+            yield
+        except BaseException as error:
+            self._keep([Event("fault", now_ns(), now_ns(), f"{type(error).__name__}: {error}", "executor")])
+            raise
+
+    def step(self, record: StepRecord) -> None:
+        """Adds a step."""
+        if record.action is None:
+            return
+        values = {feature.key: record.observation[feature.key] for feature in self._spec.observation}
+        self._recorder.step(values | {self._action: record.action}, record.time_ns)
+
+    def finish(self, success: bool | None) -> None:
+        """Ends the episode.
+
+        Args:
+            success: whether the task was done; None where nobody can tell.
+        """
+        self._keep([], success)
+
+    def _keep(self, events: Sequence[Event], success: bool | None = None) -> None:
+        with contextlib.suppress(RobopolicyError):  # a robot that died tells nothing any more
+            for event in self._robot.safety_events():
+                if event.end_ns >= self._began_ns:
+                    self._recorder.event(event)
+        for event in events:
+            self._recorder.event(event)
+        if self._recorder.steps:
+            self._recorder.save(success)
+        else:
+            self._recorder.discard()

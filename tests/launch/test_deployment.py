@@ -1,0 +1,100 @@
+"""``robopolicy deploy``: what is looked at first, and what is kept when something fails on the way."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from robopolicy_datasets.store.demo_store import DemoStore
+
+TRAIN = ("trainer.steps=4", "trainer.batch_size=8", "policy.unet.channels=[16,32]")
+
+
+@pytest.fixture(scope="module")
+def checkpoint(robopolicy, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("deployment")
+    store = folder / "demos.zarr"
+    assert robopolicy("collect", "episodes=2", f"output={store}", f"runs={folder}").returncode == 0
+    result = robopolicy("train", f"data={store}", f"runs={folder}", *TRAIN)
+    assert result.returncode == 0, result.stderr
+    return next((folder / "train").iterdir())
+
+
+def start(*words: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "robopolicy_launch", *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def kept(runs: Path) -> DemoStore:
+    (folder,) = (runs / "deploy").iterdir()
+    return DemoStore.open(folder / "deployment" / "episodes.zarr")
+
+
+def until_it_moves(process: subprocess.Popen[str], runs: Path) -> list[str]:
+    """Waits until the checks are over and some steps are done; returns the lines that were told."""
+    told = [process.stdout.readline()]
+    while told[-1] and "policy " not in told[-1]:
+        told.append(process.stdout.readline())
+    time.sleep(3.0)
+    return told
+
+
+def test_what_was_done_is_a_demo_store(robopolicy, checkpoint, tmp_path):
+    words = ("deploy", str(checkpoint), "episodes=2", "seconds=2", "videos=0", f"runs={tmp_path}")
+    result = robopolicy(*words)
+    assert result.returncode == 0, result.stderr
+    for look in ("fit", "state", "camera 0", "commands", "stop", "limits", "policy"):
+        assert f"  ok  {look} " in result.stdout
+    store = kept(tmp_path)
+    assert len(store) == 2
+    assert store.rate_hz == 10
+    for index in range(2):
+        episode = store.episode(index)
+        assert 15 <= len(episode.data["action"]) <= 20
+        assert episode.info.success is False
+        assert episode.data["camera0_rgb"].std() > 5
+    assert robopolicy("data", "check", str(store.path)).returncode in (0, 1)
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "fault"), [(signal.SIGKILL, 1, "policy"), (None, 130, "KeyboardInterrupt")]
+)
+def test_an_episode_that_ends_with_an_error_is_kept_with_its_reason(
+    checkpoint, tmp_path, number, code, fault
+):
+    """The server is killed, or a person presses Ctrl-C."""
+    server = start("serve", str(checkpoint), "port=0")
+    address = server.stdout.readline().split()[2]
+    words = ("deploy", f"server={address}", "episodes=1", "seconds=60", "videos=0", f"runs={tmp_path}")
+    process = start(*words)
+    try:
+        until_it_moves(process, tmp_path)
+        if number is None:
+            process.send_signal(signal.SIGINT)
+        else:
+            server.send_signal(number)
+        _, errors = process.communicate(timeout=60)
+    finally:
+        process.kill()
+        server.kill()
+    assert process.returncode == code
+    assert len(errors.splitlines()) == 1
+    store = kept(tmp_path)
+    assert len(store) == 1
+    episode = store.episode(0)
+    assert len(episode.data["action"]) > 10
+    assert episode.info.success is None
+    kinds = {event.kind: event for event in episode.events}
+    assert {"safety", "fault"} <= set(kinds)
+    assert any(event.data.get("limit") == "stop" for event in episode.events)
+    assert kinds["fault"].author == "executor"
+    assert fault in kinds["fault"].text
