@@ -276,6 +276,11 @@ class SimulatedCamera:
             raise DeviceError("The simulated camera has drawn no image yet.")
         return record.time_ns, record.data
 
+    @property
+    def pid(self) -> int | None:
+        """Id of the drawing process; None while disconnected."""
+        return None if self._process is None else self._process.pid
+
     def await_image(self, time_ns: int, timeout_s: float = 5.0) -> None:
         """Waits, where connected, until the newest image is not older than ``time_ns`` [ns, monotonic]."""
         if self._process is None:

@@ -189,7 +189,10 @@ def deploy(
         for index in range(episodes):
             frames: list[list[NDArray[np.uint8]]] | None = [] if index < videos else None
             seed = first_seed + index
-            report = _run_one(robot, cameras, policy, seconds, seed, frames, store)
+            info = EpisodeInfo(operator="policy", embodiment=getattr(robot_config, "embodiment", ""))
+            with store.episode(info):
+                report = _run_one(robot, cameras, policy, seconds, seed, frames, store)
+            store.finish(report.success if deployment.judged else None)
             deployment.reports.append((seed, report))
             if isinstance(robot, ReportsCycles):
                 deployment.cycles = robot.cycles()
@@ -224,18 +227,15 @@ def _run_one(
         if frames is not None and images:
             frames.append([step.observation[key] for key in images])
 
-    with store.episode(EpisodeInfo(operator="policy")):
-        report = run_episode(
-            robot,
-            cameras,
-            policy,
-            duration_s=seconds,
-            seed=seed,
-            stop_when=robot.success if knows else None,
-            recorder=record,
-        )
-    store.finish(report.success if knows else None)
-    return report
+    return run_episode(
+        robot,
+        cameras,
+        policy,
+        duration_s=seconds,
+        seed=seed,
+        stop_when=robot.success if knows else None,
+        recorder=record,
+    )
 
 
 def _check_before_it_moves(findings: Iterable[Finding]) -> None:
