@@ -51,7 +51,7 @@ class SimulatedRobot:
     def __init__(self, config: SimulatedRobotConfig) -> None:
         self.config = config
         embodiment = load_embodiment(config.embodiment)
-        self._gripper = embodiment.gripper
+        self._gripper = embodiment.parallel_gripper
         task = pick_place_spec(config.image_size)
         joints = Feature("robot0_joint_pos", (len(embodiment.joints),), kind="joint", unit="rad")
         low_dimensional = tuple(feature for feature in task.observation if not feature.is_image)

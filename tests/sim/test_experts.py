@@ -38,6 +38,15 @@ def test_succeeds(env, config, count):
     assert np.mean([info.success for info in infos]) >= 0.95
 
 
+@pytest.mark.parametrize("embodiment", ["ur10e", "fr3"])
+def test_succeeds_with_other_arms(embodiment, count):
+    env = PickPlaceEnv(PickPlaceConfig(image_size=8, embodiment=embodiment))
+    episodes = count(10, 100)
+    infos = [collect_episode(env, ScriptedConfig(), np.random.default_rng(s))[1] for s in range(episodes)]
+    assert np.mean([info.success for info in infos]) >= 0.9
+    assert infos[0].embodiment == embodiment
+
+
 def test_an_episode_has_all_of_the_spec(env):
     data, info = collect_episode(env, ScriptedConfig(), np.random.default_rng(0))
     steps = len(data["action"])

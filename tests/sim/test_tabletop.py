@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from robopolicy_datasets.errors import SimulationError, UnknownNameError
+from robopolicy_datasets.errors import ConfigError, SimulationError, UnknownNameError
 from robopolicy_datasets.geometry import pose_from_vector, pose_matrix
 from robopolicy_drivers.control.differential_ik import DifferentialIK
+from robopolicy_drivers.embodiments import embodiment_names, load_embodiment
 from robopolicy_sim.rendering import import_mujoco
 from robopolicy_sim.worlds import tabletop
 from robopolicy_sim.worlds.tabletop import TabletopWorld
@@ -121,6 +122,27 @@ def test_the_arm_holds_still_and_follows_targets():
     np.testing.assert_allclose(world.tcp_pose[:3, 3], target, atol=5e-4)
     assert world.gripper_width == pytest.approx(0.03, abs=1e-3)
     np.testing.assert_allclose(world.joint_positions, world.joint_targets, atol=2e-3)
+
+
+@pytest.mark.parametrize("name", [n for n in embodiment_names() if load_embodiment(n).base_type == "fixed"])
+def test_every_arm_stands_at_the_table_and_its_servos_follow(name):
+    world = TabletopWorld(name)
+    world.reset(np.random.default_rng(0))
+    target = world.embodiment.home_positions + 0.1
+    world.set_targets(target, 0.0)
+    world.step(375)
+    np.testing.assert_allclose(world.joint_positions, target, atol=2e-3)
+    assert world.gripper_width == pytest.approx(world.embodiment.gripper.min_width, abs=2e-3)
+    world.step(250)
+    np.testing.assert_allclose(world.joint_positions, target, atol=2e-3)
+    assert world.render("camera1", 8, 8).shape == (8, 8, 3)
+
+
+def test_what_flies_cannot_stand_at_the_table():
+    with pytest.raises(
+        ConfigError, match=r"'flying_gripper' \(flying base, .*takes an arm with a fixed base"
+    ):
+        TabletopWorld("flying_gripper")
 
 
 def test_targets_beyond_the_limits_are_clipped():

@@ -1,4 +1,4 @@
-"""Forward kinematics and Jacobian of a serial arm, batched over any leading axes."""
+"""Forward kinematics and Jacobian of a chain of joints, batched over any leading axes."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ _NEXT, _LAST = [1, 2, 0], [2, 0, 1]
 class Kinematics:
     """Poses of an embodiment's tool center point (TCP), in the frame of its base.
 
+    A tool that is fixed to the base, with no joints between, has one pose and an empty Jacobian.
+
     Args:
-        embodiment: the arm.
+        embodiment: the robot's body.
     """
 
     def __init__(self, embodiment: Embodiment) -> None:
@@ -46,7 +48,7 @@ class Kinematics:
 
     def forward(self, positions: Array) -> Array:
         """Returns the TCP pose ``[..., 4, 4]`` at joint positions ``[..., J]`` [rad]."""
-        return self.link_poses(positions)[..., -1, :, :] @ self._tcp
+        return self._tool(self.link_poses(positions))
 
     def jacobian(self, positions: Array) -> Array:
         """Returns the TCP's geometric Jacobian at joint positions ``[..., J]`` [rad].
@@ -59,13 +61,18 @@ class Kinematics:
     def forward_and_jacobian(self, positions: Array) -> tuple[Array, Array]:
         """Returns ``forward`` and ``jacobian`` at joint positions ``[..., J]`` [rad] for the price of one."""
         links = self.link_poses(positions)
-        tcp = links[..., -1, :, :] @ self._tcp
+        tcp = self._tool(links)
         axes = (links[..., :3, :3] @ self._axes)[..., 0]
         arms = tcp[..., None, :3, 3] - links[..., :3, 3]
         jacobian = np.empty((*tcp.shape[:-2], 6, self.num_joints))
         jacobian[..., :3, :] = np.swapaxes(_cross(axes, arms), -1, -2)
         jacobian[..., 3:, :] = np.swapaxes(axes, -1, -2)
         return tcp, jacobian
+
+    def _tool(self, links: Array) -> Array:
+        if self.num_joints == 0:
+            return np.broadcast_to(self._tcp, (*links.shape[:-3], 4, 4))
+        return links[..., -1, :, :] @ self._tcp
 
 
 def _cross_matrices(vectors: Array) -> Array:

@@ -1,4 +1,4 @@
-"""What an arm is: a serial chain of revolute joints, its limits, and a parallel gripper."""
+"""What a robot's body is: a base that stands or flies, a chain of joints, a tool, sensors; and its files."""
 
 from __future__ import annotations
 
@@ -7,252 +7,187 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
 from importlib.resources import files
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from robopolicy_datasets.errors import ConfigError, unknown_name
-from robopolicy_datasets.geometry import Array, pose_matrix, quaternion_to_matrix
+from robopolicy_drivers.embodiments.checks import constant
+from robopolicy_drivers.embodiments.parts import (
+    CameraMount,
+    FlyingBase,
+    ForceTorqueSensor,
+    Gripper,
+    Joint,
+    Latencies,
+    Pose,
+    TouchPad,
+)
+from robopolicy_drivers.embodiments.reading import read_record
 
-Vector = tuple[float, ...]
-
-
-@dataclass(frozen=True)
-class Capsule:
-    """A capsule that draws part of a link.
-
-    Attributes:
-        start: one end of the axis, in the link's frame (3) [m].
-        end: the other end (3) [m].
-        radius: [m].
-    """
-
-    start: Vector
-    end: Vector
-    radius: float
-
-
-@dataclass(frozen=True)
-class Joint:
-    """A revolute joint and the link that it moves. The link's frame sits at the joint.
-
-    Attributes:
-        name: of the joint.
-        position: of the joint in the frame of the link before it (3) [m].
-        quaternion: orientation of the joint in the frame of the link before it (wxyz).
-        axis: unit vector that the joint turns about, in its own frame (3).
-        position_limits: lowest and highest angle [rad].
-        velocity_limit: [rad/s].
-        acceleration_limit: [rad/s^2].
-        effort_limit: [N m].
-        stiffness: of the position servo [N m/rad].
-        damping: of the position servo [N m s/rad].
-        mass: of the link [kg].
-        center_of_mass: in the link's frame (3) [m].
-        inertia: diagonal about the center of mass, along the link's axes (3) [kg m^2].
-        capsules: that draw the link.
-    """
-
-    name: str
-    position: Vector
-    quaternion: Vector
-    axis: Vector
-    position_limits: Vector
-    velocity_limit: float
-    acceleration_limit: float
-    effort_limit: float
-    stiffness: float
-    damping: float
-    mass: float
-    center_of_mass: Vector
-    inertia: Vector
-    capsules: tuple[Capsule, ...]
-
-
-@dataclass(frozen=True)
-class Gripper:
-    """A parallel gripper; its fingers move along the y axis of the tool.
-
-    Attributes:
-        min_width: smallest opening [m].
-        max_width: largest opening [m].
-        speed: fastest change of the opening [m/s].
-        force: largest force of each finger [N].
-        mass: [kg].
-    """
-
-    min_width: float
-    max_width: float
-    speed: float
-    force: float
-    mass: float
+_SUFFIX = ".json"
 
 
 @dataclass(frozen=True)
 class Embodiment:
-    """An arm with a gripper.
+    """A robot's body. The last link is the base where there are no joints.
 
     Attributes:
         name: under which ``load_embodiment`` finds it.
         description: one line for people.
-        joints: the chain, from base to tool.
-        flange: pose of the tool flange in the last link's frame: position (3) [m], quaternion (4, wxyz).
-        tcp: pose of the tool center point (between the finger tips; z points out of the tool) in the
-            last link's frame: position (3) [m], quaternion (4, wxyz).
+        sources: where the numbers come from, and which were chosen without a source.
+        joints: the chain of J joints, from base to tool.
+        flange: pose of the tool flange in the last link's frame.
+        tcp: pose of the tool center point (between the finger tips; z points out of the tool) in the last
+            link's frame.
         home: joint positions of a ready posture (J) [rad].
-        gripper: the gripper.
+        gripper: None where the arm has none.
+        base: None where the base is fixed.
+        cameras: that are fixed to the robot.
+        force_torque: the sensor at the tool, where there is one.
+        touch: pads on the fingers.
+        latencies: None where nobody has measured them.
     """
 
     name: str
     description: str
+    sources: tuple[str, ...]
     joints: tuple[Joint, ...]
-    flange: tuple[Vector, Vector]
-    tcp: tuple[Vector, Vector]
-    home: Vector
-    gripper: Gripper
+    flange: Pose
+    tcp: Pose
+    home: tuple[float, ...]
+    gripper: Gripper | None = None
+    base: FlyingBase | None = None
+    cameras: tuple[CameraMount, ...] = ()
+    force_torque: ForceTorqueSensor | None = None
+    touch: tuple[TouchPad, ...] = ()
+    latencies: Latencies | None = None
+
+    def __post_init__(self) -> None:
+        if len(self.home) != len(self.joints):
+            raise ConfigError(
+                f"There are {len(self.joints)} joints but {len(self.home)} home positions; give one for each."
+            )
+        for joint, angle in zip(self.joints, self.home, strict=True):
+            low, high = joint.position_limits
+            if not low <= angle <= high:
+                raise ConfigError(
+                    f"The home position {angle:g} rad of joint '{joint.name}' is not within its limits "
+                    f"[{low:g}, {high:g}]."
+                )
+        if not (self.joints or self.base):
+            raise ConfigError("There are neither joints nor a flying base; a robot has at least one of them.")
+
+    @property
+    def base_type(self) -> Literal["fixed", "flying"]:
+        """What the chain begins at."""
+        return "flying" if self.base else "fixed"
 
     @property
     def joint_names(self) -> tuple[str, ...]:
         """Names of the joints, from base to tool."""
         return tuple(joint.name for joint in self.joints)
 
+    @property
+    def mass(self) -> float:
+        """All that moves: flying base, links and gripper [kg]."""
+        links = sum(joint.mass for joint in self.joints)
+        return links + sum(part.mass for part in (self.base, self.gripper) if part)
+
+    @property
+    def parallel_gripper(self) -> Gripper:
+        """The gripper.
+
+        Raises:
+            ConfigError: this embodiment has none.
+        """
+        if self.gripper is None:
+            raise ConfigError(
+                f"The embodiment '{self.name}' has no gripper, and one is needed here; give its file one."
+            )
+        return self.gripper
+
     @cached_property
     def home_positions(self) -> NDArray[np.float64]:
         """Joint positions of the ready posture ``[J]`` [rad]."""
-        return _constant(self.home)
+        return constant(self.home)
 
     @cached_property
     def position_limits(self) -> NDArray[np.float64]:
         """Lowest and highest joint positions ``[J, 2]`` [rad]."""
-        return _constant([joint.position_limits for joint in self.joints])
+        return constant(np.reshape([joint.position_limits for joint in self.joints], (-1, 2)))
 
     @cached_property
     def velocity_limits(self) -> NDArray[np.float64]:
         """Joint speed limits ``[J]`` [rad/s]."""
-        return _constant([joint.velocity_limit for joint in self.joints])
+        return constant([joint.velocity_limit for joint in self.joints])
 
     @cached_property
     def acceleration_limits(self) -> NDArray[np.float64]:
         """Joint acceleration limits ``[J]`` [rad/s^2]."""
-        return _constant([joint.acceleration_limit for joint in self.joints])
+        return constant([joint.acceleration_limit for joint in self.joints])
 
     @cached_property
     def effort_limits(self) -> NDArray[np.float64]:
         """Joint torque limits ``[J]`` [N m]."""
-        return _constant([joint.effort_limit for joint in self.joints])
+        return constant([joint.effort_limit for joint in self.joints])
 
     @cached_property
     def joint_transforms(self) -> NDArray[np.float64]:
         """Pose ``[J, 4, 4]`` of each joint at angle zero in the frame of the link before it."""
-        return _constant([_transform((joint.position, joint.quaternion)) for joint in self.joints])
+        poses = [Pose(joint.position, joint.quaternion).matrix for joint in self.joints]
+        return constant(np.reshape(poses, (-1, 4, 4)))
 
     @cached_property
     def joint_axes(self) -> NDArray[np.float64]:
         """Unit axis ``[J, 3]`` of each joint in its own frame."""
-        return _constant([joint.axis for joint in self.joints])
+        return constant(np.reshape([joint.axis for joint in self.joints], (-1, 3)))
 
-    @cached_property
+    @property
     def tcp_transform(self) -> NDArray[np.float64]:
         """Pose ``[4, 4]`` of the tool center point in the last link's frame."""
-        return _constant(_transform(self.tcp))
-
-
-def _constant(values: Any) -> NDArray[np.float64]:
-    array = np.array(values, dtype=np.float64)
-    array.flags.writeable = False
-    return array
-
-
-def _transform(pose: tuple[Vector, Vector]) -> Array:
-    position, quaternion = pose
-    return pose_matrix(np.array(position), quaternion_to_matrix(np.array(quaternion)))
+        return self.tcp.matrix
 
 
 def embodiment_names() -> list[str]:
-    """Returns the names that ``load_embodiment`` knows, sorted."""
+    """Returns the names of our own data files, sorted."""
     entries = files("robopolicy_drivers.embodiments").iterdir()
-    return sorted(entry.name.removesuffix(".json") for entry in entries if entry.name.endswith(".json"))
+    return sorted(entry.name.removesuffix(_SUFFIX) for entry in entries if entry.name.endswith(_SUFFIX))
 
 
 @cache
 def load_embodiment(name: str) -> Embodiment:
     """Reads an embodiment's data file.
 
+    Args:
+        name: one of ours (``embodiment_names``), or the path of a file that ends in ``.json``.
+
     Raises:
         UnknownNameError: there is no such embodiment.
-        ConfigError: the file does not describe one.
+        ConfigError: the file is missing or does not describe one.
     """
-    if name not in embodiment_names():
+    if name.endswith(_SUFFIX):
+        path = Path(name)
+        if not path.is_file():
+            raise ConfigError(f"There is no embodiment file {path.absolute()}; check the path.")
+        text = path.read_text(encoding="utf-8")
+    elif name in embodiment_names():
+        text = files("robopolicy_drivers.embodiments").joinpath(name + _SUFFIX).read_text(encoding="utf-8")
+    else:
         raise unknown_name("embodiment", name, embodiment_names())
-    text = files("robopolicy_drivers.embodiments").joinpath(f"{name}.json").read_text(encoding="utf-8")
-    return embodiment_from_json(json.loads(text))
+    try:
+        data = json.loads(text)
+    except ValueError as error:
+        raise ConfigError(f"The embodiment file '{name}' is not JSON: {error}.") from error
+    return embodiment_from_json(data)
 
 
 def embodiment_from_json(data: Mapping[str, Any]) -> Embodiment:
     """Builds an embodiment from the plain data of a JSON file.
 
     Raises:
-        ConfigError: a field is missing, unknown, or of the wrong size.
+        ConfigError: a field is missing, unknown, of the wrong size, or no body can have it.
     """
-    try:
-        embodiment = Embodiment(
-            name=data["name"],
-            description=data["description"],
-            joints=tuple(_joint(row) for row in data["joints"]),
-            flange=_pose(data["flange"]),
-            tcp=_pose(data["tcp"]),
-            home=tuple(data["home"]),
-            gripper=Gripper(**data["gripper"]),
-        )
-    except (KeyError, TypeError) as error:
-        raise ConfigError(
-            f"This is not an embodiment: {error!r}. Compare with the fields of "
-            "robopolicy_drivers.embodiments.Embodiment, Joint and Gripper."
-        ) from error
-    _check(embodiment)
-    return embodiment
-
-
-def _joint(row: Mapping[str, Any]) -> Joint:
-    values: dict[str, Any] = {
-        key: tuple(value) if isinstance(value, list) else value for key, value in row.items()
-    }
-    values["capsules"] = tuple(
-        Capsule(tuple(capsule["start"]), tuple(capsule["end"]), capsule["radius"])
-        for capsule in row["capsules"]
-    )
-    return Joint(**values)
-
-
-def _pose(row: Mapping[str, Any]) -> tuple[Vector, Vector]:
-    return tuple(row["position"]), tuple(row["quaternion"])
-
-
-def _check(embodiment: Embodiment) -> None:
-    """Refuses data that would be silently misread."""
-    if len(embodiment.home) != len(embodiment.joints):
-        raise ConfigError(
-            f"Embodiment '{embodiment.name}' has {len(embodiment.joints)} joints but {len(embodiment.home)} "
-            "home positions; give one for each joint."
-        )
-    for joint in embodiment.joints:
-        sizes = {
-            "position": 3,
-            "quaternion": 4,
-            "axis": 3,
-            "position_limits": 2,
-            "center_of_mass": 3,
-            "inertia": 3,
-        }
-        for field, size in sizes.items():
-            given = getattr(joint, field)
-            if len(given) != size:
-                raise ConfigError(
-                    f"Joint '{joint.name}' of embodiment '{embodiment.name}' gives {len(given)} numbers for "
-                    f"'{field}'; {size} are needed."
-                )
-        if not np.isclose(np.linalg.norm(joint.axis), 1.0):
-            raise ConfigError(
-                f"The axis {joint.axis} of joint '{joint.name}' has not length 1; normalise it."
-            )
+    return read_record(Embodiment, data, "embodiment")

@@ -155,7 +155,7 @@ class PickPlaceExpert:
         move *= min(1.0, self.style.speed / max(_length(move), 1e-9))
         aligning = self.phase is Phase.APPROACH
         turn = min(max(self._turn(view), -LARGEST_TURN), LARGEST_TURN) if aligning else 0.0
-        width = 0.0 if self.phase in _HOLDING else self.world.embodiment.gripper.max_width
+        width = 0.0 if self.phase in _HOLDING else self.world.embodiment.parallel_gripper.max_width
         return np.concatenate([view.tcp + move, tool_down(view.yaw + turn), [width]])
 
     def _turn(self, view: View) -> float:
@@ -243,7 +243,7 @@ class Disturbance:
         if missing:
             executed[:3] += self._kick
         elif slipping:
-            executed[6] = expert.world.embodiment.gripper.max_width
+            executed[6] = expert.world.embodiment.parallel_gripper.max_width
         self._mishap_steps += missing or slipping
         if self._mishap_steps == LONGEST_MISHAP or (self._mishap_steps > 0 and not (missing or slipping)):
             self._mishap = ""

@@ -154,7 +154,7 @@ class PickPlaceEnv(gymnasium.Env[Observation, NDArray[Any]]):
         return given
 
     def _action_bounds(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        gripper = self.world.embodiment.gripper
+        gripper = self.world.embodiment.parallel_gripper
         reach = [1.0, 1.0, 1.0, np.pi, np.pi, np.pi]
         low = np.array([*(-np.array(reach)), gripper.min_width], dtype=np.float32)
         return low, np.array([*reach, gripper.max_width], dtype=np.float32)

@@ -1,71 +1,86 @@
-"""MJCF text of an arm with a parallel gripper, drawn with capsules and boxes from its embodiment data."""
+"""MJCF text of a robot, drawn with capsules and boxes from its embodiment data."""
 
 from __future__ import annotations
 
-import xml.etree.ElementTree as ElementTree
-from collections.abc import Iterable
+import math
 
 import numpy as np
-from numpy.typing import NDArray
 
-from robopolicy_drivers.embodiments import Embodiment, Gripper, Joint
+from robopolicy_drivers.embodiments import CameraMount, Embodiment, FlyingBase, Joint, Pose
+from robopolicy_sim.worlds.gripper_model import add_gripper
+from robopolicy_sim.worlds.mjcf import Element, add, add_geom, section
 
-FINGER_HALF_SIZE = (0.010, 0.006, 0.047)  # [m] across, along the opening, along the tool
-PALM_HALF_SIZE = (0.022, 0.052, 0.028)  # [m] same axes
-FINGER_BEYOND_TCP = 0.010  # [m] the finger tips reach this far past the TCP
-FINGER_MASS = 0.05  # [kg]
-GRIPPER_STIFFNESS = 1500  # [N/m] of its servo
 TARGET_SMOOTHING = 0.02  # [s]; joint targets that arrive in steps would shake a held object loose
-WRIST_CAMERA_POSITION = (-0.085, 0.0, -0.095)  # [m] in the TCP frame
-WRIST_CAMERA_LOOKS_AT = (-0.012, 0.0, 0.0)  # [m] in the TCP frame
-WRIST_CAMERA_FIELD_DEG = 75.0  # vertical field of view
-
-Element = ElementTree.Element
+SOCKET_RADIUS = 0.075  # [m] of what a fixed arm stands on, at most
+SOCKET_RATIO = 1.3  # of the socket's radius to the first link's
 
 
-def add_arm(root: Element, embodiment: Embodiment) -> None:
-    """Adds an arm with gripper, its cameras, sites and servos to an MJCF document.
+def add_robot(root: Element, embodiment: Embodiment) -> None:
+    """Adds a robot, its cameras, sites and servos to an MJCF document.
 
-    The base stands at the world's origin. Names: joints as in the embodiment, ``finger_left`` and
-    ``finger_right``, site ``tcp``, camera ``camera1`` at the wrist, tendon and servo ``gripper``
-    (its length is the gripper's width).
+    The base stands at the world's origin, or floats there: then its body and free joint are called ``base``,
+    and nothing holds it up. Names: joints as in the embodiment, site ``tcp``, cameras as in the keys of their
+    images (without ``_rgb``), for the gripper see ``add_gripper``.
 
     Args:
         root: the ``mujoco`` element; sections that it lacks are made.
-        embodiment: the arm.
+        embodiment: the robot's body.
     """
-    parent = section(root, "worldbody")
-    add_geom(parent, "cylinder", size=(0.075, 0.0475), pos=(0, 0, 0.0475), material="dark")
+    world = section(root, "worldbody")
+    if embodiment.base is None:
+        base = parent = world
+        _add_socket(world, embodiment.joints[0])
+    else:
+        base = parent = _add_flying_base(world, embodiment.base)
+    held = 1 if embodiment.base is None else 0  # a flying robot's weight is for its rotors to carry
     for index, joint in enumerate(embodiment.joints):
-        parent = _add_link(parent, joint, index)
-    _add_gripper(root, parent, embodiment)
-    actuators = section(root, "actuator")
-    for joint in embodiment.joints:
-        add(
-            actuators,
-            "position",
-            name=joint.name,
-            joint=joint.name,
-            kp=joint.stiffness,
-            kv=joint.damping,
-            timeconst=TARGET_SMOOTHING,
-            ctrlrange=joint.position_limits,
-            forcerange=(-joint.effort_limit, joint.effort_limit),
-        )
-    gripper = embodiment.gripper
-    add(
-        actuators,
-        "position",
-        name="gripper",
-        tendon="gripper",
-        kp=GRIPPER_STIFFNESS,
-        ctrlrange=(gripper.min_width, gripper.max_width),
-        forcerange=(-gripper.force, gripper.force),
+        parent = _add_link(parent, joint, index, held)
+    hand = add(
+        parent,
+        "body",
+        name="hand",
+        pos=embodiment.tcp.position,
+        quat=embodiment.tcp.quaternion,
+        gravcomp=held,
     )
+    add(hand, "site", name="tcp", size=0.002, rgba=(0, 0, 0, 0))
+    for camera in embodiment.cameras:
+        _add_camera(hand if camera.frame == "tcp" else base, camera)
+    for joint in embodiment.joints:
+        _add_servo(section(root, "actuator"), joint)
+    if embodiment.gripper is not None:
+        add_gripper(root, hand, embodiment, embodiment.gripper)
 
 
-def _add_link(parent: Element, joint: Joint, index: int) -> Element:
-    body = add(parent, "body", name=f"link{index + 1}", pos=joint.position, quat=joint.quaternion, gravcomp=1)
+def _add_socket(world: Element, joint: Joint) -> None:
+    """Draws what the arm stands on, up to where its first link begins."""
+    pose = Pose(joint.position, joint.quaternion).matrix
+    ends = np.array([end for capsule in joint.capsules for end in (capsule.start, capsule.end)])
+    height = float((ends @ pose[:3, :3].T + pose[:3, 3])[:, 2].min())
+    if height > 0:
+        x, y, _ = joint.position
+        radius = min(SOCKET_RADIUS, SOCKET_RATIO * joint.capsules[0].radius)
+        add_geom(world, "cylinder", size=(radius, 0.5 * height), pos=(x, y, 0.5 * height), material="dark")
+
+
+def _add_flying_base(world: Element, base: FlyingBase) -> Element:
+    body = add(world, "body", name="base")
+    add(body, "freejoint", name="base")
+    add(body, "inertial", pos=(0, 0, 0), mass=base.mass, diaginertia=base.inertia)
+    for capsule in base.capsules:
+        ends = (*capsule.start, *capsule.end)
+        add_geom(body, "capsule", fromto=ends, size=capsule.radius, material="dark")
+    for rotor in base.rotors:
+        center, axis = np.array(rotor.position), np.array(rotor.axis)
+        disc = (*(center - 0.003 * axis), *(center + 0.003 * axis))
+        add_geom(body, "cylinder", fromto=disc, size=rotor.radius, material="rotor")
+    return body
+
+
+def _add_link(parent: Element, joint: Joint, index: int, held: int) -> Element:
+    body = add(
+        parent, "body", name=f"link{index + 1}", pos=joint.position, quat=joint.quaternion, gravcomp=held
+    )
     add(body, "inertial", pos=joint.center_of_mass, mass=joint.mass, diaginertia=joint.inertia)
     # With actuatorgravcomp the servo carries the arm's weight, inside its torque limit, as a real one does.
     add(
@@ -86,114 +101,40 @@ def _add_link(parent: Element, joint: Joint, index: int) -> Element:
     return body
 
 
-def _add_gripper(root: Element, wrist: Element, embodiment: Embodiment) -> None:
-    """The hand's frame is the TCP frame: z out of the tool, fingers open along y."""
-    position, quaternion = embodiment.tcp
-    flange_z = embodiment.flange[0][2] - position[2]
-    gripper = embodiment.gripper
-    hand = add(wrist, "body", name="hand", pos=position, quat=quaternion, gravcomp=1)
-    palm_mass = gripper.mass - 2 * FINGER_MASS
-    palm_z = FINGER_BEYOND_TCP - 2 * FINGER_HALF_SIZE[2] - PALM_HALF_SIZE[2]
-    add_geom(hand, "cylinder", fromto=(0, 0, flange_z - 0.02, 0, 0, palm_z), size=0.030, material="accent")
-    add_geom(
-        hand, "box", pos=(0, 0, palm_z), size=PALM_HALF_SIZE, material="dark", mass=palm_mass, solid=True
-    )
-    add(hand, "site", name="tcp", size=0.002, rgba=(0, 0, 0, 0))
-    _add_wrist_camera(hand)
-    for side, sign in (("left", 1.0), ("right", -1.0)):
-        _add_finger(hand, side, sign, gripper)
-    fixed = add(section(root, "tendon"), "fixed", name="gripper")
-    for side in ("left", "right"):
-        add(fixed, "joint", joint=f"finger_{side}", coef=1)
+def _add_servo(actuators: Element, joint: Joint) -> None:
     add(
-        section(root, "equality"),
-        "joint",
-        joint1="finger_left",
-        joint2="finger_right",
-        polycoef=(0, 1, 0, 0, 0),
+        actuators,
+        "position",
+        name=joint.name,
+        joint=joint.name,
+        kp=joint.stiffness,
+        kv=joint.damping,
+        timeconst=TARGET_SMOOTHING,
+        ctrlrange=joint.position_limits,
+        forcerange=(-joint.effort_limit, joint.effort_limit),
     )
-    exclusions = section(root, "contact")
-    for first, second in (("left", "right"), ("left", None), ("right", None)):
-        add(exclusions, "exclude", body1=f"finger_{first}", body2=f"finger_{second}" if second else "hand")
 
 
-def _add_finger(hand: Element, side: str, sign: float, gripper: Gripper) -> None:
-    half_thickness, half_length = FINGER_HALF_SIZE[1], FINGER_HALF_SIZE[2]
-    body = add(
-        hand,
-        "body",
-        name=f"finger_{side}",
-        pos=(0, sign * half_thickness, FINGER_BEYOND_TCP - half_length),
-        gravcomp=1,
-    )
+def _add_camera(body: Element, camera: CameraMount) -> None:
+    """MuJoCo's cameras look along -z with y up, ours along z with y down: half a turn about x between."""
+    w, x, y, z = camera.pose.quaternion
     add(
         body,
-        "joint",
-        name=f"finger_{side}",
-        type="slide",
-        axis=(0, sign, 0),
-        range=(0, 0.5 * gripper.max_width),
-        damping=gripper.force / (0.5 * gripper.speed),  # full force just reaches the speed limit
-        armature=0.3,
+        "camera",
+        name=camera.key.removesuffix("_rgb"),
+        pos=camera.pose.position,
+        quat=(-x, w, z, -y),
+        fovy=math.degrees(camera.vertical_field),
     )
+    if body.get("name") == "hand":
+        _add_camera_body(body, camera)
+
+
+def _add_camera_body(hand: Element, camera: CameraMount) -> None:
+    """A box behind the lens, and an arm that holds it."""
+    position = np.array(camera.pose.position)
+    side = position * (1, 1, 0)
     add_geom(
-        body,
-        "box",
-        size=FINGER_HALF_SIZE,
-        material="finger",
-        mass=FINGER_MASS,
-        solid=True,
-        friction=(1.5, 0.02, 0.001),
+        hand, "box", pos=(*(side[:2] / 2), position[2] - 0.022), size=(0.045, 0.012, 0.004), material="dark"
     )
-
-
-def _add_wrist_camera(hand: Element) -> None:
-    position = np.array(WRIST_CAMERA_POSITION)
-    axes = camera_axes(position, WRIST_CAMERA_LOOKS_AT, up=(1, 0, 0))
-    add_geom(
-        hand,
-        "box",
-        pos=(position[0] / 2, 0, position[2] - 0.022),
-        size=(0.045, 0.012, 0.004),
-        material="dark",
-    )
-    add_geom(
-        hand, "box", pos=(position[0], 0, position[2] - 0.014), size=(0.010, 0.018, 0.010), material="dark"
-    )
-    add(hand, "camera", name="camera1", pos=position, xyaxes=axes, fovy=WRIST_CAMERA_FIELD_DEG)
-
-
-def camera_axes(
-    position: Iterable[float], looks_at: Iterable[float], up: Iterable[float] = (0, 0, 1)
-) -> NDArray:
-    """Returns MJCF's ``xyaxes`` (6) of a camera at ``position`` [m] that looks at a point [m]."""
-    back = np.asarray(tuple(position), dtype=np.float64) - np.asarray(tuple(looks_at), dtype=np.float64)
-    right = np.cross(np.asarray(tuple(up), dtype=np.float64), back)
-    right /= np.linalg.norm(right)
-    image_up = np.cross(back, right)
-    return np.concatenate([right, image_up / np.linalg.norm(image_up)])
-
-
-def section(root: Element, tag: str) -> Element:
-    """Returns the root's child with this tag, made if needed."""
-    found = root.find(tag)
-    return ElementTree.SubElement(root, tag) if found is None else found
-
-
-def add(parent: Element, tag: str, **attributes: object) -> Element:
-    """Adds an element; numbers and sequences of numbers become MJCF text."""
-    return ElementTree.SubElement(parent, tag, {name: _text(value) for name, value in attributes.items()})
-
-
-def _text(value: object) -> str:
-    if isinstance(value, str):
-        return value
-    if isinstance(value, Iterable):
-        return " ".join(repr(float(number)) for number in value)
-    return repr(value)
-
-
-def add_geom(parent: Element, kind: str, *, solid: bool = False, **attributes: object) -> None:
-    """Adds a geom; only solid ones collide, and only those with a mass weigh."""
-    collides = 1 if solid else 0
-    add(parent, "geom", type=kind, contype=collides, conaffinity=collides, **{"mass": 0, **attributes})
+    add_geom(hand, "box", pos=(*side[:2], position[2] - 0.014), size=(0.010, 0.018, 0.010), material="dark")

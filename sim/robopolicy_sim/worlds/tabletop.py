@@ -36,7 +36,7 @@ class TabletopWorld:
     ``DifferentialIK(world.kinematics, period_s=...)``.
 
     Args:
-        embodiment: the arm, or its name.
+        embodiment: the arm's name, or its file.
     """
 
     timestep = TIMESTEP
@@ -47,6 +47,7 @@ class TabletopWorld:
         self.kinematics = Kinematics(self.embodiment)
         self._mujoco = import_mujoco()
         self._model = tabletop_model(embodiment)
+        self._gripper = self.embodiment.parallel_gripper
         self._data = self._mujoco.MjData(self._model)
         self._state_kind = self._mujoco.mjtState.mjSTATE_INTEGRATION.value
         self._lower, self._upper = self.embodiment.position_limits.T
@@ -77,7 +78,7 @@ class TabletopWorld:
         pad = _place(random, PAD_AREA)
         while np.max(np.abs(pad - cube)) < PAD_HALF_SIZE + 1.5 * CUBE_HALF_SIZE:
             pad = _place(random, PAD_AREA)
-        width = self.embodiment.gripper.max_width
+        width = self._gripper.max_width
         data.qpos[self._arm] = joints
         data.qpos[self._arm.stop : self._arm.stop + 2] = 0.5 * width
         cube_pose = (*cube, CUBE_HALF_SIZE, np.cos(0.5 * yaw), 0.0, 0.0, np.sin(0.5 * yaw))
@@ -102,7 +103,7 @@ class TabletopWorld:
                 f"The targets {joint_positions} rad, {gripper_width} m are not finite; give joint positions "
                 "and a width. Check what computes them."
             )
-        gripper = self.embodiment.gripper
+        gripper = self._gripper
         self._data.ctrl[self._arm] = np.minimum(np.maximum(joint_positions, self._lower), self._upper)
         self._data.ctrl[self._arm.stop] = min(max(gripper_width, gripper.min_width), gripper.max_width)
 

@@ -10,27 +10,20 @@ import cv2
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-from robopolicy_datasets.errors import SimulationError
-from robopolicy_drivers.embodiments import load_embodiment
+from robopolicy_datasets.errors import ConfigError, SimulationError
+from robopolicy_drivers.embodiments import Embodiment, load_embodiment
 from robopolicy_sim.rendering import SCENERY, import_mujoco
-from robopolicy_sim.worlds.arm_model import Element, add, add_arm, add_geom, camera_axes, section
+from robopolicy_sim.worlds.arm_model import add_robot
+from robopolicy_sim.worlds.mjcf import Element, add, add_geom, camera_axes, section
+from robopolicy_sim.worlds.scenery import add_appearance
 
 TIMESTEP = 0.004  # [s]
 CUBE_HALF_SIZE = 0.02  # [m]
 CUBE_MASS = 0.08  # [kg]
 PAD_HALF_SIZE = 0.045  # [m]
 WORKSPACE_CENTER = (0.48, 0.0)  # [m]
+WRIST_CAMERA = "camera1_rgb"
 
-_MATERIALS = {
-    "arm": (0.80, 0.82, 0.85, 1),
-    "accent": (0.22, 0.45, 0.66, 1),
-    "dark": (0.17, 0.18, 0.20, 1),
-    "finger": (0.95, 0.62, 0.12, 1),
-    "cube": (0.84, 0.16, 0.14, 1),
-    "pad": (0.13, 0.60, 0.32, 1),
-    "pad_centre": (0.62, 0.88, 0.66, 1),
-    "floor": (0.80, 0.80, 0.81, 1),
-}
 _CAMERAS = {  # position [m], point looked at [m], vertical field of view [deg]
     "camera0": ((0.98, 0.0, 0.62), (0.475, 0.0, 0.045), 28.0),
     "video": ((1.30, -0.80, 0.82), (0.32, 0.0, 0.25), 39.0),
@@ -43,6 +36,7 @@ def tabletop_model(embodiment_name: str) -> Any:
 
     Raises:
         UnknownNameError: there is no such embodiment.
+        ConfigError: its body cannot stand at the table.
         SimulationError: MuJoCo refuses the model.
     """
     text = tabletop_xml(embodiment_name)
@@ -61,10 +55,12 @@ def tabletop_xml(embodiment_name: str) -> str:
     add(root, "compiler", angle="radian", autolimits="true")
     # Elliptic cones with a high impedance ratio hold a grasped object without creep.
     add(root, "option", timestep=TIMESTEP, integrator="implicitfast", cone="elliptic", impratio=10)
-    _add_appearance(root)
+    add_appearance(root)
+    _add_wood(root)
+    add(root, "statistic", center=(0.4, 0, 0.2), extent=1.0)
     world = section(root, "worldbody")
     _add_surroundings(world)
-    add_arm(root, load_embodiment(embodiment_name))
+    add_robot(root, _tabletop_arm(embodiment_name))
     _add_objects(world)
     for name, (position, looks_at, field) in _CAMERAS.items():
         axes = camera_axes(position, looks_at)
@@ -72,33 +68,22 @@ def tabletop_xml(embodiment_name: str) -> str:
     return ElementTree.tostring(root, encoding="unicode")
 
 
-def _add_appearance(root: Element) -> None:
-    visual = section(root, "visual")
-    add(
-        visual,
-        "headlight",
-        ambient=(0.42, 0.42, 0.42),
-        diffuse=(0.22, 0.22, 0.22),
-        specular=(0.05, 0.05, 0.05),
-    )
-    add(visual, "map", znear=0.01, zfar=20)
-    add(visual, "quality", shadowsize=0, offsamples=0)
-    add(root, "statistic", center=(0.4, 0, 0.2), extent=1.0)
+def _tabletop_arm(name: str) -> Embodiment:
+    embodiment = load_embodiment(name)
+    cameras = [camera.key for camera in embodiment.cameras]
+    if embodiment.base or not embodiment.gripper or WRIST_CAMERA not in cameras:
+        raise ConfigError(
+            f"The embodiment '{name}' ({embodiment.base_type} base, {'a' if embodiment.gripper else 'no'} "
+            f"gripper, cameras: {', '.join(cameras) or 'none'}) cannot work at the table, which takes an arm "
+            f"with a fixed base, a gripper and a camera '{WRIST_CAMERA}'."
+        )
+    return embodiment
+
+
+def _add_wood(root: Element) -> None:
     asset = section(root, "asset")
-    add(
-        asset,
-        "texture",
-        type="skybox",
-        builtin="gradient",
-        rgb1=(0.93, 0.94, 0.96),
-        rgb2=(0.70, 0.74, 0.80),
-        width=64,
-        height=384,
-    )
     add(asset, "texture", name="wood", type="2d", file="wood.png")
     add(asset, "material", name="wood", texture="wood", texrepeat=(1, 1), specular=0.15, shininess=0.2)
-    for name, color in _MATERIALS.items():
-        add(asset, "material", name=name, rgba=color, specular=0.25, shininess=0.3)
 
 
 def _add_surroundings(world: Element) -> None:
