@@ -22,6 +22,7 @@ KINDS = (
     "width",  # gripper opening, m
     "wrench",  # force and torque, N and N m
     "touch",  # tactile readings
+    "pose",  # [x, y, z, axis-angle 3]: a Cartesian command of an arm without a gripper, or of a vehicle
     "pose_width",  # [x, y, z, axis-angle 3, gripper width]: a Cartesian arm command
     "generic",  # anything else
 )

@@ -1,7 +1,11 @@
-"""What a policy, a robot and a camera are to everything that runs on the robot's computer.
+"""What a policy, a robot and a sensor are to everything that runs on the robot's computer.
 
 Time is int64 nanoseconds of the monotonic clock (``robopolicy_datasets.clock.now_ns``). Any class with
 these methods fits; no base class is needed. ``robopolicy_drivers.conformance`` checks a driver.
+
+A ``Device`` is a ``Robot``, a ``Sensor`` or a ``Teleop``. An ``Arm``, a ``Gripper`` and an ``AerialVehicle``
+are robots, and so is any composition of them (``robopolicy_drivers.composition``); a ``Camera``, a
+``ForceTorque`` and a ``Touch`` are sensors.
 """
 
 from __future__ import annotations
@@ -21,6 +25,7 @@ from robopolicy_drivers.safety.configs import SafetyConfig
 
 if TYPE_CHECKING:  # the clients of a robot need no store
     from robopolicy_datasets.store.events import Event
+    from robopolicy_drivers.embodiments import Embodiment
 
 Observation = Mapping[str, NDArray]
 
@@ -81,15 +86,30 @@ def noise_seed(episode_seed: int, step: int) -> int:
     return int(np.random.SeedSequence((episode_seed, step)).generate_state(1, np.uint64)[0]) >> 1
 
 
-class Robot(Protocol):
-    """An arm, gripper, vehicle or any composition of them that takes time-stamped targets."""
+class Device(Protocol):
+    """What is connected, used and closed."""
 
     @property
     def spec(self) -> Spec:
-        """What ``state`` returns and ``command`` takes; available while disconnected."""
+        """What it measures and takes; available while disconnected."""
 
     def connect(self) -> None:
-        """Opens the device; returns when ``state`` is available."""
+        """Opens the device; returns when it can be used."""
+
+    def close(self) -> None:
+        """Stops and releases the device; calling it again does nothing."""
+
+    def __enter__(self) -> Self:
+        """Connects."""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Closes."""
+
+
+class Robot(Device, Protocol):
+    """An arm, gripper, vehicle or any composition of them that takes time-stamped targets."""
 
     def state(self) -> tuple[int, dict[str, NDArray]]:
         """Returns the newest state and its time [ns, monotonic]."""
@@ -120,33 +140,77 @@ class Robot(Protocol):
     def safety_events(self) -> list[Event]:
         """Returns what the safety gate did since ``connect``, oldest first, as events of a demo store."""
 
-    def close(self) -> None:
-        """Stops and releases the device; calling it again does nothing."""
 
-    def __enter__(self) -> Self:
-        """Connects."""
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Closes."""
-
-
-class Camera(Protocol):
-    """One or several cameras that deliver images with one time stamp."""
+class Arm(Robot, Protocol):
+    """A robot whose action is joint positions, or poses of its tool center point in its base's frame."""
 
     @property
-    def spec(self) -> Spec:
-        """The image features; available while disconnected."""
+    def embodiment(self) -> Embodiment:
+        """Its kinematics and limits; available while disconnected."""
 
-    def connect(self) -> None:
-        """Opens the device; returns when ``read`` has an image."""
+
+class Gripper(Robot, Protocol):
+    """A robot whose action is one opening [m], of the kind ``width``."""
+
+    @property
+    def openings(self) -> tuple[float, float]:
+        """The smallest and the largest [m]; available while disconnected."""
+
+
+class AerialVehicle(Robot, Protocol):
+    """A robot that flies: its action is poses of its base, or of its tool, in the world.
+
+    While it stands on the ground it takes no commands; a stop in the air means hovering.
+    """
+
+    @property
+    def embodiment(self) -> Embodiment:
+        """Its mass and limits; available while disconnected."""
+
+    def take_off(self, height: float) -> None:
+        """Starts the rotors and rises; returns when it hovers ``height`` [m] above the ground."""
+
+    def land(self) -> None:
+        """Sinks where it is; returns when it stands and the rotors rest."""
+
+
+class Sensor(Device, Protocol):
+    """A device that only measures; its spec has no action."""
 
     def read(self) -> tuple[int, dict[str, NDArray]]:
-        """Returns the newest image(s) and their time of exposure [ns, monotonic]; does not wait."""
+        """Returns the newest sample and when it was measured [ns, monotonic]; does not wait."""
 
-    def close(self) -> None:
-        """Releases the device; calling it again does nothing."""
+
+class Camera(Sensor, Protocol):
+    """One or several cameras that deliver images with one time stamp, that of the exposure."""
+
+
+class ForceTorque(Sensor, Protocol):
+    """A sensor of the force and torque at the tool: ``[6]`` [N, N m], of the kind ``wrench``."""
+
+    def zero(self) -> None:
+        """Takes the present load for none; the tool must touch nothing."""
+
+
+class Touch(Sensor, Protocol):
+    """A tactile sensor: readings of the kind ``touch``, and images where it has a camera inside."""
+
+    def zero(self) -> None:
+        """Takes the present shape for the undeformed one; nothing must touch it."""
+
+
+class Teleop(Device, Protocol):
+    """A device by which a person steers a robot; its spec has the robot's action."""
+
+    def target(self, state: Observation) -> tuple[int, NDArray | None]:
+        """Returns where the robot is to be.
+
+        Args:
+            state: the newest of the robot, from which devices that steer by changes go on.
+
+        Returns:
+            when the person meant it [ns, monotonic], and the target ``[A]``; None while nobody steers.
+        """
 
 
 @runtime_checkable
