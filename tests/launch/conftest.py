@@ -24,3 +24,15 @@ def robopolicy(tmp_path_factory: pytest.TempPathFactory) -> Run:
         return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=600)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def checkpoint(robopolicy: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run folder of a training that was far too short."""
+    folder = tmp_path_factory.mktemp("checkpoint")
+    store = folder / "demos.zarr"
+    assert robopolicy("collect", "episodes=2", f"output={store}", f"runs={folder}").returncode == 0
+    short = ("trainer.steps=4", "trainer.batch_size=8", "policy.unet.channels=[16,32]")
+    result = robopolicy("train", f"data={store}", f"runs={folder}", *short)
+    assert result.returncode == 0, result.stderr
+    return next((folder / "train").iterdir())

@@ -12,18 +12,6 @@ import pytest
 
 from robopolicy_datasets.store.demo_store import DemoStore
 
-TRAIN = ("trainer.steps=4", "trainer.batch_size=8", "policy.unet.channels=[16,32]")
-
-
-@pytest.fixture(scope="module")
-def checkpoint(robopolicy, tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("deployment")
-    store = folder / "demos.zarr"
-    assert robopolicy("collect", "episodes=2", f"output={store}", f"runs={folder}").returncode == 0
-    result = robopolicy("train", f"data={store}", f"runs={folder}", *TRAIN)
-    assert result.returncode == 0, result.stderr
-    return next((folder / "train").iterdir())
-
 
 def start(*words: str) -> subprocess.Popen[str]:
     return subprocess.Popen(

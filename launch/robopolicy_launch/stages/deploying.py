@@ -7,7 +7,7 @@ import csv
 import io
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
@@ -170,28 +170,19 @@ def deploy(
         from robopolicy_sim.video import require_encoder
 
         require_encoder()
-    from robopolicy_drivers.runtime.preflight import offered_spec, preflight
-
-    name = registered_name("robot", robot_config)
-    robot = robots.build(name, robot_config)
-    cameras = list(getattr(robot, "cameras", ()))
-    policy.spec.require(offered_spec(robot, cameras), needs=source, provides=f"robot '{name}'")
-    deployment = Deployment(judged=isinstance(robot, KnowsTask))
     folder.mkdir(parents=True, exist_ok=True)
-    with contextlib.ExitStack() as devices:
-        for device in (robot, *cameras):
-            device.connect()
-            devices.callback(device.close)
-        _check_before_it_moves(preflight(robot, cameras, policy))
+    with contextlib.ExitStack() as resources:
+        name, robot, cameras = resources.enter_context(ready_robot(robot_config, {source: policy}))
+        deployment = Deployment(judged=isinstance(robot, KnowsTask))
         metadata = {"policy": source, "robot": name}
-        store = devices.enter_context(DeploymentStore(folder / STORE, robot, cameras, policy.dt, metadata))
-        progress = devices.enter_context(console.Progress(f"Deploying on '{name}'", episodes))
+        store = resources.enter_context(DeploymentStore(folder / STORE, robot, cameras, policy.dt, metadata))
+        progress = resources.enter_context(console.Progress(f"Deploying on '{name}'", episodes))
         for index in range(episodes):
             frames: list[list[NDArray[np.uint8]]] | None = [] if index < videos else None
             seed = first_seed + index
             info = EpisodeInfo(operator="policy", embodiment=getattr(robot_config, "embodiment", ""))
             with store.episode(info):
-                report = _run_one(robot, cameras, policy, seconds, seed, frames, store)
+                report = run_one(robot, cameras, policy, seconds, seed, store, frames)
             store.finish(report.success if deployment.judged else None)
             deployment.reports.append((seed, report))
             if isinstance(robot, ReportsCycles):
@@ -204,15 +195,59 @@ def deploy(
     return deployment.figures()
 
 
-def _run_one(
+@contextlib.contextmanager
+def ready_robot(
+    robot_config: Any, policies: Mapping[str, ChunkPolicy]
+) -> Iterator[tuple[str, Any, list[Any]]]:
+    """Connects a robot with its cameras and looks at everything before it may move.
+
+    Args:
+        robot_config: config of a registered robot.
+        policies: that will drive it, by where they are from, for messages.
+
+    Yields:
+        the robot's name, the robot and its cameras; they are closed at the end.
+
+    Raises:
+        SpecError: the robot does not offer what a policy needs.
+        DeviceError: a check has failed.
+    """
+    from robopolicy_drivers.runtime.preflight import offered_spec, preflight
+
+    name = registered_name("robot", robot_config)
+    robot = robots.build(name, robot_config)
+    cameras = list(getattr(robot, "cameras", ()))
+    for source, policy in policies.items():
+        policy.spec.require(offered_spec(robot, cameras), needs=source, provides=f"robot '{name}'")
+    with contextlib.ExitStack() as devices:
+        for device in (robot, *cameras):
+            device.connect()
+            devices.callback(device.close)
+        for policy in policies.values():
+            _check_before_it_moves(preflight(robot, cameras, policy))
+        yield name, robot, cameras
+
+
+def run_one(
     robot: Any,
     cameras: Sequence[Any],
     policy: ChunkPolicy,
     seconds: float,
     seed: int,
-    frames: list[list[NDArray[np.uint8]]] | None,
     store: DeploymentStore,
+    frames: list[list[NDArray[np.uint8]]] | None = None,
 ) -> EpisodeReport:
+    """Runs one episode, of which an episode of ``store`` is under way.
+
+    Args:
+        robot: connected; one that knows its task is reset to the seed's scene.
+        cameras: connected.
+        policy: that drives.
+        seconds: longest duration [s].
+        seed: of the policy's noise and of the scene.
+        store: gets every step.
+        frames: gets the images of every step, for a video.
+    """
     from robopolicy_drivers.runtime.executor import run_episode
 
     knows = isinstance(robot, KnowsTask)

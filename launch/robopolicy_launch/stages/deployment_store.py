@@ -80,6 +80,10 @@ class DeploymentStore:
         """
         self._keep([], success)
 
+    def drop(self) -> None:
+        """Ends the episode and forgets it."""
+        self._recorder.discard()
+
     def _keep(self, events: Sequence[Event], success: bool | None = None) -> None:
         with contextlib.suppress(RobopolicyError):  # a robot that died tells nothing any more
             for event in self._robot.safety_events():
