@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import sys
+import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
 from tqdm import tqdm
 
+_STATUS_SECONDS = 0.2
 PLAIN_LINE_SECONDS = 10.0  # without a terminal, progress is told at most this often
 
 
@@ -104,6 +107,30 @@ class Progress:
         if now - self._told >= PLAIN_LINE_SECONDS:
             self._told = now
             line(f"  {self.label}: {done}{f' of {total}' if total else ''} ({now - self._started:.0f} s)")
+
+    @contextlib.contextmanager
+    def showing(self, status: Callable[[], str]) -> Iterator[None]:
+        """Shows on a terminal, beside the bar, what ``status`` returns several times a second.
+
+        It is asked in a thread of its own: who works meanwhile does not wait for the terminal.
+        """
+        bar = self._bar
+        if bar is None:
+            yield
+            return
+        over = threading.Event()
+
+        def show() -> None:
+            while not over.wait(_STATUS_SECONDS):
+                bar.set_postfix_str(status())
+
+        thread = threading.Thread(target=show, name="robopolicy-status", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
 
     def __enter__(self) -> Progress:
         return self

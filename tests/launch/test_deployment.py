@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
+import os
+import pty
+import re
 import signal
+import struct
 import subprocess
 import sys
+import termios
 import time
 from pathlib import Path
 
@@ -51,6 +58,24 @@ def test_what_was_done_is_a_demo_store(robopolicy, checkpoint, tmp_path):
         assert episode.info.success is False
         assert episode.data["camera0_rgb"].std() > 5
     assert robopolicy("data", "check", str(store.path)).returncode in (0, 1)
+
+
+def test_on_a_terminal_the_episode_can_be_watched(checkpoint, tmp_path):
+    terminal, inside = pty.openpty()
+    fcntl.ioctl(inside, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 160, 0, 0))  # rows and columns
+    words = ("deploy", str(checkpoint), "episodes=1", "seconds=3", "videos=0", f"runs={tmp_path}")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "robopolicy_launch", *words], stdout=subprocess.DEVNULL, stderr=inside
+    )
+    os.close(inside)
+    shown = b""
+    with contextlib.suppress(OSError):  # the terminal is gone when the process is
+        while piece := os.read(terminal, 4096):
+            shown += piece
+    os.close(terminal)
+    assert process.wait() == 0
+    steps = {int(step) for step in re.findall(rb"step (\d+), (?:fresh|hold)", shown)}
+    assert len(steps) >= 3
 
 
 @pytest.mark.parametrize(

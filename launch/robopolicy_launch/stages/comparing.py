@@ -158,7 +158,7 @@ class _Session:
             if not knows:
                 self._set_up(again=number % 2 == 1)
             with self._store.episode(EpisodeInfo(operator="blind trial")):
-                report = run_one(self._robot, self._cameras, policy, self._seconds, seed, self._store)
+                report = run_one(self._robot, self._cameras, policy, self._seconds, seed, [self._store.step])
             success = report.success if knows and not self._ask else self._judged()
             if success is None:
                 self._store.drop()

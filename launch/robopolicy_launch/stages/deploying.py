@@ -7,7 +7,7 @@ import csv
 import io
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from robopolicy_datasets.clock import now_ns
 from robopolicy_datasets.errors import ConfigError, DeviceError
 from robopolicy_datasets.registry import robots
 from robopolicy_datasets.store.episode import EpisodeInfo
@@ -181,8 +182,11 @@ def deploy(
             frames: list[list[NDArray[np.uint8]]] | None = [] if index < videos else None
             seed = first_seed + index
             info = EpisodeInfo(operator="policy", embodiment=getattr(robot_config, "embodiment", ""))
-            with store.episode(info):
-                report = run_one(robot, cameras, policy, seconds, seed, store, frames)
+            live = _LiveView()
+            with store.episode(info), progress.showing(live.text):
+                report = run_one(
+                    robot, cameras, policy, seconds, seed, (store.step, live.step, _film(cameras, frames))
+                )
             store.finish(report.success if deployment.judged else None)
             deployment.reports.append((seed, report))
             if isinstance(robot, ReportsCycles):
@@ -234,10 +238,9 @@ def run_one(
     policy: ChunkPolicy,
     seconds: float,
     seed: int,
-    store: DeploymentStore,
-    frames: list[list[NDArray[np.uint8]]] | None = None,
+    recorders: Sequence[Callable[[StepRecord], None]],
 ) -> EpisodeReport:
-    """Runs one episode, of which an episode of ``store`` is under way.
+    """Runs one episode.
 
     Args:
         robot: connected; one that knows its task is reset to the seed's scene.
@@ -245,22 +248,17 @@ def run_one(
         policy: that drives.
         seconds: longest duration [s].
         seed: of the policy's noise and of the scene.
-        store: gets every step.
-        frames: gets the images of every step, for a video.
+        recorders: are given every step, in the control thread.
     """
     from robopolicy_drivers.runtime.executor import run_episode
 
     knows = isinstance(robot, KnowsTask)
     if knows:
         robot.reset(seed)
-    images = [
-        feature.key for camera in cameras for feature in camera.spec.observation if feature.kind == "rgb"
-    ]
 
     def record(step: StepRecord) -> None:
-        store.step(step)
-        if frames is not None and images:
-            frames.append([step.observation[key] for key in images])
+        for recorder in recorders:
+            recorder(step)
 
     return run_episode(
         robot,
@@ -271,6 +269,40 @@ def run_one(
         stop_when=robot.success if knows else None,
         recorder=record,
     )
+
+
+class _LiveView:
+    """What an episode looks like now, in words."""
+
+    def __init__(self) -> None:
+        self._newest: StepRecord | None = None
+        self._counts: Counter[str] = Counter()
+
+    def step(self, record: StepRecord) -> None:
+        self._counts[record.status] += 1
+        self._newest = record
+
+    def text(self) -> str:
+        newest = self._newest
+        if newest is None:
+            return "the policy warms up"
+        age_ms = 1e-6 * (now_ns() - newest.time_ns)
+        return f"step {newest.step}, {newest.status}, {self._counts['hold']} holds, seen {age_ms:.0f} ms ago"
+
+
+def _film(
+    cameras: Sequence[Any], frames: list[list[NDArray[np.uint8]]] | None
+) -> Callable[[StepRecord], None]:
+    """Returns what keeps the images of every step in ``frames``, where there is a list."""
+    images = [
+        feature.key for camera in cameras for feature in camera.spec.observation if feature.kind == "rgb"
+    ]
+
+    def record(step: StepRecord) -> None:
+        if frames is not None and images:
+            frames.append([step.observation[key] for key in images])
+
+    return record
 
 
 def _check_before_it_moves(findings: Iterable[Finding]) -> None:
