@@ -39,7 +39,8 @@ def overview() -> str:
 def family_help(first: str) -> str:
     """Returns the help of a first word that has several verbs (``data``), or nothing."""
     verbs = [verb for verb in VERBS.values() if verb.name.startswith(f"{first} ")]
-    lines = [f"  robopolicy {verb.name.ljust(12)}  {verb.summary}" for verb in verbs]
+    width = max((len(verb.name) for verb in verbs), default=0)
+    lines = [f"  robopolicy {verb.name.ljust(width)}  {verb.summary}" for verb in verbs]
     return "\n".join([f"Verbs of '{first}':", *lines]) if verbs else ""
 
 

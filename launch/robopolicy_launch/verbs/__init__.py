@@ -22,7 +22,7 @@ class Verb:
     """One verb.
 
     Attributes:
-        name: what the user types; two words for the verbs of ``data``.
+        name: what the user types; two words for the verbs of ``data`` and ``devices``.
         module: the module that does it.
         summary: one line for the help.
     """
@@ -81,6 +81,11 @@ VERBS: dict[str, Verb] = {
         Verb("compare", "robopolicy_launch.verbs.compare", "compare two policies on a robot in blind trials"),
         Verb("serve", "robopolicy_launch.verbs.serve", "serve a policy to robots over the network"),
         Verb("deploy", "robopolicy_launch.verbs.deploy", "run a policy on a robot through its driver"),
+        Verb(
+            "devices latency",
+            "robopolicy_launch.verbs.devices.latency",
+            "measure how late a robot, its gripper and its cameras are (it moves)",
+        ),
         Verb("bench", "robopolicy_launch.verbs.bench", "measure speed beside a reference in the same run"),
     )
 }

@@ -1,0 +1,1 @@
+"""The verbs that work on devices: one module each."""
