@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import subprocess
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,6 +23,9 @@ FULL_COUNTS = os.environ.get("ROBOPOLICY_SOAK", "") not in ("", "0")
 # library the tests that draw fail one by one with that error; the others run.
 with contextlib.suppress(SimulationError):
     configure_gl()
+
+# The tests claim and stop robots in a folder of their own: never those that somebody runs here.
+os.environ["ROBOPOLICY_RUNTIME_DIR"] = tempfile.mkdtemp(prefix="robopolicy-tests-")
 
 # A shell starts background jobs with interrupts ignored, which Python and its children take over; some tests
 # interrupt.

@@ -7,6 +7,7 @@ noticed, as with a device.
 
 from __future__ import annotations
 
+import secrets
 import time
 from types import TracebackType
 from typing import Self
@@ -80,7 +81,13 @@ class SimulatedRobot:
             "workspace": (self.config.workspace_lower, self.config.workspace_upper),
             "safety": self.config.safety,
         }
-        process = DeviceProcess(_CONTROL, arguments, name="simulated robot", rings={"state": self._ring})
+        process = DeviceProcess(
+            _CONTROL,
+            arguments,
+            name="simulated robot",
+            rings={"state": self._ring},
+            robot=f"sim-{secrets.token_hex(4)}",  # each is a robot of its own
+        )
         process.start()
         self._process = process
 

@@ -137,3 +137,14 @@ def wait_until(condition, timeout_s: float = 20.0, pause_s: float = 0.01) -> boo
             return True
         time.sleep(pause_s)
     return False
+
+
+def stoppable(channel):
+    """Notes every stop that it is told, at 200 Hz."""
+    loop, stops = DeadlineLoop(200.0, channel.statistics), []
+    answers = {"stop": stops.append, "stops": lambda _: stops}
+    channel.ready()
+    while not channel.closing:
+        loop.wait()
+        for message in channel.messages():
+            message.reply(answers[message.name](message.payload))

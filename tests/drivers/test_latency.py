@@ -132,7 +132,7 @@ def test_a_latency_model_survives_its_file(tmp_path):
 )
 def test_what_is_no_latency_model_is_refused(tmp_path, text):
     (tmp_path / "latency.json").write_text(text)
-    with pytest.raises(ConfigError, match="is not a latency model.*devices latency"):
+    with pytest.raises(ConfigError, match=r"is not a latency model.*devices latency"):
         load_latency(tmp_path / "latency.json")
     with pytest.raises(ConfigError, match="FileNotFoundError"):
         load_latency(tmp_path / "absent.json")

@@ -75,5 +75,5 @@ def test_a_robot_that_may_not_move_is_not_measured(robot):
 
 def test_a_motion_that_the_device_cannot_make_is_no_measurement(robot):
     opening = record_motion(robot, (), 6, ProbeMotion(0.02, 1.0, 2))  # it is open already
-    with pytest.raises(DeviceError, match="moved by .* where 0.02 was asked"):
+    with pytest.raises(DeviceError, match=r"moved by .* where 0\.02 was asked"):
         opening.device_delay()

@@ -13,13 +13,14 @@ import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from robopolicy_datasets.clock import now_ns
 from robopolicy_datasets.errors import RobopolicyError
 from robopolicy_datasets.registry import load_target
+from robopolicy_drivers.emergency_stop import RobotClaim
 from robopolicy_drivers.realtime.memory import SharedMemory
 from robopolicy_drivers.realtime.process import SHARED_WORDS, split_words
 from robopolicy_drivers.realtime.ring import Ring
@@ -27,9 +28,16 @@ from robopolicy_drivers.realtime.ring import Ring
 _GRACE_S = 2.0
 
 
+class _Answerable(Protocol):
+    """Where a message came from."""
+
+    def send(self, message: tuple[int, bool, Any], /) -> None:
+        """Sends (number of the message, whether it was done, value)."""
+
+
 @dataclass
 class Message:
-    """A message from the parent.
+    """A message from the parent; a "stop" may also come from any other process of the user.
 
     Attributes:
         name: what is asked.
@@ -39,7 +47,7 @@ class Message:
     name: str
     payload: Any
     _number: int = field(repr=False)
-    _connection: Connection = field(repr=False)
+    _connection: _Answerable = field(repr=False)
 
     def reply(self, value: Any = None) -> None:
         """Answers a request; does nothing for a message that expects no answer."""
@@ -62,11 +70,18 @@ class DeviceChannel:
         closing: whether the parent wants the process to end, or is gone.
     """
 
-    def __init__(self, connection: Connection, rings: Mapping[str, Ring], words: np.ndarray) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        rings: Mapping[str, Ring],
+        words: np.ndarray,
+        claim: RobotClaim | None = None,
+    ) -> None:
         self.rings = dict(rings)
         self.statistics, self.sections = split_words(words)
         self.closing = False
         self._connection = connection
+        self._claim = claim
         self._heartbeat = words[:1]
         # A poll object made once takes a microsecond a call; Connection.poll builds one each time.
         self._poll = select.poll()
@@ -83,7 +98,8 @@ class DeviceChannel:
     def messages(self) -> list[Message]:
         """Shows a sign of life and returns the messages since the last call; call it once a tick."""
         self._heartbeat[0] = now_ns()
-        received: list[Message] = []
+        stops = [] if self._claim is None else self._claim.requests()
+        received = [Message("stop", stop.reason, 1, stop) for stop in stops]
         while not self.closing and self._poll.poll(0):
             try:
                 number, name, payload = self._connection.recv()
@@ -105,16 +121,21 @@ def main(connection_descriptor: int, lifeline: int, memory_descriptor: int) -> N
         _, target, setup = connection.recv()
     except (EOFError, ConnectionError):
         return  # the parent is gone
+    claim = None
     try:
+        claim = RobotClaim(setup["robot"], os.getppid()) if setup["robot"] else None
         rings = {name: Ring.attach(handle) for name, handle in setup["rings"].items()}
-        load_target(target)(DeviceChannel(connection, rings, words), **setup["arguments"])
+        load_target(target)(DeviceChannel(connection, rings, words, claim), **setup["arguments"])
     except Exception as error:
         text = str(error) if isinstance(error, RobopolicyError) else traceback.format_exc()
         _tell(connection, text)
         sys.exit(1)
+    finally:
+        if claim is not None:
+            claim.close()
 
 
-def _send(connection: Connection, message: Any) -> bool:
+def _send(connection: _Answerable, message: Any) -> bool:
     """Sends a message; returns false where the parent is gone, which is no error of the device."""
     try:
         connection.send(message)

@@ -64,6 +64,9 @@ class DeviceProcess:
         arguments: for the function; they must be picklable.
         name: for messages, e.g. ``"simulated robot"``.
         rings: shared with the child, by name.
+        robot: name of the robot that the child moves, the same for everybody who could move it: it is refused
+            where another process has it, and ``emergency_stop.stop_all`` stops it by a "stop" message like
+            the parent's. Empty for what does not move.
         heartbeat_timeout_s: silence after which the process counts as stuck [s].
     """
 
@@ -74,12 +77,14 @@ class DeviceProcess:
         *,
         name: str,
         rings: Mapping[str, Ring] | None = None,
+        robot: str = "",
         heartbeat_timeout_s: float = 0.5,
     ) -> None:
         self.target = target
         self.arguments = dict(arguments)
         self.name = name
         self.rings = dict(rings or {})
+        self.robot = robot
         self.heartbeat_timeout_s = heartbeat_timeout_s
         self._process: subprocess.Popen[bytes] | None = None
         self._send_lock = threading.Lock()
@@ -131,7 +136,7 @@ class DeviceProcess:
             os.close(lifeline_read)
             memory.close()
         try:
-            self._send((0, self.target, {"arguments": self.arguments, "rings": rings}))
+            self._send((0, self.target, {"arguments": self.arguments, "rings": rings, "robot": self.robot}))
             return self._wait_for(0, "become ready", timeout_s)
         except BaseException:
             self.close()

@@ -82,6 +82,11 @@ VERBS: dict[str, Verb] = {
         Verb("serve", "robopolicy_launch.verbs.serve", "serve a policy to robots over the network"),
         Verb("deploy", "robopolicy_launch.verbs.deploy", "run a policy on a robot through its driver"),
         Verb(
+            "devices estop",
+            "robopolicy_launch.verbs.devices.estop",
+            "stop every robot that you run on this computer",
+        ),
+        Verb(
             "devices latency",
             "robopolicy_launch.verbs.devices.latency",
             "measure how late a robot, its gripper and its cameras are (it moves)",
