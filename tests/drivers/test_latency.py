@@ -108,9 +108,9 @@ def test_an_impossible_motion_is_refused():
 
 
 def test_a_latency_model_survives_its_file(tmp_path):
-    model = LatencyModel(
-        {"robot": DeviceLatency.of([0.05, 0.06, 0.07]), "camera0_rgb": DeviceLatency.of([0])}
-    )
+    now = "2026-01-01T12:00:00+00:00"
+    robot, camera = DeviceLatency.of([0.05, 0.06, 0.07], now), DeviceLatency.of([0.0], now)
+    model = LatencyModel({"robot": robot, "camera0_rgb": camera})
     (tmp_path / "latency.json").write_text(model.to_json())
     assert load_latency(tmp_path / "latency.json") == model
     assert model["robot"].median_s == 0.06
@@ -118,7 +118,7 @@ def test_a_latency_model_survives_its_file(tmp_path):
     with pytest.raises(UnknownNameError, match="camera0_rgb"):
         model["camera0"]
     with pytest.raises(ConfigError, match="finite"):
-        DeviceLatency.of([])
+        DeviceLatency.of([], "")
 
 
 @pytest.mark.parametrize(

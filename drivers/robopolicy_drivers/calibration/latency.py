@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -32,11 +31,12 @@ class DeviceLatency:
     measured: str
 
     @classmethod
-    def of(cls, seconds: Sequence[float]) -> DeviceLatency:
-        """Summarises measurements made just now.
+    def of(cls, seconds: Sequence[float], measured: str) -> DeviceLatency:
+        """Summarises measurements.
 
         Args:
             seconds: at least one [s].
+            measured: when (ISO 8601, UTC).
 
         Raises:
             ConfigError: there are none, or one is not finite.
@@ -45,7 +45,7 @@ class DeviceLatency:
         if not values.size or not np.isfinite(values).all():
             raise ConfigError(f"The latencies {values.tolist()} cannot be summarised; give finite ones.")
         median, p95 = np.percentile(values, (50, 95)).tolist()
-        return cls(median, p95, values.size, datetime.now(UTC).isoformat(timespec="seconds"))
+        return cls(median, p95, values.size, measured)
 
 
 @dataclass(frozen=True)

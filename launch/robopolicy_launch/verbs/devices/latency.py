@@ -9,6 +9,7 @@ above the tool, and keep everything else still.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -99,9 +100,10 @@ class _Measurements:
         """Returns the latencies of what could be measured."""
         from robopolicy_drivers.calibration.latency import DeviceLatency, LatencyModel
 
+        now = datetime.now(UTC).isoformat(timespec="seconds")
         return LatencyModel(
             {
-                name: DeviceLatency.of([delay.seconds for delay in delays])
+                name: DeviceLatency.of([delay.seconds for delay in delays], now)
                 for name, delays in self.delays.items()
                 if delays
             }
