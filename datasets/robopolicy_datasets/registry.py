@@ -125,6 +125,8 @@ class FormatRegistry(Registry):
 policies = Registry("policy", "robopolicy.policies")
 tasks = Registry("task", "robopolicy.tasks")
 robots = Registry("robot", "robopolicy.robots")
+cameras = Registry("camera", "robopolicy.cameras")
+sensors = Registry("sensor", "robopolicy.sensors")
 teleops = Registry("teleop", "robopolicy.teleop")
 formats = FormatRegistry("format", "robopolicy.formats")
 embodiments = Registry("embodiment", "robopolicy.embodiments")

@@ -81,6 +81,12 @@ VERBS: dict[str, Verb] = {
         Verb("compare", "robopolicy_launch.verbs.compare", "compare two policies on a robot in blind trials"),
         Verb("serve", "robopolicy_launch.verbs.serve", "serve a policy to robots over the network"),
         Verb("deploy", "robopolicy_launch.verbs.deploy", "run a policy on a robot through its driver"),
+        Verb("devices list", "robopolicy_launch.verbs.devices.list", "show which devices can be used"),
+        Verb(
+            "devices check",
+            "robopolicy_launch.verbs.devices.check",
+            "check a robot and its cameras, and measure their rates",
+        ),
         Verb(
             "devices estop",
             "robopolicy_launch.verbs.devices.estop",
