@@ -88,6 +88,11 @@ VERBS: dict[str, Verb] = {
             "check a robot and its cameras, and measure their rates",
         ),
         Verb(
+            "devices calibrate",
+            "robopolicy_launch.verbs.devices.calibrate",
+            "calibrate a camera and where it sits, with a printed board",
+        ),
+        Verb(
             "devices estop",
             "robopolicy_launch.verbs.devices.estop",
             "stop every robot that you run on this computer",
