@@ -244,7 +244,7 @@ def _locked(path: Path, name: str) -> int:
             time.sleep(_PAUSE_S)
     raise DeviceError(
         f"The robot '{name}' is in use: process {holder.pid} moves it for process {holder.controller}. "
-        f"Two programs must not command one robot: end that one (kill {holder.controller}) and connect again."
+        f"Two programs must not command one robot; end that one first (kill {holder.controller})"
     )
 
 
