@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import tempfile
@@ -26,6 +28,7 @@ with contextlib.suppress(SimulationError):
 
 # The tests claim and stop robots in a folder of their own: never those that somebody runs here.
 os.environ["ROBOPOLICY_RUNTIME_DIR"] = tempfile.mkdtemp(prefix="robopolicy-tests-")
+atexit.register(shutil.rmtree, os.environ["ROBOPOLICY_RUNTIME_DIR"], ignore_errors=True)
 
 # A shell starts background jobs with interrupts ignored, which Python and its children take over; some tests
 # interrupt.
