@@ -154,7 +154,7 @@ def _read(robot: Robot) -> tuple[int, NDArray]:
     if position is None:
         raise ConfigError(
             f"The action {robot.spec.action[0].describe()} does not tell which state it commands; latency is "
-            "measured for actions of the kinds pose_width and joint."
+            "measured for actions that are poses, openings or joint positions."
         )
     return time_ns, position
 
