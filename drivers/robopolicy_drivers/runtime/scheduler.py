@@ -2,7 +2,8 @@
 
 Every row of a chunk belongs to one absolute control step. Latency is therefore dropped *by count*: rows for
 steps that have been played are never played again. A step that no chunk covers is a defined hold of the last
-action, and play resumes with the next chunk that covers the then current step.
+action, and play resumes with the next chunk that covers the then current step; where none comes for long,
+the robot is to retreat.
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ from numpy.typing import NDArray
 from robopolicy_datasets.clock import seconds_to_ns
 from robopolicy_datasets.errors import ConfigError, SpecError
 from robopolicy_drivers.interfaces import Chunk
+from robopolicy_drivers.runtime.blending import Blending, newest_wins
 
-Status = Literal["fresh", "hold", "waiting"]
+Status = Literal["fresh", "hold", "retreat", "waiting"]
 
 
 @dataclass(frozen=True)
@@ -28,31 +30,43 @@ class ScheduledAction:
     Attributes:
         action: ``[A]``; None while no chunk has ever been played.
         status: "fresh": a row planned for this step; "hold": the last action again, because no chunk
-            covers the step; "waiting": nothing has been planned yet, stay as you are.
-        age_steps: control steps since the observation behind the action; of a hold, of the held action.
+            covers the step; "retreat": the same for so long that the robot should go back along the way it
+            came; "waiting": nothing has been planned yet, stay as you are.
+        age_steps: control steps since the newest observation behind the action, the held one for a hold.
         due_ns: when it should be reached: row r of a chunk at its observation's time plus (r + 1) dt
             [ns, monotonic]; past, for a hold.
+        chunk: the newest chunk behind the action; None while there is none.
     """
 
     action: NDArray[np.float64] | None
     status: Status
     age_steps: int = 0
     due_ns: int = 0
+    chunk: Chunk | None = None
 
 
 class ChunkScheduler:
-    """See the module text. Thread-safe: ``add`` and ``action`` may be called from different threads.
+    """See the module text. Thread-safe: all methods may be called from different threads.
 
-    The chunk with the newest observation wins; of two from the same step, the one added last.
+    Of two chunks from the same step, the one added last replaces the other.
 
     Args:
         max_age_steps: an action is played at most this many steps after its observation.
+        blending: makes one action of the rows that several chunks have for a step; by default the chunk with
+            the newest observation wins.
+        hold_steps: so many steps are held before the status is "retreat"; None: for ever.
     """
 
-    def __init__(self, max_age_steps: int) -> None:
-        if max_age_steps < 0:
-            raise ConfigError(f"max_age_steps is {max_age_steps}; give 0 or more.")
+    def __init__(
+        self, max_age_steps: int, blending: Blending = newest_wins, hold_steps: int | None = None
+    ) -> None:
+        if max_age_steps < 0 or (hold_steps is not None and hold_steps < 0):
+            raise ConfigError(
+                f"max_age_steps is {max_age_steps} and hold_steps is {hold_steps}; give 0 or more."
+            )
         self.max_age_steps = max_age_steps
+        self.hold_steps = hold_steps
+        self._blend = blending
         self._lock = threading.Lock()
         self._chunks: dict[int, Chunk] = {}
         self._step = -1
@@ -98,7 +112,13 @@ class ChunkScheduler:
                 return planned
             if self._last is None:
                 return ScheduledAction(None, "waiting")
-            return replace(self._last, status="hold", age_steps=self._last.age_steps + step - self._last_step)
+            held = step - self._last_step
+            retreating = self.hold_steps is not None and held > self.hold_steps
+            return replace(
+                self._last,
+                status="retreat" if retreating else "hold",
+                age_steps=self._last.age_steps + held,
+            )
 
     def preview(self, step: int) -> ScheduledAction | None:
         """Returns what is planned for a later control step so far; None where nothing is."""
@@ -108,15 +128,38 @@ class ChunkScheduler:
     def covers(self, step: int) -> bool:
         """Returns whether a chunk has a row for the control step ``step``, the present one or a later one."""
         with self._lock:
-            return self._best_chunk(step) is not None
+            return bool(self._covering(step))
 
-    def reset(self) -> None:
-        """Forgets all chunks and the last action, for the next episode."""
+    def prefix(self, step: int) -> NDArray[np.float64]:
+        """Returns the rows ``[n, A]`` of the newest chunk for ``step`` and all later steps; n may be 0."""
+        with self._lock:
+            chunks = self._covering(step)
+            if not chunks:
+                return np.empty((0, self._action_size() or 0))
+            return chunks[0].actions[step - chunks[0].first_step :].astype(np.float64)
+
+    def discard(self) -> None:
+        """Forgets all chunks and the last action, so that nothing of what was planned is played."""
         with self._lock:
             self._chunks.clear()
-            self._step = -1
             self._last = None
+
+    def reset(self) -> None:
+        """Forgets everything, for the next episode."""
+        self.discard()
+        with self._lock:
+            self._step = -1
             self._dropped = 0
+
+    def _planned(self, step: int) -> ScheduledAction | None:
+        chunks = self._covering(step)
+        if not chunks:
+            return None
+        ages = np.array([step - chunk.first_step for chunk in chunks])
+        rows = np.stack([chunk.actions[age] for chunk, age in zip(chunks, ages, strict=True)])
+        newest, age = chunks[0], int(ages[0])
+        due_ns = newest.time_ns + (age + 1) * seconds_to_ns(newest.dt_s)
+        return ScheduledAction(self._blend(rows, ages), "fresh", age, due_ns, newest)
 
     def _check(self, actions: NDArray[np.float64]) -> None:
         if actions.ndim != 2 or not actions.size:
@@ -134,20 +177,12 @@ class ChunkScheduler:
             return len(self._last.action)
         return next((chunk.actions.shape[1] for chunk in self._chunks.values()), None)
 
-    def _planned(self, step: int) -> ScheduledAction | None:
-        chunk = self._best_chunk(step)
-        if chunk is None:
-            return None
-        row = step - chunk.first_step
-        due_ns = chunk.time_ns + (row + 1) * seconds_to_ns(chunk.dt_s)
-        return ScheduledAction(chunk.actions[row], "fresh", row, due_ns)
-
-    def _best_chunk(self, step: int) -> Chunk | None:
-        """Returns the newest chunk with a young enough row for ``step``."""
-        fitting = (
+    def _covering(self, step: int) -> list[Chunk]:
+        """Returns the chunks with a young enough row for ``step``, the newest observation first."""
+        fitting = [
             chunk for chunk in self._chunks.values() if chunk.first_step <= step <= self._last_useful(chunk)
-        )
-        return max(fitting, key=lambda chunk: chunk.first_step, default=None)
+        ]
+        return sorted(fitting, key=lambda chunk: -chunk.first_step)
 
     def _forget_past(self) -> None:
         """Drops chunks that have no row, or none young enough, for the present step or a later one."""
