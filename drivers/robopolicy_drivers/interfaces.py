@@ -81,6 +81,33 @@ class ChunkPolicy(Protocol):
         """
 
 
+@dataclass(frozen=True)
+class Prefix:
+    """What the robot is about to play, for a policy whose next chunk should continue it.
+
+    Attributes:
+        actions: ``[n, A]`` in real units; row 0 belongs to the newest observation's own step, as in a chunk.
+        frozen: so many of its rows will have been played before the next chunk can be.
+    """
+
+    actions: NDArray[np.floating]
+    frozen: int
+
+
+@runtime_checkable
+class TakesPrefix(Protocol):
+    """A chunk policy whose chunks may be able to continue a prefix (real-time chunking)."""
+
+    @property
+    def takes_prefix(self) -> bool:
+        """Whether they really can."""
+
+    def infer(
+        self, observation: Observation, *, seeds: Sequence[int] | None = None, prefix: Prefix | None = None
+    ) -> NDArray[np.floating]:
+        """As ``ChunkPolicy.infer``; all N chunks continue ``prefix``, where one is given."""
+
+
 def noise_seed(episode_seed: int, step: int) -> int:
     """Returns the seed (63 bit) of a policy's noise at a step of an episode: no two calls share theirs."""
     return int(np.random.SeedSequence((episode_seed, step)).generate_state(1, np.uint64)[0]) >> 1

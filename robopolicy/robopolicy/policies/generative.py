@@ -15,8 +15,9 @@ from torch import Tensor, nn
 
 from robopolicy.nets.mlp import ConditionalMlp
 from robopolicy.nets.unet import ConditionalUnet
+from robopolicy.policies.config_checks import check_config
 from robopolicy.policies.configs import ChunkPolicyConfig, DiffusionConfig, FlowConfig
-from robopolicy.policies.normalizer import MODES, Normalizer
+from robopolicy.policies.normalizer import Normalizer
 from robopolicy.policies.observation_encoder import ObservationEncoder
 from robopolicy.policies.representation import (
     ActionRepresentation,
@@ -26,8 +27,10 @@ from robopolicy.policies.representation import (
 )
 from robopolicy.sampling.diffusion import DiffusionSampler, Draw, Field
 from robopolicy.sampling.flow import FlowSampler, shrink
-from robopolicy_datasets.errors import ConfigError, SpecError, unknown_name
+from robopolicy.sampling.prefix import ChunkPrefix, continue_diffusion, continue_flow, soft_mask
+from robopolicy_datasets.errors import ConfigError, SpecError
 from robopolicy_datasets.spec import Spec
+from robopolicy_drivers.interfaces import Prefix
 
 Array = NDArray[Any]
 
@@ -77,11 +80,12 @@ class ChunkPolicy(nn.Module, ABC):
 
     step_scale = 1.0
     bf16 = False  # whether nets sample in bfloat16; poses never do
+    takes_prefix = False  # whether chunks can continue what the robot is about to play
     sampler: FlowSampler | DiffusionSampler
 
     def __init__(self, config: ChunkPolicyConfig, spec: Spec, dt: float) -> None:
         super().__init__()
-        _check(config)
+        check_config(config, NETS)
         self.config = config
         self.dt = dt
         self.spec = spec.select(config.observation_keys) if config.observation_keys else spec
@@ -150,7 +154,13 @@ class ChunkPolicy(nn.Module, ABC):
         """Same as ``loss``; the name that distributed training wraps."""
         return self.loss(batch, generator)
 
-    def sample(self, observation: Mapping[str, Tensor], noise: Tensor, draw: Draw | None = None) -> Tensor:
+    def sample(
+        self,
+        observation: Mapping[str, Tensor],
+        noise: Tensor,
+        draw: Draw | None = None,
+        prefix: ChunkPrefix | None = None,
+    ) -> Tensor:
         """Samples action chunks.
 
         Args:
@@ -158,37 +168,74 @@ class ChunkPolicy(nn.Module, ABC):
             noise: standard normal ``[B, Tp, action.size]``.
             draw: makes more of it, for samplers that add noise on the way; torch's global generator by
                 default.
+            prefix: what the chunks should continue, as of ``represent_prefix``.
 
         Returns:
             actions in real units ``[B, Tp, A]``, row ``To - 1`` belonging to the newest observation.
         """
         with torch.autocast(noise.device.type, torch.bfloat16) if self.bf16 else nullcontext():
             condition = self.encoder(observation)
-            field: Field = self.net.bind(condition, self.sampler.levels)  # type: ignore[operator]
+            field = self._bind(condition)
+            if prefix is not None:
+                field = self._continue(field, prefix)
             sampled = self._integrate(field, noise, draw)
         represented = self.normalizer.unnormalize("action", sampled.float())
         return self.action.decode(represented, self.action.base(observation))
 
-    @torch.inference_mode()
-    def infer(self, observation: Mapping[str, Array], *, seeds: Sequence[int] | None = None) -> Array:
+    def infer(
+        self,
+        observation: Mapping[str, Array],
+        *,
+        seeds: Sequence[int] | None = None,
+        prefix: Prefix | None = None,
+    ) -> Array:
         """Samples chunks for numpy observations; row 0 is the action at the newest observation's step.
 
         Args:
             observation: ``{key: [N, To, *shape]}``.
             seeds: one per row: each row's noise depends on its seed alone, not on the batch around it.
+            prefix: what the chunks should continue (real-time chunking).
 
         Returns:
             actions in real units ``[N, Tp - To + 1, A]``.
 
         Raises:
-            SpecError: a feature is missing or has the wrong shape or, for an image, dtype.
-            ConfigError: there is not one seed per row.
+            SpecError: a feature is missing or has the wrong shape or, for an image, dtype; or the prefix has.
+            ConfigError: there is not one seed per row, or the policy takes no prefix.
         """
         self.eval()
-        tensors = self._tensors(observation)
-        draw = self._noise(len(next(iter(tensors.values()))), seeds)
-        chunk = self.sample(tensors, draw(), draw)
-        return chunk[:, self.observation_steps - 1 :].cpu().numpy()
+        # the guidance of a prefix needs a gradient, which what inference mode makes cannot have
+        with torch.inference_mode() if prefix is None else torch.no_grad():
+            tensors = self._tensors(observation)
+            draw = self._noise(len(next(iter(tensors.values()))), seeds)
+            wanted = None if prefix is None else self.represent_prefix(prefix, tensors)
+            chunk = self.sample(tensors, draw(), draw, wanted)
+            return chunk[:, self.observation_steps - 1 :].cpu().numpy()
+
+    def represent_prefix(self, prefix: Prefix, observation: Mapping[str, Tensor]) -> ChunkPrefix:
+        """Returns a prefix in the sampler's numbers, its poses relative to the newest observed ones.
+
+        Args:
+            prefix: in real units.
+            observation: ``{key: [B, To, *shape]}``.
+
+        Raises:
+            SpecError: the prefix's actions are not ``[n, A]``, or not finite.
+        """
+        past = self.observation_steps - 1  # rows of a chunk that lie before the newest observation
+        actions = torch.tensor(np.asarray(prefix.actions)[: self.config.horizon - past]).float()
+        if actions.dim() != 2 or actions.shape[1] != self.action.feature.size or not actions.isfinite().all():
+            raise SpecError(
+                f"A prefix of shape {list(actions.shape)} was given; needed are finite actions "
+                f"[n, {self.action.feature.size}]."
+            )
+        batch = len(next(iter(observation.values())))
+        rows = actions.to(self.device).expand(batch, -1, -1)
+        represented = self.action.encode(rows, self.action.base(observation))
+        padding = (0, 0, past, self.config.horizon - past - len(actions))
+        target = F.pad(self.normalizer.normalize("action", represented), padding)
+        mask = soft_mask(prefix.frozen, len(actions), self.config.horizon - past)
+        return ChunkPrefix(target, F.pad(mask, (past, 0)).to(self.device))
 
     def reset(self) -> None:
         """Forgets the past; these policies keep none."""
@@ -235,6 +282,15 @@ class ChunkPolicy(nn.Module, ABC):
             return value.pin_memory().to(self.device, non_blocking=True)
         return value.to(self.device)
 
+    def _bind(self, condition: Tensor) -> Field:
+        """Returns the net with its condition ``[B, C]`` bound, as the sampler calls it."""
+        field: Field = self.net.bind(condition, self.sampler.levels)  # type: ignore[operator]
+        return field
+
+    def _continue(self, field: Field, prefix: ChunkPrefix) -> Field:
+        """Returns the field that continues a prefix, for policies that can."""
+        raise ConfigError(f"{type(self).__name__} takes no prefix; sample without one.")
+
     @abstractmethod
     def _field_loss(
         self, clean: Tensor, noise: Tensor, condition: Tensor, generator: torch.Generator | None
@@ -253,6 +309,7 @@ class FlowPolicy(ChunkPolicy):
     config: FlowConfig
     sampler: FlowSampler
     step_scale = 1000.0
+    takes_prefix = True
 
     def __init__(self, config: FlowConfig, spec: Spec, dt: float) -> None:
         super().__init__(config, spec, dt)
@@ -266,8 +323,15 @@ class FlowPolicy(ChunkPolicy):
         predicted = self.net(shrink(noisy, time), time, condition)
         return F.mse_loss(predicted.float(), clean)
 
+    def _bind(self, condition: Tensor) -> Field:
+        field = super()._bind(condition)
+        return lambda x, time: field(shrink(x, time), time)
+
+    def _continue(self, field: Field, prefix: ChunkPrefix) -> Field:
+        return continue_flow(field, prefix)
+
     def _integrate(self, field: Field, noise: Tensor, draw: Draw | None) -> Tensor:
-        return self.sampler.sample(lambda x, time: field(shrink(x, time), time), noise)
+        return self.sampler.sample(field, noise)
 
 
 class DiffusionPolicy(ChunkPolicy):
@@ -275,6 +339,7 @@ class DiffusionPolicy(ChunkPolicy):
 
     config: DiffusionConfig
     sampler: DiffusionSampler
+    takes_prefix = True
 
     def __init__(self, config: DiffusionConfig, spec: Spec, dt: float) -> None:
         super().__init__(config, spec, dt)
@@ -298,6 +363,9 @@ class DiffusionPolicy(ChunkPolicy):
         predicted = self.net(self.sampler.corrupt(clean, noise, level), level, condition)
         return F.mse_loss(predicted.float(), noise)
 
+    def _continue(self, field: Field, prefix: ChunkPrefix) -> Field:
+        return continue_diffusion(field, prefix, self.sampler.alphas)
+
     def _integrate(self, field: Field, noise: Tensor, draw: Draw | None) -> Tensor:
         return self.sampler.sample(field, noise, draw)
 
@@ -305,45 +373,3 @@ class DiffusionPolicy(ChunkPolicy):
 def _device(generator: torch.Generator | None, like: Tensor) -> torch.device:
     """Random numbers are drawn where their generator lives."""
     return like.device if generator is None else generator.device
-
-
-def _check(config: ChunkPolicyConfig) -> None:
-    for name in ("observation_steps", "action_steps", "horizon", "noise_samples"):
-        if getattr(config, name) < 1:
-            raise ConfigError(f"policy.{name} is {getattr(config, name)}; it must be at least 1.")
-    if config.net not in NETS:
-        raise unknown_name("policy.net", config.net, NETS)
-    if config.normalization not in MODES:
-        raise unknown_name("policy.normalization", config.normalization, MODES)
-    available = config.horizon - config.observation_steps + 1
-    if config.action_steps > available:
-        raise ConfigError(
-            f"policy.action_steps is {config.action_steps}, but only {available} of the {config.horizon} "
-            f"predicted actions lie at or after the newest of {config.observation_steps} observations."
-        )
-    _check_sizes(config)
-
-
-def _check_sizes(config: ChunkPolicyConfig) -> None:
-    for name, part in (("encoder", config.encoder), ("unet", config.unet)):
-        groups = part.groups
-        if not part.channels or groups < 1 or any(count < 1 or count % groups for count in part.channels):
-            raise ConfigError(
-                f"policy.{name}.channels is {part.channels}; each must be a multiple of "
-                f"policy.{name}.groups = {groups}."
-            )
-    if config.unet.kernel_size < 1 or config.unet.kernel_size % 2 == 0:
-        raise ConfigError(f"policy.unet.kernel_size is {config.unet.kernel_size}; it must be odd.")
-    for name, embedding in (("unet", config.unet.embedding), ("mlp", config.mlp.embedding)):
-        if embedding < 4 or embedding % 2:
-            raise ConfigError(f"policy.{name}.embedding is {embedding}; it must be even and at least 4.")
-    for name, size, smallest in (
-        ("encoder.blocks", config.encoder.blocks, 1),
-        ("encoder.features", config.encoder.features, 1),
-        ("observation_noise", config.observation_noise, 0),
-        ("mlp.width", config.mlp.width, 1),
-        ("mlp.blocks", config.mlp.blocks, 1),
-        ("mlp.expansion", config.mlp.expansion, 1),
-    ):
-        if size < smallest:
-            raise ConfigError(f"policy.{name} is {size}; it must be at least {smallest}.")
