@@ -1,93 +1,19 @@
 """The executor on a small kinematic robot that runs in real time, with policies of any latency."""
 
 import threading
-import time
 
 import numpy as np
 import pytest
+from runtime_targets import IMAGE, POSITION, STEP_M, PointRobot, StillCamera, TowardsGoal
 
-from robopolicy_datasets.clock import now_ns, seconds_to_ns
+from robopolicy_datasets.clock import now_ns
 from robopolicy_datasets.errors import ConfigError, DeviceError, RobopolicyError, SpecError
-from robopolicy_datasets.spec import Feature, Spec
-from robopolicy_drivers.realtime.interpolator import WaypointInterpolator, WaypointPart
+from robopolicy_drivers.interfaces import Prefix
 from robopolicy_drivers.realtime.statistics import LatenessStatistics
 from robopolicy_drivers.runtime import executor, inference
-from robopolicy_drivers.runtime.executor import MAX_OBSERVATION_AGE_S, run_episode
-
-POSITION = Feature("robot0_eef_pos", (2,), "float64", kind="position", unit="m")
-ACTION = Feature("action", (2,), "float64", kind="position", unit="m")
-IMAGE = Feature("camera0_rgb", (4, 4, 3), "uint8", kind="rgb")
-STEP_M = 0.02
-
-
-class PointRobot:
-    """A point that is exactly where its trajectory says, without a process: the executor is under test."""
-
-    spec = Spec((POSITION,), (ACTION,))
-
-    def __init__(self):
-        self.trajectory = WaypointInterpolator(np.zeros(2), (WaypointPart(2, 1.0),))
-        self.commands = []
-        self.held, self.stopped = 0, []
-
-    def state(self):
-        now = now_ns()
-        return now, {"robot0_eef_pos": self.trajectory.evaluate(now)}
-
-    def command(self, target, at_ns):
-        self.commands.append((now_ns(), target.copy(), at_ns))
-        self.trajectory.schedule(target, at_ns, now_ns())
-        return target
-
-    def hold(self):
-        self.held += 1
-        self.trajectory.hold(now_ns())
-
-    def stop(self, reason):
-        self.stopped.append(reason)
-        self.trajectory.hold(now_ns())
-
-
-class StillCamera:
-    spec = Spec((IMAGE,), ())
-
-    def __init__(self, age_s=0.0):
-        self.age_s = age_s
-
-    def read(self):
-        return now_ns() - seconds_to_ns(self.age_s), {"camera0_rgb": np.zeros((4, 4, 3), np.uint8)}
-
-
-class TowardsGoal:
-    """Feedback: from where the point was seen, straight to the goal at a bounded speed."""
-
-    observation_steps = 2
-    action_steps = 4
-    dt = 0.05
-    goal = np.array([0.4, -0.3])
-
-    def __init__(self, latency_s=0.0, keys=(POSITION,)):
-        self.spec = Spec(keys, (ACTION,))
-        self.latency_s = latency_s
-        self.shapes = set()
-        self.calls = []
-        self.running = 0
-
-    def reset(self):
-        self.calls.clear()
-
-    def infer(self, observation, *, seeds=None):
-        self.running += 1
-        assert self.running == 1
-        self.calls.append(seeds)
-        self.shapes |= {(key, value.shape) for key, value in observation.items()}
-        latency_s = self.latency_s() if callable(self.latency_s) else self.latency_s
-        time.sleep(latency_s)
-        here = observation["robot0_eef_pos"][0, -1]
-        way = self.goal - here
-        shares = np.minimum(np.arange(1, 17) * STEP_M / max(np.linalg.norm(way), 1e-9), 1.0)
-        self.running -= 1
-        return (here + shares[:, None] * way)[None]
+from robopolicy_drivers.runtime.configs import RuntimeConfig
+from robopolicy_drivers.runtime.executor import run_episode
+from robopolicy_drivers.runtime.observer import MAX_OBSERVATION_AGE_S
 
 
 @pytest.mark.parametrize("latency_s", [0.0, 0.02, 0.04, 0.1, 0.3])
@@ -264,3 +190,82 @@ def test_what_does_not_fit_is_refused_before_anything_moves():
         run_episode(robot, [], TowardsGoal(), duration_s=0.0)
     assert robot.commands == []
     assert (robot.held, robot.stopped) == (0, [])
+
+
+class Continuing(TowardsGoal):
+    """Keeps the prefixes that it is given."""
+
+    takes_prefix = True
+
+    def __init__(self, latency_s=0.0):
+        super().__init__(latency_s)
+        self.prefixes = []
+
+    def infer(self, observation, *, seeds=None, prefix: Prefix | None = None):
+        self.prefixes.append(prefix)
+        return super().infer(observation, seeds=seeds)
+
+
+@pytest.mark.parametrize(("latency_s", "frozen"), [(0.0, {0}), (0.12, {3})])
+def test_real_time_chunking_hands_over_what_will_be_played_and_for_how_long(latency_s, frozen):
+    robot, policy, records = PointRobot(), Continuing(latency_s), []
+    report = run_episode(
+        robot,
+        [],
+        policy,
+        duration_s=2.0,
+        recorder=records.append,
+        runtime=RuntimeConfig(real_time_chunking=True),
+    )
+    given = [prefix for prefix in policy.prefixes if prefix is not None]
+    assert policy.prefixes[:2] == [None, None]  # nothing is played before the start
+    assert len(given) >= 6
+    for prefix in given:
+        assert prefix.actions.shape[1] == 2
+        assert 1 <= len(prefix.actions) < 16
+    if report.executor.max_ms < 10 and max(abs(report.inference_s - latency_s)) < 0.02:
+        assert {prefix.frozen for prefix in given[1:]} == frozen
+        step = policy.action_steps  # of the first inference that could continue something
+        planned = next(record for record in records if record.step == step)
+        if latency_s:
+            np.testing.assert_array_equal(given[0].actions[0], planned.action)
+
+
+def test_settings_that_do_not_fit_are_refused_before_anything_moves():
+    robot = PointRobot()
+    for settings, message in (
+        ({"real_time_chunking": True}, "TowardsGoal takes no prefix"),
+        ({"blending": "newst"}, "Did you mean 'newest'"),
+        ({"latencies_s": {"robot0_eef_ps": 0.1}}, "robot0_eef_pos"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            run_episode(robot, [], TowardsGoal(), duration_s=1.0, runtime=RuntimeConfig(**settings))
+    with pytest.raises(ConfigError, match=r"runtime\.hold_s"):
+        RuntimeConfig(hold_s=0.0)
+    assert robot.commands == []
+
+
+def test_ensembled_chunks_reach_the_goal_too():
+    robot, policy = PointRobot(), TowardsGoal(0.02)
+    report = run_episode(robot, [], policy, duration_s=3.0, runtime=RuntimeConfig(blending="ensemble"))
+    assert np.linalg.norm(robot.here() - policy.goal) < 0.005
+    assert report.holds + report.retreats == 0
+    np.testing.assert_array_equal(report.last_target, robot.commands[-1][1])
+
+
+def test_a_policy_that_stays_silent_brings_the_robot_back_along_its_way():
+    latencies = iter([0.0, 0.0, 0.0, 2.5])
+    robot, policy, records = PointRobot(), TowardsGoal(lambda: next(latencies, 0.0)), []
+    report = run_episode(
+        robot, [], policy, duration_s=4.0, recorder=records.append, runtime=RuntimeConfig(hold_s=0.5)
+    )
+    statuses = [record.status for record in records]
+    first = statuses.index("retreat")
+    assert report.retreats == statuses.count("retreat") > 5
+    assert statuses[first - 1] == "hold"
+    back = np.array([r.action for r in records[first - 1 :] if r.status in ("hold", "retreat")])
+    to_start = np.linalg.norm(back, axis=1)
+    assert (np.diff(to_start) <= 1e-9).all()
+    assert np.abs(np.diff(to_start)).max() <= STEP_M / 2 + 1e-9
+    assert np.abs(back @ np.array([0.6, 0.8])).max() < 1e-6  # on the way it came
+    assert statuses[-1] == "fresh"

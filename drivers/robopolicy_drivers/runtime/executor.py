@@ -7,8 +7,8 @@ age of the image. So that row 0 is not lost to a short inference, the executor w
 step (``START_DELAY_SHARE``); the robot then covers the step's way in what is left of the step.
 An inference that takes longer costs its first rows, dropped by count; meanwhile the rows of the
 chunk before are played, up to ``PATIENCE_S`` beyond the usual, and then the robot holds its last
-target. The first chunk is sampled before the clock starts, because its early rows must not be
-lost while the robot still stands.
+target, and after ``hold_s`` goes back. The first chunk is sampled before the clock starts, because its early
+rows must not be lost while the robot still stands.
 """
 
 from __future__ import annotations
@@ -16,86 +16,44 @@ from __future__ import annotations
 import contextlib
 import math
 import sys
-from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from robopolicy_datasets.clock import now_ns, ns_to_seconds, seconds_to_ns
-from robopolicy_datasets.errors import ConfigError, DeviceError, RobopolicyError
+from robopolicy_datasets.errors import ConfigError, RobopolicyError, unknown_name
 from robopolicy_datasets.spec import Spec
 from robopolicy_drivers.interfaces import (
     Camera,
     Chunk,
     ChunkPolicy,
-    Observation,
-    RecallsStates,
+    Prefix,
     ReportsLateness,
     Robot,
+    TakesPrefix,
     noise_seed,
 )
 from robopolicy_drivers.realtime.loop import DeadlineLoop
 from robopolicy_drivers.realtime.scheduling import set_timer_slack
 from robopolicy_drivers.realtime.statistics import LatenessSummary
-from robopolicy_drivers.runtime.inference import InferenceThread
-from robopolicy_drivers.runtime.scheduler import ChunkScheduler, Status
+from robopolicy_drivers.runtime.blending import BLENDINGS
+from robopolicy_drivers.runtime.commander import Commander, JumpLimit
+from robopolicy_drivers.runtime.configs import RuntimeConfig
+from robopolicy_drivers.runtime.inference import InferenceThread, Request
+from robopolicy_drivers.runtime.observer import Observer
+from robopolicy_drivers.runtime.records import EpisodeReport, Source, StepRecord
+from robopolicy_drivers.runtime.scheduler import ChunkScheduler, ScheduledAction
+from robopolicy_drivers.runtime.slow_fast import SlowFast
+from robopolicy_drivers.runtime.spaces import FeatureSpace
+from robopolicy_drivers.runtime.take_over import Operator, TakeOver
 
 START_DELAY_SHARE = 0.5
 PATIENCE_S = 0.5
-MAX_OBSERVATION_AGE_S = 0.5
+RETREAT_S = 2.0
 FIRST_CHUNK_TIMEOUT_S = 60.0
-
-
-@dataclass(frozen=True)
-class StepRecord:
-    """What happened at one control step.
-
-    Attributes:
-        step: absolute control step.
-        time_ns: time of the observation [ns, monotonic].
-        observation: newest observation by key, of the robot and all cameras.
-        action: what was really sent to the robot ``[A]``; None when nothing was.
-        status: where the action came from.
-    """
-
-    step: int
-    time_ns: int
-    observation: dict[str, NDArray]
-    action: NDArray | None
-    status: Status
-
-
-@dataclass(frozen=True)
-class EpisodeReport:
-    """How an episode went.
-
-    Attributes:
-        success: whether ``stop_when`` ended it.
-        duration_s: from the first step to the end [s].
-        steps: control steps that were executed.
-        actions: steps that played a row planned for them.
-        holds: steps that repeated the last action, because no chunk covered them.
-        waiting: steps before the first action.
-        skipped: control steps that passed while the executor was late.
-        dropped_rows: rows of chunks that came too late for their step.
-        inference_s: duration of each inference since the clock started ``[K]`` [s].
-        executor: lateness of the control steps.
-        robot: lateness of the robot's own loop during the episode, where it reports it.
-    """
-
-    success: bool
-    duration_s: float
-    steps: int
-    actions: int
-    holds: int
-    waiting: int
-    skipped: int
-    dropped_rows: int
-    inference_s: NDArray[np.float64]
-    executor: LatenessSummary
-    robot: LatenessSummary | None
 
 
 def run_episode(
@@ -107,6 +65,9 @@ def run_episode(
     seed: int | None = None,
     stop_when: Callable[[], bool] | None = None,
     recorder: Callable[[StepRecord], None] | None = None,
+    runtime: RuntimeConfig | None = None,
+    operator: Operator | None = None,
+    slow_fast: SlowFast | None = None,
 ) -> EpisodeReport:
     """Runs a policy until ``stop_when`` says so or the time is over; then the robot holds.
 
@@ -118,13 +79,23 @@ def run_episode(
         seed: of the policy's noise, from 0; None for fresh noise.
         stop_when: asked at every control step whether the task is done.
         recorder: called at every control step, in the control thread: it must be quick.
+        runtime: how chunks become commands.
+        operator: who may take the robot over at any control step.
+        slow_fast: makes actions of the policy's rows, where these are latents.
 
     Raises:
         SpecError: robot and cameras do not offer what the policy needs.
+        ConfigError: the settings are not possible with this policy or robot.
         RobopolicyError: the policy or a device failed; the robot was stopped, and the stop is latched.
     """
     if not duration_s > 0:
         raise ConfigError(f"duration_s is {duration_s}; give a duration above 0 s.")
+    runtime = runtime or RuntimeConfig()
+    if runtime.real_time_chunking and not (isinstance(policy, TakesPrefix) and policy.takes_prefix):
+        raise ConfigError(
+            f"{type(policy).__name__} takes no prefix, so its chunks cannot continue each other. Set "
+            "runtime.real_time_chunking=false."
+        )
     offered = [
         *robot.spec.observation,
         *(feature for camera in cameras for feature in camera.spec.observation),
@@ -132,7 +103,7 @@ def run_episode(
     policy.spec.require(
         Spec(tuple(offered), robot.spec.action), needs="policy", provides="robot with its cameras"
     )
-    episode = _Episode(robot, cameras, policy, seed, recorder)
+    episode = _Episode(robot, cameras, policy, seed, recorder, runtime, operator, slow_fast)
     try:
         report = episode.run(duration_s, stop_when)
     except BaseException as error:
@@ -155,18 +126,35 @@ class _Episode:
         policy: ChunkPolicy,
         seed: int | None,
         recorder: Callable[[StepRecord], None] | None,
+        runtime: RuntimeConfig,
+        operator: Operator | None,
+        slow_fast: SlowFast | None,
     ) -> None:
         self.robot = robot
-        self.cameras = cameras
         self.policy = policy
         self.seed = seed
         self.recorder = recorder
-        self.history: deque[dict[str, NDArray]] = deque(maxlen=policy.observation_steps)
-        self.scheduler = ChunkScheduler(policy.action_steps + math.ceil(PATIENCE_S / policy.dt))
+        self.runtime = runtime
+        self.slow_fast = slow_fast
+        self.observer = Observer(robot, cameras, policy.spec, policy.observation_steps, runtime.latencies_s)
+        space = FeatureSpace(robot.spec.action)
+        self.commander = Commander(
+            JumpLimit(space, runtime.max_speed_m * policy.dt, runtime.max_speed_rad * policy.dt),
+            self._steps_in(RETREAT_S),
+        )
+        self.take_over = TakeOver(operator, space.size) if operator is not None else None
+        if runtime.blending not in BLENDINGS:
+            raise unknown_name("blending", runtime.blending, BLENDINGS)
+        self.scheduler = ChunkScheduler(
+            policy.action_steps + self._steps_in(PATIENCE_S),
+            BLENDINGS[runtime.blending](space),
+            self._steps_in(runtime.hold_s),
+        )
         self.inference = InferenceThread(policy, self.scheduler)
-        self.counts: dict[Status, int] = {"fresh": 0, "hold": 0, "waiting": 0}
+        self.counts: dict[Source, int] = dict.fromkeys(get_args(Source), 0)
         self.observed_step = 0
         self.previewed_ns = sys.maxsize
+        self.restarting = False
 
     def run(self, duration_s: float, stop_when: Callable[[], bool] | None) -> EpisodeReport:
         set_timer_slack()
@@ -194,42 +182,83 @@ class _Episode:
             steps=sum(self.counts.values()),
             actions=self.counts["fresh"],
             holds=self.counts["hold"],
+            retreats=self.counts["retreat"],
+            human=self.counts["human"],
             waiting=self.counts["waiting"],
             skipped=executor.skipped,
             dropped_rows=self.scheduler.dropped_rows,
             inference_s=np.array(self.inference.latencies_s),
             executor=executor,
             robot=lateness,
+            last_target=self.commander.last,
+            events=tuple(self.take_over.events()) if self.take_over is not None else (),
         )
+
+    def _steps_in(self, seconds: float) -> int:
+        return math.ceil(seconds / self.policy.dt)
 
     def _robot_lateness(self) -> LatenessSummary | None:
         return self.robot.lateness() if isinstance(self.robot, ReportsLateness) else None
 
     def _step(self, step: int, begin_ns: int) -> None:
-        time_ns, observation = self._observe()
-        self._remember(observation)
+        time_ns, observation = self.observer.observe()
+        human = self._ask_operator(observation)
         if self._is_due(step):
-            self.inference.request(step, time_ns, self._stacked_history(), self._seeds(step))
-            self.observed_step = step
+            self._request(step, time_ns)
         self._await_chunk(step, begin_ns)
-        scheduled = self.scheduler.action(step)
-        self.counts[scheduled.status] += 1
-        sent = None
-        if scheduled.action is not None:
-            # A row of a newer chunk replaces the one previewed for its step, though its image was another.
-            due_ns = now_ns() if scheduled.status == "hold" else min(scheduled.due_ns, self.previewed_ns)
-            sent = self.robot.command(scheduled.action, due_ns)
+        planned = self.scheduler.action(step)
+        if self.slow_fast is not None:
+            planned = self.slow_fast.decode(step, planned)
+        source: Source = planned.status if human is None else "human"
+        sent = self._command(source, planned if human is None else replace(planned, action=human))
+        if source == "fresh" and self.slow_fast is None:
             self._preview(step + 1)
+        self.counts[source] += 1
+        policy_action = planned.action if planned.status == "fresh" else None
+        if human is not None and sent is not None and self.take_over is not None:
+            self.take_over.note(time_ns, sent, policy_action)
         if self.recorder is not None:
-            self.recorder(StepRecord(step, time_ns, observation, sent, scheduled.status))
+            self.recorder(StepRecord(step, time_ns, observation, sent, source, policy_action))
+
+    def _command(self, source: Source, planned: ScheduledAction) -> NDArray | None:
+        """Commands what the source says, on from the last target; returns what was sent."""
+        commander = self.commander
+        soon_ns = now_ns() + seconds_to_ns(self.policy.dt)
+        target: NDArray[np.float64] | None
+        if source in ("fresh", "human") and planned.action is not None:
+            target = commander.toward(planned.action)
+            due_ns = planned.due_ns if source == "fresh" else soon_ns
+        elif source == "retreat":
+            target, due_ns = commander.back(), soon_ns
+        else:
+            target, due_ns = commander.last, now_ns()
+        if target is None:
+            return None
+        # It replaces what was previewed for this step, though the image behind that may have been another.
+        sent = self.robot.command(target, min(due_ns, self.previewed_ns))
+        self.previewed_ns = sys.maxsize
+        commander.sent(sent, forward=source in ("fresh", "human"))
+        return sent
 
     def _preview(self, step: int) -> None:
         """Commands what comes next too, so that the robot need not come to rest in between."""
         following = self.scheduler.preview(step)
-        self.previewed_ns = sys.maxsize
         if following is not None and following.action is not None:
-            self.robot.command(following.action, following.due_ns)
+            self.robot.command(self.commander.toward(following.action), following.due_ns)
             self.previewed_ns = following.due_ns
+
+    def _ask_operator(self, observation: dict[str, NDArray]) -> NDArray[np.float64] | None:
+        """Returns the operator's target; when they let go, the policy begins anew from here."""
+        last = self.commander.last
+        if self.take_over is None or last is None:
+            return None
+        before = self.take_over.active
+        human = self.take_over.ask(observation, last)
+        if before and human is None:
+            self.inference.abandon()
+            self.scheduler.discard()
+            self.restarting = True
+        return human
 
     def _plan_first_chunk(self) -> None:
         """Samples the chunk of step 0 before the clock starts: its rows meet the robot where it stands.
@@ -238,17 +267,15 @@ class _Episode:
         """
         self._first_chunk()
         chunk = self._first_chunk()
-        self.history.clear()
+        self.observer.forget()
         self.inference.latencies_s.clear()
         self.scheduler.add(replace(chunk, time_ns=now_ns()))
         self.observed_step = 0
 
     def _first_chunk(self) -> Chunk:
-        self.policy.reset()
-        self.history.clear()
-        time_ns, observation = self._observe()
-        self._remember(observation)
-        self.inference.request(0, time_ns, self._stacked_history(), self._seeds(0))
+        self.observer.forget()
+        time_ns, _ = self.observer.observe()
+        self.inference.request(Request(0, time_ns, self.observer.history(), self._seeds(0), restart=True))
         self.inference.wait(now_ns() + seconds_to_ns(FIRST_CHUNK_TIMEOUT_S))
         self.inference.check()
         chunk = self.inference.newest
@@ -258,13 +285,31 @@ class _Episode:
             )
         return chunk
 
-    def _remember(self, observation: dict[str, NDArray]) -> None:
-        self.history.append(
-            {feature.key: observation[feature.key] for feature in self.policy.spec.observation}
-        )
-
     def _is_due(self, step: int) -> bool:
-        return not self.inference.busy and step - self.observed_step >= self.policy.action_steps
+        due = self.restarting or step - self.observed_step >= self.policy.action_steps
+        return due and not self.inference.busy
+
+    def _request(self, step: int, time_ns: int) -> None:
+        self.inference.request(
+            Request(
+                step,
+                time_ns,
+                self.observer.history(),
+                self._seeds(step),
+                self._prefix(step) if self.runtime.real_time_chunking else None,
+                self.restarting,
+            )
+        )
+        self.observed_step, self.restarting = step, False
+
+    def _prefix(self, step: int) -> Prefix | None:
+        """Returns what will be played from ``step`` on, and how much of it before the next chunk is there."""
+        rows = self.scheduler.prefix(step)
+        if not len(rows):
+            return None
+        latency_s = self.inference.longest_latency_s
+        waited_for = latency_s < START_DELAY_SHARE * self.policy.dt
+        return Prefix(rows, 0 if waited_for else math.ceil(latency_s / self.policy.dt))
 
     def _await_chunk(self, step: int, begin_ns: int) -> None:
         """Waits for a chunk under way, where it can still serve this step and is worth waiting for."""
@@ -272,32 +317,6 @@ class _Episode:
         soon = self.observed_step == step and self.inference.expected_latency_s < start_delay_s
         if self.inference.busy and (soon or not self.scheduler.covers(step)):
             self.inference.wait(begin_ns + seconds_to_ns(start_delay_s))
-
-    def _observe(self) -> tuple[int, dict[str, NDArray]]:
-        """Returns the newest images and the robot's state at their time; the time is the oldest image's."""
-        observation: dict[str, NDArray] = {}
-        times = []
-        for camera in self.cameras:
-            image_ns, images = camera.read()
-            times.append(image_ns)
-            observation |= images
-        if times and isinstance(self.robot, RecallsStates):
-            _, state = self.robot.state_at(min(times))
-        else:
-            state_ns, state = self.robot.state()
-            times.append(state_ns)
-        age_s = ns_to_seconds(now_ns() - min(times))
-        if age_s > MAX_OBSERVATION_AGE_S:
-            raise DeviceError(
-                f"The newest observation is {age_s:.2f} s old (allowed: {MAX_OBSERVATION_AGE_S} s); the "
-                "robot was stopped. Check that the cameras and the robot still deliver data."
-            )
-        return min(times), observation | state
-
-    def _stacked_history(self) -> Observation:
-        """Returns ``[1, To, ...]`` by key; the oldest observation stands in for those before the start."""
-        rows = [self.history[0]] * (self.policy.observation_steps - len(self.history)) + list(self.history)
-        return {key: np.stack([row[key] for row in rows])[None] for key in rows[0]}
 
     def _seeds(self, step: int) -> list[int] | None:
         return None if self.seed is None else [noise_seed(self.seed, step)]

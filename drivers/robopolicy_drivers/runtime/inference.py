@@ -5,16 +5,39 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from robopolicy_datasets.clock import now_ns, ns_to_seconds
 from robopolicy_datasets.errors import RobopolicyError
-from robopolicy_drivers.interfaces import Chunk, ChunkPolicy, Observation
+from robopolicy_drivers.interfaces import Chunk, ChunkPolicy, Observation, Prefix, TakesPrefix
 from robopolicy_drivers.runtime.scheduler import ChunkScheduler
 
 _RECENT = 5
 _CLOSE_TIMEOUT_S = 10.0
+
+
+@dataclass(frozen=True)
+class Request:
+    """What one inference is given.
+
+    Attributes:
+        step: absolute control step of the newest observation.
+        time_ns: its time [ns, monotonic].
+        observation: per key ``[1, To, ...]``.
+        seeds: for the policy.
+        prefix: what the chunk should continue, for policies that take it.
+        restart: whether the policy forgets the past first.
+    """
+
+    step: int
+    time_ns: int
+    observation: Observation
+    seeds: Sequence[int] | None = None
+    prefix: Prefix | None = None
+    restart: bool = False
 
 
 class InferenceThread:
@@ -35,8 +58,9 @@ class InferenceThread:
         self.latencies_s: list[float] = []
         self.newest: Chunk | None = None
         self._condition = threading.Condition()
-        self._request: tuple[int, int, Observation, Sequence[int] | None] | None = None
+        self._request: Request | None = None
         self._busy = False
+        self._abandoned = False
         self._error: Exception | None = None
         self._closing = False
         self._recent: deque[float] = deque(maxlen=_RECENT)
@@ -53,19 +77,23 @@ class InferenceThread:
         """Median duration of the last inferences [s]; 0 before the first."""
         return float(np.median(self._recent)) if self._recent else 0.0
 
-    def request(self, step: int, time_ns: int, observation: Observation, seeds: Sequence[int] | None) -> None:
-        """Starts an inference on the observation of the control step ``step``; none may be under way.
+    @property
+    def longest_latency_s(self) -> float:
+        """Longest duration of the last inferences [s]; 0 before the first."""
+        return max(self._recent, default=0.0)
 
-        Args:
-            step: absolute control step of the newest observation.
-            time_ns: its time [ns, monotonic].
-            observation: per key ``[1, To, ...]``.
-            seeds: for the policy.
-        """
+    def request(self, request: Request) -> None:
+        """Starts an inference; none may be under way."""
         with self._condition:
-            self._request = (step, time_ns, observation, seeds)
+            self._request = request
             self._busy = True
+            self._abandoned = False
             self._condition.notify_all()
+
+    def abandon(self) -> None:
+        """Sees to it that the chunk of an inference under way is thrown away."""
+        with self._condition:
+            self._abandoned = True
 
     def wait(self, until_ns: int) -> None:
         """Waits until the inference is done, or the time ``until_ns`` [monotonic] has come."""
@@ -102,15 +130,16 @@ class InferenceThread:
                     return
                 request, self._request = self._request, None
             if request is not None:
-                self._infer(*request)
+                self._serve(request)
 
-    def _infer(self, step: int, time_ns: int, observation: Observation, seeds: Sequence[int] | None) -> None:
+    def _serve(self, request: Request) -> None:
         begin = now_ns()
         try:
-            actions = np.asarray(self.policy.infer(observation, seeds=seeds))[0]
-            chunk = Chunk(actions, step, self.policy.dt, time_ns)
-            self.scheduler.add(chunk)
-            self.newest = chunk
+            chunk = Chunk(self._infer(request), request.step, self.policy.dt, request.time_ns)
+            with self._condition:
+                if not self._abandoned:
+                    self.scheduler.add(chunk)
+                    self.newest = chunk
         except (
             Exception
         ) as error:  # whatever a policy raises must reach the control loop, which stops the robot
@@ -121,3 +150,13 @@ class InferenceThread:
             self._recent.append(latency_s)
             self._busy = False
             self._condition.notify_all()
+
+    def _infer(self, request: Request) -> NDArray[np.floating]:
+        policy = self.policy
+        if request.restart:
+            policy.reset()
+        if request.prefix is not None and isinstance(policy, TakesPrefix):
+            chunks = policy.infer(request.observation, seeds=request.seeds, prefix=request.prefix)
+        else:
+            chunks = policy.infer(request.observation, seeds=request.seeds)
+        return np.asarray(chunks)[0]

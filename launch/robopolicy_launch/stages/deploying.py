@@ -28,8 +28,8 @@ from robopolicy_launch.stages.deployment_store import DeploymentStore
 if TYPE_CHECKING:
     from robopolicy_drivers.interfaces import ChunkPolicy
     from robopolicy_drivers.realtime.sections import CycleSummary
-    from robopolicy_drivers.runtime.executor import EpisodeReport, StepRecord
     from robopolicy_drivers.runtime.preflight import Finding
+    from robopolicy_drivers.runtime.records import EpisodeReport, StepRecord
 
 STORE = "episodes.zarr"
 VIDEO_PIXELS = 192  # smallest height of a camera image in the videos

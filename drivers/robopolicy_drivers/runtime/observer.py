@@ -1,0 +1,115 @@
+"""Observer: the newest images with the robot's state at their time, and the history that a policy needs."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from robopolicy_datasets.clock import now_ns, ns_to_seconds, seconds_to_ns
+from robopolicy_datasets.errors import ConfigError, DeviceError, nearest_names
+from robopolicy_datasets.spec import Feature, Spec
+from robopolicy_drivers.interfaces import Camera, Observation, RecallsStates, Robot
+
+MAX_OBSERVATION_AGE_S = 0.5
+
+
+class Observer:
+    """See the module text.
+
+    Args:
+        robot: connected.
+        cameras: connected.
+        spec: the policy's, whose observation features the history holds.
+        steps: length To of the history.
+        latencies_s: by feature key, how much later than the world its time stamps are [s]; it is subtracted
+            from them. The images of one camera have one time, the one of its slowest feature.
+
+    Raises:
+        ConfigError: a latency names no feature, or is negative or infinite.
+    """
+
+    def __init__(
+        self,
+        robot: Robot,
+        cameras: Sequence[Camera],
+        spec: Spec,
+        steps: int,
+        latencies_s: Mapping[str, float] | None = None,
+    ) -> None:
+        self._robot = robot
+        self._features = spec.observation
+        self._steps = steps
+        self._history: deque[dict[str, NDArray]] = deque(maxlen=steps)
+        latencies_s = latencies_s or {}
+        offered = [*robot.spec.observation, *(f for camera in cameras for f in camera.spec.observation)]
+        _check(latencies_s, [feature.key for feature in offered])
+
+        def latest_ns(features: Iterable[Feature]) -> int:
+            return seconds_to_ns(
+                max((latencies_s.get(feature.key, 0.0) for feature in features), default=0.0)
+            )
+
+        self._cameras = [(camera, latest_ns(camera.spec.observation)) for camera in cameras]
+        self._robot_latency_ns = latest_ns(robot.spec.observation)
+        self._state_latencies: dict[int, list[str]] = {}
+        for feature in robot.spec.observation:
+            self._state_latencies.setdefault(latest_ns((feature,)), []).append(feature.key)
+
+    def observe(self) -> tuple[int, dict[str, NDArray]]:
+        """Returns the newest images and the robot's state at their time; the time is the oldest image's.
+
+        Raises:
+            DeviceError: that time is too long ago.
+        """
+        observation: dict[str, NDArray] = {}
+        times = []
+        for camera, latency_ns in self._cameras:
+            image_ns, images = camera.read()
+            times.append(image_ns - latency_ns)
+            observation |= images
+        time_ns, state = self._state(min(times) if times else None)
+        age_s = ns_to_seconds(now_ns() - time_ns)
+        if age_s > MAX_OBSERVATION_AGE_S:
+            raise DeviceError(
+                f"The newest observation is {age_s:.2f} s old (allowed: {MAX_OBSERVATION_AGE_S} s); the "
+                "robot was stopped. Check that the cameras and the robot still deliver data."
+            )
+        observation |= state
+        self._history.append({feature.key: observation[feature.key] for feature in self._features})
+        return time_ns, observation
+
+    def history(self) -> Observation:
+        """Returns ``[1, To, ...]`` by key; the oldest observation stands in for those before the start."""
+        rows = [self._history[0]] * (self._steps - len(self._history)) + list(self._history)
+        return {key: np.stack([row[key] for row in rows])[None] for key in rows[0]}
+
+    def forget(self) -> None:
+        """Empties the history, for the next episode."""
+        self._history.clear()
+
+    def _state(self, image_ns: int | None) -> tuple[int, dict[str, NDArray]]:
+        """Returns the state at an image's time, or the newest one; and the time of the observation."""
+        if image_ns is None or not isinstance(self._robot, RecallsStates):
+            state_ns, state = self._robot.state()
+            state_ns -= self._robot_latency_ns
+            return state_ns if image_ns is None else min(state_ns, image_ns), state
+        state = {}
+        for latency_ns, keys in self._state_latencies.items():
+            _, recalled = self._robot.state_at(image_ns + latency_ns)
+            state |= {key: recalled[key] for key in keys}
+        return image_ns, state
+
+
+def _check(latencies_s: Mapping[str, float], keys: Sequence[str]) -> None:
+    for key, latency_s in latencies_s.items():
+        if key not in keys:
+            raise ConfigError(
+                f"A latency is given for '{key}', which neither the robot nor a camera delivers. "
+                f"Allowed: {', '.join(nearest_names(key, keys))}."
+            )
+        if not 0 <= latency_s < math.inf:
+            raise ConfigError(f"The latency of '{key}' is {latency_s} s; give 0 s or more.")
