@@ -245,7 +245,7 @@ class RecallsStates(Protocol):
     """A robot that also remembers past states, so that they can be aligned with images in time."""
 
     def state_at(self, time_ns: int) -> tuple[int, dict[str, NDArray]]:
-        """Returns the recorded state nearest to ``time_ns`` and its time [ns, monotonic]."""
+        """Returns the state at ``time_ns`` (see ``runtime.alignment``), or the nearest, and its time [ns]."""
 
 
 @runtime_checkable

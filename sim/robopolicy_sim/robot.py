@@ -24,6 +24,7 @@ from robopolicy_drivers.realtime.process import DeviceProcess
 from robopolicy_drivers.realtime.ring import Record, Ring
 from robopolicy_drivers.realtime.sections import CycleSummary
 from robopolicy_drivers.realtime.statistics import LatenessSummary
+from robopolicy_drivers.runtime.alignment import state_at
 from robopolicy_drivers.safety.configs import SafetyConfig
 from robopolicy_sim.configs import SimulatedRobotConfig
 from robopolicy_sim.tasks.pick_place import pick_place_spec
@@ -97,10 +98,13 @@ class SimulatedRobot:
         return self._visible(self._newest())
 
     def state_at(self, time_ns: int) -> tuple[int, dict[str, NDArray]]:
-        """Returns the state nearest to ``time_ns`` (of the last two seconds) and its time [ns, monotonic]."""
+        """Returns the state at ``time_ns`` and its time [ns, monotonic].
+
+        It is interpolated between the records around it; of times that lie more than two seconds back, or
+        after the newest state, it is the state that is nearest.
+        """
         self._running().check()
-        record = self.states.nearest(time_ns)
-        return self._visible(record or self._newest())
+        return state_at(self.states, self.spec.observation, time_ns)
 
     def command(self, target: NDArray, at_ns: int) -> NDArray:
         """Asks the arm to be at a pose and gripper width at a time; does not wait.

@@ -13,8 +13,8 @@ from robopolicy_datasets.errors import RobopolicyError
 from robopolicy_datasets.recording import Recorder
 from robopolicy_datasets.store import DemoStore, EpisodeInfo, Event
 from robopolicy_drivers.interfaces import Camera, Robot
-from robopolicy_drivers.runtime.records import StepRecord
 from robopolicy_drivers.runtime.preflight import offered_spec
+from robopolicy_drivers.runtime.records import StepRecord
 
 CODECS = {"rgb": "jpeg"}
 
