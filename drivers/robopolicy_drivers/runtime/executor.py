@@ -263,19 +263,23 @@ class _Episode:
     def _plan_first_chunk(self) -> None:
         """Samples the chunk of step 0 before the clock starts: its rows meet the robot where it stands.
 
-        The inference before it lets the policy allocate and compile what it needs.
+        The inferences before it let the policy allocate and compile what it needs, for a prefix too.
         """
-        self._first_chunk()
+        warm_up = self._first_chunk()
+        if self.runtime.real_time_chunking:
+            self._first_chunk(Prefix(warm_up.actions, 0))
         chunk = self._first_chunk()
         self.observer.forget()
         self.inference.latencies_s.clear()
         self.scheduler.add(replace(chunk, time_ns=now_ns()))
         self.observed_step = 0
 
-    def _first_chunk(self) -> Chunk:
+    def _first_chunk(self, prefix: Prefix | None = None) -> Chunk:
         self.observer.forget()
         time_ns, _ = self.observer.observe()
-        self.inference.request(Request(0, time_ns, self.observer.history(), self._seeds(0), restart=True))
+        self.inference.request(
+            Request(0, time_ns, self.observer.history(), self._seeds(0), prefix, restart=True)
+        )
         self.inference.wait(now_ns() + seconds_to_ns(FIRST_CHUNK_TIMEOUT_S))
         self.inference.check()
         chunk = self.inference.newest

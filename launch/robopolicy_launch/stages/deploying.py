@@ -28,6 +28,7 @@ from robopolicy_launch.stages.deployment_store import DeploymentStore
 if TYPE_CHECKING:
     from robopolicy_drivers.interfaces import ChunkPolicy
     from robopolicy_drivers.realtime.sections import CycleSummary
+    from robopolicy_drivers.runtime.configs import RuntimeConfig
     from robopolicy_drivers.runtime.preflight import Finding
     from robopolicy_drivers.runtime.records import EpisodeReport, StepRecord
 
@@ -72,6 +73,7 @@ class Deployment:
         figures |= {
             "steps": steps,
             "holds": sum(report.holds for report in reports),
+            "retreats": sum(report.retreats for report in reports),
             "skipped_steps": sum(report.skipped for report in reports),
             "dropped_rows": sum(report.dropped_rows for report in reports),
         }
@@ -142,6 +144,7 @@ def deploy(
     first_seed: int,
     seconds: float,
     videos: int,
+    runtime: RuntimeConfig | None = None,
 ) -> dict[str, Any]:
     """Lets a policy drive a robot for some episodes.
 
@@ -154,6 +157,7 @@ def deploy(
         first_seed: of the policy's noise and, in simulation, of the scenes.
         seconds: longest duration of an episode [s].
         videos: of the first episodes.
+        runtime: how chunks become commands; None for the defaults.
 
     Returns:
         success, late ticks, latencies and more.
@@ -183,10 +187,9 @@ def deploy(
             seed = first_seed + index
             info = EpisodeInfo(operator="policy", embodiment=getattr(robot_config, "embodiment", ""))
             live = _LiveView()
+            recorders = (store.step, live.step, _film(cameras, frames))
             with store.episode(info), progress.showing(live.text):
-                report = run_one(
-                    robot, cameras, policy, seconds, seed, (store.step, live.step, _film(cameras, frames))
-                )
+                report = run_one(robot, cameras, policy, seconds, seed, recorders, runtime)
             store.finish(report.success if deployment.judged else None)
             deployment.reports.append((seed, report))
             if isinstance(robot, ReportsCycles):
@@ -239,6 +242,7 @@ def run_one(
     seconds: float,
     seed: int,
     recorders: Sequence[Callable[[StepRecord], None]],
+    runtime: RuntimeConfig | None = None,
 ) -> EpisodeReport:
     """Runs one episode.
 
@@ -249,6 +253,7 @@ def run_one(
         seconds: longest duration [s].
         seed: of the policy's noise and of the scene.
         recorders: are given every step, in the control thread.
+        runtime: how chunks become commands; None for the defaults.
     """
     from robopolicy_drivers.runtime.executor import run_episode
 
@@ -268,6 +273,7 @@ def run_one(
         seed=seed,
         stop_when=robot.success if knows else None,
         recorder=record,
+        runtime=runtime,
     )
 
 

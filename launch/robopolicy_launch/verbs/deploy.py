@@ -8,13 +8,14 @@ on another machine, and this one needs no torch.
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import MISSING, DictConfig
 
 from robopolicy_datasets.errors import ConfigError
+from robopolicy_drivers.runtime.configs import RuntimeConfig
 from robopolicy_launch.reports import report
 from robopolicy_launch.run_folder import RunFolder
 from robopolicy_launch.stages.deploying import deploy
@@ -41,6 +42,7 @@ class Settings:
         videos: videos of the first episodes.
         name: a word for the run folder's name.
         runs: where run folders lie.
+        runtime: how the policy's chunks become commands.
         robot: what is driven.
     """
 
@@ -54,6 +56,7 @@ class Settings:
     videos: int = 3
     name: str = ""
     runs: str = "runs"
+    runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
     robot: Any = MISSING
 
     def __post_init__(self) -> None:
@@ -80,6 +83,7 @@ def run(settings: Settings, config: DictConfig) -> int:
             first_seed=settings.first_seed,
             seconds=settings.seconds,
             videos=settings.videos,
+            runtime=settings.runtime,
         )
         folder.add_figures(figures)
         report.write(folder, "Deployment")
