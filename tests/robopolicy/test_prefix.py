@@ -19,7 +19,7 @@ from robopolicy.sampling.prefix import (
     guidance_weight,
     soft_mask,
 )
-from robopolicy_datasets.errors import SpecError
+from robopolicy_datasets.errors import ConfigError, SpecError
 from robopolicy_drivers.interfaces import Prefix, TakesPrefix
 
 from .conftest import ARM_SPEC, CONFIGS, PLANE_SPEC, tiny
@@ -181,6 +181,25 @@ def test_a_prefix_is_taken_relative_to_the_newest_pose_and_counts_from_the_newes
     assert (prefix.target[:, past + 4 :] == 0).all()
     torch.testing.assert_close(prefix.mask[past:], soft_mask(2, 4, 8 - past))
     assert (prefix.mask[:past] == 0).all()
+
+
+@pytest.mark.parametrize("net", ["unet", "mlp"])
+def test_a_policy_of_one_s_own_needs_no_sampler_of_ours_and_takes_no_prefix(net):
+    class Straight(FlowPolicy.__base__):
+        """The policy of docs/extending.md in short."""
+
+        def _field_loss(self, clean, noise, condition, generator):
+            return (self.net(noise, torch.zeros(len(clean)), condition) - clean).square().mean()
+
+        def _integrate(self, field, noise, draw):
+            return field(noise, torch.zeros(len(noise)))
+
+    policy = Straight(tiny(CONFIGS["flow"], net=net), PLANE_SPEC, 0.1)
+    observation = example_windows(policy, PLANE_SPEC, seed=0)["observation"]
+    assert np.isfinite(policy.infer(observation)).all()
+    assert not policy.takes_prefix
+    with pytest.raises(ConfigError, match="Straight takes no prefix"):
+        policy.infer(observation, prefix=Prefix(np.zeros((3, 2)), 1))
 
 
 def test_a_prefix_that_does_not_fit_is_refused():

@@ -81,7 +81,7 @@ class ChunkPolicy(nn.Module, ABC):
     step_scale = 1.0
     bf16 = False  # whether nets sample in bfloat16; poses never do
     takes_prefix = False  # whether chunks can continue what the robot is about to play
-    sampler: FlowSampler | DiffusionSampler
+    levels: Sequence[float] = ()  # of noise that sampling visits, where known: nets prepare for them
 
     def __init__(self, config: ChunkPolicyConfig, spec: Spec, dt: float) -> None:
         super().__init__()
@@ -284,7 +284,7 @@ class ChunkPolicy(nn.Module, ABC):
 
     def _bind(self, condition: Tensor) -> Field:
         """Returns the net with its condition ``[B, C]`` bound, as the sampler calls it."""
-        field: Field = self.net.bind(condition, self.sampler.levels)  # type: ignore[operator]
+        field: Field = self.net.bind(condition, self.levels)  # type: ignore[operator]
         return field
 
     def _continue(self, field: Field, prefix: ChunkPrefix) -> Field:
@@ -314,6 +314,7 @@ class FlowPolicy(ChunkPolicy):
     def __init__(self, config: FlowConfig, spec: Spec, dt: float) -> None:
         super().__init__(config, spec, dt)
         self.sampler = FlowSampler(config.sampler, config.sampling_steps)
+        self.levels = self.sampler.levels
 
     def _field_loss(
         self, clean: Tensor, noise: Tensor, condition: Tensor, generator: torch.Generator | None
@@ -349,6 +350,7 @@ class DiffusionPolicy(ChunkPolicy):
                 "[-1, 1]. Use policy.normalization=limits, or the policy 'flow'."
             )
         self.sampler = DiffusionSampler(config.sampler, config.noise_levels, config.sampling_steps)
+        self.levels = self.sampler.levels
 
     def _field_loss(
         self, clean: Tensor, noise: Tensor, condition: Tensor, generator: torch.Generator | None
