@@ -61,6 +61,17 @@ def test_each_arm_has_its_own_rotation_and_angles_go_the_shorter_way():
     assert space.lengths(way)[1] == pytest.approx(2 * np.pi - 6.0)
 
 
+def test_a_pose_without_a_width_is_a_position_and_a_rotation():
+    pose = FeatureSpace((Feature("action", (6,), kind="pose", unit="m, rad"),))
+    with_width = FeatureSpace((POSE,))
+    start, end = np.random.default_rng(1).normal(size=(2, 7))
+    expected = with_width.between(start, end, 0.3)[:6]
+    np.testing.assert_allclose(pose.between(start[:6], end[:6], 0.3), expected, atol=1e-12)
+    assert pose.lengths(pose.difference(start[:6], end[:6])) == pytest.approx(
+        with_width.lengths(with_width.difference(start, end))
+    )
+
+
 def test_rows_are_computed_together():
     space = FeatureSpace((POSE,))
     values = np.random.default_rng(0).normal(size=(5, 3, 7))

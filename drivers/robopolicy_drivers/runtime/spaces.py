@@ -19,6 +19,7 @@ from robopolicy_datasets.spec import Feature
 Array = NDArray[np.float64]
 
 _PARTS: Mapping[str, tuple[tuple[str, int], ...]] = {
+    "pose": (("position", 3), ("rotation", 3)),
     "pose_width": (("position", 3), ("rotation", 3), ("other", 1)),
     "axis_angle": (("rotation", 3),),
     "angle": (("angle", 1),),
