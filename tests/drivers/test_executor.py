@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from runtime_targets import IMAGE, POSITION, STEP_M, PointRobot, StillCamera, TowardsGoal
 
-from robopolicy_datasets.clock import now_ns, seconds_to_ns
+from robopolicy_datasets.clock import NANOSECONDS, now_ns, seconds_to_ns
 from robopolicy_datasets.errors import ConfigError, DeviceError, RobopolicyError, SpecError
 from robopolicy_drivers.interfaces import Prefix
 from robopolicy_drivers.realtime.statistics import LatenessStatistics
@@ -97,6 +97,20 @@ def test_what_comes_next_is_commanded_too_and_replaced_by_the_step_itself():
         pending = [time for time in pending if time < due] + [due]
         gaps = np.diff(pending[-3:])
         assert (gaps > 0.4 * seconds_to_ns(TowardsGoal.dt)).all()
+
+
+def test_commands_are_given_for_as_much_earlier_as_the_robot_is_late():
+    ahead_s = []
+    for latency_s in (0.0, 0.03):
+        robot = PointRobot()
+        run_episode(
+            robot, [], TowardsGoal(), duration_s=1.0, runtime=RuntimeConfig(action_latency_s=latency_s)
+        )
+        ahead_s.append(np.median([(due - now) / NANOSECONDS for now, _, due in robot.commands]))
+    assert ahead_s[0] - ahead_s[1] == pytest.approx(0.03, abs=0.005)
+    for wrong in (-0.1, np.inf):
+        with pytest.raises(ConfigError, match="action_latency_s"):
+            RuntimeConfig(action_latency_s=wrong)
 
 
 def test_stop_when_ends_the_episode():

@@ -18,6 +18,9 @@ from pathlib import Path
 import pytest
 
 from robopolicy_datasets.store.demo_store import DemoStore
+from robopolicy_drivers.calibration.latency import DeviceLatency, LatencyModel
+from robopolicy_drivers.runtime.configs import RuntimeConfig
+from robopolicy_launch.verbs import deploy
 
 
 def start(*words: str) -> subprocess.Popen[str]:
@@ -58,6 +61,18 @@ def test_what_was_done_is_a_demo_store(robopolicy, checkpoint, tmp_path):
         assert episode.info.success is False
         assert episode.data["camera0_rgb"].std() > 5
     assert robopolicy("data", "check", str(store.path)).returncode in (0, 1)
+
+
+def test_measured_latencies_are_reckoned_with(tmp_path):
+    seconds = {"robot": 0.05, "gripper": 0.09, "camera0_rgb": 0.12, "camera1_rgb": -0.001}
+    model = LatencyModel({name: DeviceLatency.of([value], "today") for name, value in seconds.items()})
+    (tmp_path / "latency.json").write_text(model.to_json())
+    settings = deploy.Settings(checkpoint="x", latency=str(tmp_path / "latency.json"), robot=None)
+    settings.runtime.latencies_s = {"camera1_rgb": 0.02}  # what is said beats what was measured
+    runtime = deploy._runtime(settings)
+    assert runtime.action_latency_s == 0.05
+    assert runtime.latencies_s == {"camera0_rgb": 0.12, "camera1_rgb": 0.02}
+    assert deploy._runtime(deploy.Settings(checkpoint="x", robot=None)) == RuntimeConfig()
 
 
 def test_on_a_terminal_the_episode_can_be_watched(checkpoint, tmp_path):

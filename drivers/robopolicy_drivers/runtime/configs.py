@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 from robopolicy_datasets.errors import ConfigError
@@ -19,6 +20,8 @@ class RuntimeConfig:
         hold_s: how long the last target is held where the policy has nothing new, before the robot goes back
             along the way it came [s].
         latencies_s: by feature key, how much later than the world its time stamps are [s].
+        action_latency_s: how much later than commanded the robot is where it should be [s]; commands are
+            given for so much earlier.
     """
 
     blending: str = "newest"
@@ -27,8 +30,13 @@ class RuntimeConfig:
     max_speed_rad: float = 6.0
     hold_s: float = 2.0
     latencies_s: dict[str, float] = field(default_factory=dict)
+    action_latency_s: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("max_speed_m", "max_speed_rad", "hold_s"):
             if not getattr(self, name) > 0:
                 raise ConfigError(f"runtime.{name} is {getattr(self, name)}; give a number above 0.")
+        if not 0 <= self.action_latency_s < math.inf:
+            raise ConfigError(
+                f"runtime.action_latency_s is {self.action_latency_s}; give a number of seconds from 0."
+            )

@@ -153,6 +153,7 @@ class _Episode:
         self.inference = InferenceThread(policy, self.scheduler)
         self.counts: dict[Source, int] = dict.fromkeys(get_args(Source), 0)
         self.observed_step = 0
+        self.action_latency_ns = seconds_to_ns(runtime.action_latency_s)
         self.previewed_ns = sys.maxsize
         self.restarting = False
 
@@ -227,7 +228,7 @@ class _Episode:
         target: NDArray[np.float64] | None
         if source in ("fresh", "human") and planned.action is not None:
             target = commander.toward(planned.action)
-            due_ns = planned.due_ns if source == "fresh" else soon_ns
+            due_ns = planned.due_ns - self.action_latency_ns if source == "fresh" else soon_ns
         elif source == "retreat":
             target, due_ns = commander.back(), soon_ns
         else:
@@ -244,8 +245,8 @@ class _Episode:
         """Commands what comes next too, so that the robot need not come to rest in between."""
         following = self.scheduler.preview(step)
         if following is not None and following.action is not None:
-            self.robot.command(self.commander.toward(following.action), following.due_ns)
-            self.previewed_ns = following.due_ns
+            self.previewed_ns = following.due_ns - self.action_latency_ns
+            self.robot.command(self.commander.toward(following.action), self.previewed_ns)
 
     def _ask_operator(self, observation: dict[str, NDArray]) -> NDArray[np.float64] | None:
         """Returns the operator's target; when they let go, the policy begins anew from here."""

@@ -8,7 +8,7 @@ on another machine, and this one needs no torch.
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +42,8 @@ class Settings:
         videos: videos of the first episodes.
         name: a word for the run folder's name.
         runs: where run folders lie.
+        latency: file of the latencies of robot and cameras (robopolicy devices latency); they fill
+            runtime.latencies_s and runtime.action_latency_s.
         runtime: how the policy's chunks become commands.
         robot: what is driven.
     """
@@ -56,6 +58,7 @@ class Settings:
     videos: int = 3
     name: str = ""
     runs: str = "runs"
+    latency: str = ""
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
     robot: Any = MISSING
 
@@ -83,7 +86,7 @@ def run(settings: Settings, config: DictConfig) -> int:
             first_seed=settings.first_seed,
             seconds=settings.seconds,
             videos=settings.videos,
-            runtime=settings.runtime,
+            runtime=_runtime(settings),
         )
         folder.add_figures(figures)
         report.write(folder, "Deployment")
@@ -104,3 +107,17 @@ def _policy(settings: Settings, resources: contextlib.ExitStack) -> tuple[ChunkP
 
     checkpoint = find_checkpoint(Path(settings.checkpoint).expanduser())
     return load_policy(checkpoint, threads=1), f"checkpoint '{checkpoint}'"
+
+
+def _runtime(settings: Settings) -> RuntimeConfig:
+    """Returns the settings of the runtime, with the measured latencies where they are given."""
+    if not settings.latency:
+        return settings.runtime
+    from robopolicy_drivers.calibration.latency import load_latency
+
+    medians = {name: latency.median_s for name, latency in load_latency(settings.latency).devices.items()}
+    robot_s = medians.pop("robot", settings.runtime.action_latency_s)
+    medians.pop("gripper", None)  # it goes at its own speed, whenever it is told
+    cameras = {key: max(0.0, seconds) for key, seconds in medians.items()}
+    latencies_s = cameras | settings.runtime.latencies_s
+    return replace(settings.runtime, action_latency_s=max(0.0, robot_s), latencies_s=latencies_s)
