@@ -156,6 +156,65 @@ def test_the_robot_brakes_and_the_stop_latches(rig, name):
     robot.command(rig.policy.start, now_ns())
 
 
+def at_inference(number, seconds=0.0):
+    """Presses the button within the policy's inference of this number, which then takes so long."""
+
+    def prepare(rig, press):
+        calls = iter(range(1000))
+
+        def fault(actions):
+            if next(calls) == number:
+                press()
+                time.sleep(seconds)
+            return actions
+
+        rig.policy.fault = fault
+
+    return prepare
+
+
+def after_a_command(rig, press):
+    rig.record = lambda step: press() if step.step == 7 else None
+
+
+def while_it_holds(rig, press):
+    rig.record = lambda step: press() if step.status == "hold" else None
+    at_inference(4, seconds=4.0)(rig, lambda: None)
+
+
+PHASES = {
+    "the policy warms up": at_inference(0),
+    "the first chunk is sampled": at_inference(1),
+    "an inference is under way": at_inference(4, seconds=0.3),
+    "a command was just given": after_a_command,
+    "the last target is held": while_it_holds,
+}
+
+
+@pytest.mark.parametrize("phase", PHASES)
+def test_a_stop_in_any_phase_is_the_last_word(rig, phase):
+    pressed_ns, commands = [], []
+
+    def press():
+        if not pressed_ns:
+            rig.robot.stop("somebody pressed the button")
+            pressed_ns.append(now_ns())
+
+    passed = rig.robot.command
+    rig.robot.command = lambda target, at_ns: commands.append(now_ns()) or passed(target, at_ns)
+    PHASES[phase](rig, press)
+    with pytest.raises(DeviceError, match="pressed the button"):
+        run_episode(
+            rig.robot,
+            rig.robot.cameras,
+            rig.policy,
+            duration_s=FOREVER_S,
+            recorder=lambda step: rig.record(step),
+        )
+    assert sum(time_ns > pressed_ns[0] for time_ns in commands) <= 1  # the one that was refused
+    assert rig.robot.states.newest().data["stopped"]
+
+
 @pytest.mark.parametrize(
     ("number", "message"), [(signal.SIGKILL, "SIGKILL"), (signal.SIGSTOP, "no sign of life|stuck")]
 )
