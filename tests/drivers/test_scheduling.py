@@ -11,7 +11,7 @@ import pytest
 from robopolicy_drivers.realtime import scheduling
 
 IMPORTS = """
-import logging, os, resource
+import logging, os, resource, threading
 logging.basicConfig(format="%(message)s")
 from robopolicy_drivers.realtime.scheduling import pin_to_core, quiet_core, request_punctuality
 """
@@ -21,9 +21,15 @@ resource.setrlimit(resource.RLIMIT_RTPRIO, (0, 0))
 os.setgroups([]), os.setgid(65534), os.setuid(65534)
 """
 ASK = """
-print(request_punctuality(), os.sched_getscheduler(0) == os.SCHED_FIFO, quiet_core() == pin_to_core())
+granted = request_punctuality()
+policy = os.sched_getscheduler(0) & ~os.SCHED_RESET_ON_FORK
+print(granted, policy == os.SCHED_FIFO, quiet_core() == pin_to_core())
 """
 LOOK = """
+thread = threading.Thread(target=lambda: inherited.append(os.sched_getscheduler(0)))
+inherited = []
+thread.start(), thread.join()
+print(inherited == [os.SCHED_OTHER])
 print(os.sched_getaffinity(0) == {quiet_core()})
 print([line.split()[1] for line in open("/proc/self/status") if line.startswith("VmLck")][0] != "0")
 print(open("/proc/self/timerslack_ns").read().strip())
@@ -49,7 +55,7 @@ def needs(name: str, number: int) -> pytest.MarkDecorator:
 @needs("CAP_SYS_NICE", 23)
 def test_the_kernel_grants_it_to_those_who_may():
     words, warnings = run(IMPORTS + ASK + LOOK)
-    assert (words[:-1], warnings) == (["True"] * 5, "")
+    assert (words[:-1], warnings) == (["True"] * 6, "")
     assert words[-1] in ("0", "1")  # newer kernels know no slack under SCHED_FIFO, and say 0
 
 

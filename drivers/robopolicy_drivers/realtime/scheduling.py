@@ -40,6 +40,8 @@ def set_timer_slack() -> bool:
 def request_fifo(priority: int = FIFO_PRIORITY) -> bool:
     """Puts the calling thread under the real-time scheduler SCHED_FIFO, where that is allowed.
 
+    Threads and processes that it starts do not inherit it.
+
     Returns:
         whether it was; if not, a warning says what to do.
     """
@@ -47,7 +49,7 @@ def request_fifo(priority: int = FIFO_PRIORITY) -> bool:
         logger.warning("This system has no SCHED_FIFO; control ticks may be late when the machine is busy.")
         return False
     try:
-        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(priority))
+        os.sched_setscheduler(0, os.SCHED_FIFO | os.SCHED_RESET_ON_FORK, os.sched_param(priority))
     except OSError as error:
         logger.warning(
             "SCHED_FIFO priority %d was not granted (%s); control ticks may be late on a busy machine. "
