@@ -87,10 +87,10 @@ def compare(
             f"{len(policies)} with {', '.join(f'{policy.dt:g} s' for policy in policies)}, pairs={pairs}, "
             f"seconds={seconds:g}."
         )
-    folder.mkdir(parents=True, exist_ok=True)
     trials: list[Trial] = []
     named = {f"policy {LETTERS[number]}": policy for number, policy in enumerate(policies)}
     with ready_robot(robot_config, named) as (name, robot, cameras):
+        folder.mkdir(parents=True, exist_ok=True)
         metadata = {"policies": list(sources), "robot": name}
         with DeploymentStore(folder / STORE, robot, cameras, policies[0].dt, metadata) as store:
             session = _Session(robot, cameras, store, folder, seconds, ask)

@@ -175,9 +175,9 @@ def deploy(
         from robopolicy_sim.video import require_encoder
 
         require_encoder()
-    folder.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as resources:
         name, robot, cameras = resources.enter_context(ready_robot(robot_config, {source: policy}))
+        folder.mkdir(parents=True, exist_ok=True)
         deployment = Deployment(judged=isinstance(robot, KnowsTask))
         metadata = {"policy": source, "robot": name}
         store = resources.enter_context(DeploymentStore(folder / STORE, robot, cameras, policy.dt, metadata))
