@@ -59,6 +59,34 @@ def test_the_kernel_grants_it_to_those_who_may():
     assert words[-1] in ("0", "1")  # newer kernels know no slack under SCHED_FIFO, and say 0
 
 
+def may_write(path: str) -> bool:
+    try:
+        os.close(os.open(path, os.O_WRONLY))
+    except OSError:
+        return False
+    return True
+
+
+@pytest.mark.skipif(not may_write("/dev/cpu_dma_latency"), reason="needs /dev/cpu_dma_latency")
+def test_cores_are_kept_awake_as_long_as_the_process_lives():
+    code = """
+import os
+from robopolicy_drivers.realtime.scheduling import keep_cores_awake
+print(keep_cores_awake(), keep_cores_awake())
+print(sum(os.readlink(f"/proc/self/fd/{fd}") == "/dev/cpu_dma_latency" for fd in range(3, 20)
+          if os.path.exists(f"/proc/self/fd/{fd}")))
+"""
+    assert run(code) == (["True", "True", "1"], "")
+
+
+def test_without_leave_to_keep_them_awake_it_is_told_what_to_do(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(scheduling, "_WAKING_LATENCY", tmp_path / "missing")
+    assert scheduling.keep_cores_awake.__wrapped__()
+    monkeypatch.setattr(scheduling, "_WAKING_LATENCY", tmp_path)  # a folder cannot be written
+    assert not scheduling.keep_cores_awake.__wrapped__()
+    assert f"sudo setfacl -m u:$USER:w {tmp_path}" in caplog.text
+
+
 @needs("CAP_SETUID", 7)
 def test_somebody_without_rights_is_told_what_to_do():
     words, warnings = run(IMPORTS + BECOME_NOBODY + ASK)

@@ -68,7 +68,7 @@ class _State:
 
     Attributes:
         time_ns: when; of a waypoint when it is wanted [ns, monotonic].
-        values: ``[A]``, as they are told to others.
+        values: ``[A]`` as they were given of a waypoint; of a moving state those of the waypoint ahead.
         places: of the linear parts ``[P, W]``, padded with zeros; zero for rotations.
         turns: of the rotations.
         velocity: ``[P, W]``; of rotations the angular velocity in their own frame.
@@ -182,7 +182,7 @@ class WaypointInterpolator:
         speed = np.sqrt((state.velocity * state.velocity).sum(axis=1))
         # v0 (1 - t / T)^2: from -2 v0 / T the deceleration falls to nothing, after a way of v0 T / 3.
         braking_s = max(2.0 * float((speed / self._acceleration).max(initial=0.0)), _SHORTEST_S)
-        values, change = state.values.copy(), state.velocity * (braking_s / 3.0)
+        values, change = self.evaluate(now_ns), state.velocity * (braking_s / 3.0)
         for row, span in self._linear:
             values[span] += change[row, : span.stop - span.start]
         for (row, span), turn in zip(self._rotations, state.turns, strict=True):
@@ -238,14 +238,13 @@ class WaypointInterpolator:
         if segment is None:
             return replace(self._end, time_ns=time_ns)
         places, velocity = segment.at(time_ns)
-        values = self._told(segment, places)
         turns = []
         for (row, _), base in zip(self._rotations, segment.turns, strict=True):
             turn = places[row, :3].tolist()
             velocity[row, :3] = angular_velocity(turn, velocity[row, :3].tolist())
             turns.append(turned(base, turn))
             places[row] = 0.0
-        return _State(time_ns, values, places, tuple(turns), velocity)
+        return _State(time_ns, segment.end.values, places, tuple(turns), velocity)
 
     def _told(self, segment: _Segment, places: Array) -> Array:
         """Returns ``[A]`` for ``[P, W]``; immediate parts are where the segment leads to."""

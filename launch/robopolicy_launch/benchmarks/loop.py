@@ -51,7 +51,7 @@ def run(*, channels: Sequence[int] = (64, 128, 256), seconds: float = 20.0) -> I
 def _trajectory(seconds: float) -> Iterator[Row]:
     """Measures a pose with a gripper: a state, a plan for a new target, one that passes another waypoint."""
     times_ns = [0, *(_PERIOD_NS * np.arange(1, 3)).tolist()]
-    points = np.array([0.4, 0.0, 0.3, 3.0, 0.0, 0.0, 0.05]) + 0.02 * np.arange(3)[:, None]
+    points = np.array([0.4, 0.0, 0.3, 3.0, 0.0, 0.0, 0.05]) + 0.001 * np.arange(3)[:, None]
     parts = (WaypointPart(3, 1.5, 3.0), WaypointPart(3, 6.0, 15.0, "rotation"), WaypointPart(1))
     ours = WaypointInterpolator(points[0], parts)
     now_ns = _PERIOD_NS // 3
