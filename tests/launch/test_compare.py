@@ -30,7 +30,7 @@ from robopolicy_sim.tasks.pick_place import pick_place_spec
 
 def rows_of(folder):
     with (folder / "trials.csv").open(newline="") as file:
-        return [tuple(row.values()) for row in csv.DictReader(file)]
+        return [(row["pair"], row["policy"], row["success"]) for row in csv.DictReader(file)]
 
 
 def test_a_person_judges_repeats_and_ends(checkpoint, tmp_path):
@@ -54,6 +54,9 @@ def test_a_person_judges_repeats_and_ends(checkpoint, tmp_path):
     assert summary["pairs"] == 1
     assert summary[f"success_{winner}"] == 1
     assert abs(summary["difference"]) == 1
+    report = (folder / "report.html").read_text()
+    for told in ("Policy A: success", "Policy B: success", "over 1 pairs", "A less B: ", "probability of 1."):
+        assert told in report
     store = DemoStore.open(folder / "comparison" / "episodes.zarr")
     assert [store.episode(index).info.success for index in range(3)] == [True, False, True]
 
@@ -120,7 +123,8 @@ def test_the_operator_sets_the_scene_up_by_a_picture(tmp_path, monkeypatch):
 
 
 def test_only_complete_pairs_count():
-    trials = [Trial(0, 1, True), Trial(0, 0, False), Trial(1, 0, True), Trial(1, 1, True), Trial(2, 0, True)]
+    outcomes = [(0, 1, True), (0, 0, False), (1, 0, True), (1, 1, True), (2, 0, True)]
+    trials = [Trial(pair, 100 + pair, policy, success) for pair, policy, success in outcomes]
     result = figures(trials)
     assert result["pairs"] == 2
     assert (result["success_a"], result["success_b"]) == (0.5, 1.0)

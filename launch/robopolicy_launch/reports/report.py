@@ -36,6 +36,7 @@ def write(
             _training(folder),
             _evaluation(folder, summary),
             _deployment(folder, summary),
+            _comparison(folder, summary),
             _configuration(folder),
         )
         if section is not None
@@ -171,6 +172,28 @@ def _deployment(folder: RunFolder, summary: Mapping[str, Any]) -> page.Section |
     html += _videos(folder.path / "deployment" / "videos", rows)
     html += page.folded("Every episode", _episode_table(rows))
     return page.Section("Deployment through the driver interface", html)
+
+
+def _comparison(folder: RunFolder, summary: Mapping[str, Any]) -> page.Section | None:
+    rows = _episodes(folder.path / "comparison" / "trials.csv")
+    if not rows:
+        return None
+    html = ""
+    for letter in ("a", "b"):
+        value, low, high = (float(summary[f"success_{letter}{end}"]) for end in ("", "_low", "_high"))
+        trials = [row for row in rows if row["policy"] == letter.upper()]
+        html += page.paragraph(
+            f"Policy {letter.upper()}: success {value:.1%} over {summary['pairs']} pairs "
+            f"(95 % interval {low:.1%} to {high:.1%})."
+        )
+        html += page.interval_bar(value, low, high) + page.outcome_strip(trials)
+    difference, low, high = (float(summary[f"difference{end}"]) for end in ("", "_low", "_high"))
+    html += page.paragraph(
+        f"A less B: {difference:+.1%} (95 % interval {low:+.1%} to {high:+.1%}). Pairs differ so often by "
+        f"chance with a probability of {float(summary['p_value']):.3g}."
+    )
+    html += page.folded("Every trial", _episode_table(rows))
+    return page.Section("Two policies in blind trials", html)
 
 
 def _cycles(sections: Sequence[Mapping[str, Any]], overruns: int) -> str:

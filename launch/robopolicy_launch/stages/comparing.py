@@ -39,11 +39,13 @@ class Trial:
 
     Attributes:
         pair: both policies are tried once in each.
+        seed: of the pair.
         policy: 0 or 1.
         success: as judged.
     """
 
     pair: int
+    seed: int
     policy: int
     success: bool
 
@@ -100,7 +102,7 @@ def compare(
                     for policy in np.random.default_rng([first_seed, pair]).permutation(2).tolist():
                         console.line(f"Trial {len(trials) + 1} of {2 * pairs}")
                         success = session.trial(policies[policy], seed, number=len(trials))
-                        trials.append(Trial(pair, policy, success))
+                        trials.append(Trial(pair, seed, policy, success))
                         _write(trials, folder)
             except EndOfSession:
                 console.line("The session was ended; the pairs that are complete count.")
@@ -217,6 +219,6 @@ def _asked(question: str, meanwhile: Callable[[], None] = lambda: None) -> str:
 def _write(trials: Sequence[Trial], folder: Path) -> None:
     table = io.StringIO(newline="")
     writer = csv.writer(table)
-    writer.writerow(["pair", "policy", "success"])
-    writer.writerows([trial.pair, LETTERS[trial.policy], int(trial.success)] for trial in trials)
+    writer.writerow(["pair", "seed", "policy", "success"])
+    writer.writerows([trial.pair, trial.seed, LETTERS[trial.policy], int(trial.success)] for trial in trials)
     write_text_atomic(folder / "trials.csv", table.getvalue())
