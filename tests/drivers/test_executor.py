@@ -106,7 +106,8 @@ def test_commands_are_given_for_as_much_earlier_as_the_robot_is_late():
         run_episode(
             robot, [], TowardsGoal(), duration_s=1.0, runtime=RuntimeConfig(action_latency_s=latency_s)
         )
-        ahead_s.append(np.median([(due - now) / NANOSECONDS for now, _, due in robot.commands]))
+        # Half of the commands are for what is due; the others are previews, a step later.
+        ahead_s.append(np.percentile([(due - now) / NANOSECONDS for now, _, due in robot.commands], 25))
     assert ahead_s[0] - ahead_s[1] == pytest.approx(0.03, abs=0.005)
     for wrong in (-0.1, np.inf):
         with pytest.raises(ConfigError, match="action_latency_s"):
