@@ -7,6 +7,7 @@ where the robot's action is poses, openings or joint positions; other action kin
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
@@ -54,7 +55,7 @@ def check_camera(make_camera: Callable[[], Camera]) -> list[str]:
     return _CameraCheck(make_camera()).result()
 
 
-class _Check:
+class _Check(ABC):
     """Collects what holds and what does not; what all devices have in common."""
 
     reading = "read"  # the method that returns the newest sample and its time
@@ -92,8 +93,9 @@ class _Check:
         self.passed.append("close() may be called twice")
         self.refuses(self.newest, f"{call} after close() is refused", mention="connect")
 
+    @abstractmethod
     def _spec_fits(self, spec: Spec) -> None:
-        raise NotImplementedError
+        """Checks what the device says that it measures and takes."""
 
     def _use(self, spec: Spec, time_ns: int, sample: State) -> None:
         """Checks what only this sort of device does."""

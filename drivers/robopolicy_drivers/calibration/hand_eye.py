@@ -14,7 +14,6 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -24,6 +23,7 @@ from scipy.spatial.transform import Rotation
 from robopolicy_datasets.errors import ConfigError, DeviceError, unknown_name
 from robopolicy_datasets.geometry import Array, invert_pose, pose_from_vector, pose_matrix, pose_to_vector
 from robopolicy_drivers.calibration.boards import Board, View
+from robopolicy_drivers.calibration.files import calibration_file
 from robopolicy_drivers.calibration.intrinsics import CameraIntrinsics
 
 VERSION = 1
@@ -78,20 +78,14 @@ def load_hand_eye(path: str | Path) -> HandEye:
     Raises:
         ConfigError: there is none, or it is not what this version reads.
     """
-    file = Path(path).expanduser()
-    try:
-        content: Any = json.loads(file.read_text(encoding="utf-8"))
+    command = "robopolicy devices calibrate hand_eye images=FOLDER intrinsics=FILE"
+    with calibration_file(path, "does not say where a camera sits", command) as content:
         if content["version"] != VERSION or content["mount"] not in MOUNTS:
             raise ValueError(f"version {content['version']}, mount {content['mount']} is not known")
         vectors = np.array([content["camera"], content["board"]], np.float64).reshape(2, 6)
         if not np.isfinite(vectors).all():
             raise ValueError("a number is not finite")
         mount, measured = str(content["mount"]), str(content["measured"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ConfigError(
-            f"'{file}' does not say where a camera sits ({type(error).__name__}: {error}). Make one with: "
-            "robopolicy devices calibrate hand_eye images=FOLDER intrinsics=FILE"
-        ) from error
     camera, board = pose_from_vector(vectors)
     return HandEye(mount, camera, board, measured)
 

@@ -9,14 +9,14 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from robopolicy_datasets.errors import ConfigError, DeviceError
+from robopolicy_datasets.errors import DeviceError
 from robopolicy_drivers.calibration.boards import Board, View
+from robopolicy_drivers.calibration.files import calibration_file
 
 Array = NDArray[np.float64]
 
@@ -83,9 +83,8 @@ def load_intrinsics(path: str | Path) -> CameraIntrinsics:
     Raises:
         ConfigError: there is none, or it holds no intrinsics that this version reads.
     """
-    file = Path(path).expanduser()
-    try:
-        content: Any = json.loads(file.read_text(encoding="utf-8"))
+    command = "robopolicy devices calibrate camera images=FOLDER"
+    with calibration_file(path, "holds no camera intrinsics", command) as content:
         if (content["version"], content["model"]) != (VERSION, MODEL):
             raise ValueError(f"version {content['version']}, model {content['model']} is not known")
         width, height = map(int, content["size"])
@@ -94,11 +93,6 @@ def load_intrinsics(path: str | Path) -> CameraIntrinsics:
         if not (np.isfinite(matrix).all() and np.isfinite(distortion).all() and min(width, height) > 0):
             raise ValueError("a number is not finite, or the size is empty")
         rms, measured = float(content["rms"]), str(content["measured"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ConfigError(
-            f"'{file}' holds no camera intrinsics ({type(error).__name__}: {error}). Make some with: "
-            "robopolicy devices calibrate camera images=FOLDER"
-        ) from error
     return CameraIntrinsics((width, height), matrix, distortion, rms, measured)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from robopolicy_datasets.errors import ConfigError, unknown_name
+from robopolicy_drivers.calibration.files import calibration_file
 
 VERSION = 1
 
@@ -81,17 +82,11 @@ def load_latency(path: str | Path) -> LatencyModel:
     Raises:
         ConfigError: there is none, or it is not a latency model that this version reads.
     """
-    file = Path(path).expanduser()
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+    command = "robopolicy devices latency robot=..."
+    with calibration_file(path, "is not a latency model", command) as content:
         if content["version"] != VERSION:
             raise ValueError(f"its version is {content['version']}, not {VERSION}")
         devices = {str(name): _device(values) for name, values in content["devices"].items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ConfigError(
-            f"'{file}' is not a latency model ({type(error).__name__}: {error}). Make one with: "
-            "robopolicy devices latency robot=..."
-        ) from error
     return LatencyModel(devices)
 
 
