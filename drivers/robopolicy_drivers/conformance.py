@@ -97,7 +97,7 @@ class _Check(ABC):
     def _spec_fits(self, spec: Spec) -> None:
         """Checks what the device says that it measures and takes."""
 
-    def _use(self, spec: Spec, time_ns: int, sample: State) -> None:
+    def _use(self, spec: Spec, time_ns: int, sample: State) -> None:  # noqa: B027 (a sensor does no more)
         """Checks what only this sort of device does."""
 
     def that(self, holds: bool, what: str) -> None:
