@@ -1,7 +1,6 @@
 """Embodiment data: published kinematics, bodies that can exist, clear refusals."""
 
 import copy
-import itertools
 import json
 from dataclasses import FrozenInstanceError
 from importlib.resources import files
@@ -101,7 +100,7 @@ def test_each_file_is_small_says_where_its_numbers_come_from_and_is_found_by_its
     assert embodiment.joint_transforms.shape == (joints, 4, 4)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [name for name in NAMES if load_embodiment(name).gripper])
 def test_the_tool_points_from_the_flange_to_the_tcp(name):
     embodiment = load_embodiment(name)
     seen = np.linalg.inv(embodiment.flange.matrix) @ embodiment.tcp.matrix
@@ -118,15 +117,18 @@ def test_at_home_the_tool_points_down(name):
 
 
 @pytest.mark.parametrize("name", FLYING)
-def test_the_rotors_can_give_every_wrench_within_the_limits_and_carry_the_weight(name):
+def test_the_rotors_carry_the_weight_with_room_and_without_a_torque(name):
     embodiment = load_embodiment(name)
     base = embodiment.base
-    thrust_limit = [rotor.thrust_limit for rotor in base.rotors]
-    for corner in itertools.product(*zip(base.wrench_lower, base.wrench_upper, strict=True)):
-        thrusts = np.linalg.solve(base.wrench_matrix, corner)
-        assert np.all((thrusts >= 0) & (thrusts <= thrust_limit))
-    assert base.wrench_lower[2] < 9.81 * embodiment.mass < base.wrench_upper[2]
-    assert embodiment.mass == pytest.approx(6.0)
+    weight = np.array([0, 0, 9.81 * embodiment.mass, 0, 0, 0])
+    thrusts = np.linalg.lstsq(base.wrench_matrix, weight, rcond=None)[0]
+    np.testing.assert_allclose(base.wrench_matrix @ thrusts, weight, atol=1e-9)
+    assert np.all((thrusts > 0.2 * base.thrust_limits) & (thrusts < 0.8 * base.thrust_limits))
+
+
+def test_tilted_rotors_move_the_base_along_all_six_axes_and_level_ones_along_four():
+    ranks = {name: np.linalg.matrix_rank(load_embodiment(name).base.wrench_matrix) for name in FLYING}
+    assert ranks == {"aerial_manipulator": 6, "flying_gripper": 6, "quadrotor": 4}
 
 
 def test_a_tool_without_joints_has_one_pose():
@@ -217,7 +219,7 @@ def test_damaged_data_is_refused(change, message):
         ({"inertia": [0.1, 0.1, 0.5]}, "triangle"),
         ({"tilt_limit": 0}, "tilt_limit"),
         ({"geofence_lower": [9, 9, 9]}, "geofence cross"),
-        ({"wrench_lower": [0, 0, 99, 0, 0, 0]}, "wrench limits cross"),
+        ({"rotors": []}, "no rotors"),
         ({"rotors": 6}, "a list"),
     ],
 )

@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from robopolicy_datasets.errors import ConfigError
 from robopolicy_datasets.geometry import pose_matrix, quaternion_to_matrix
 from robopolicy_drivers.embodiments.checks import (
     constant,
@@ -20,7 +21,6 @@ from robopolicy_drivers.embodiments.checks import (
 
 Range = tuple[float, float]
 Vector3 = tuple[float, float, float]
-Vector6 = tuple[float, float, float, float, float, float]
 Quaternion = tuple[float, float, float, float]
 
 
@@ -143,6 +143,7 @@ class Rotor:
         thrust_limit: largest thrust [N]; the smallest is 0.
         drag: torque about the axis for each newton of thrust; above 0 where the propeller turns clockwise
             as seen against the axis [m].
+        time_constant: of the thrust's first-order lag behind its command [s].
     """
 
     position: Vector3
@@ -150,15 +151,16 @@ class Rotor:
     radius: float
     thrust_limit: float
     drag: float
+    time_constant: float
 
     def __post_init__(self) -> None:
         require_unit("A rotor's axis", self.axis)
-        require_positive("A rotor", self, "radius", "thrust_limit")
+        require_positive("A rotor", self, "radius", "thrust_limit", "time_constant")
 
 
 @dataclass(frozen=True)
 class FlyingBase:
-    """A multirotor that carries the arm or the gripper. Its frame: x forward, z up, at its center of mass.
+    """A multirotor, alone or under an arm or a gripper. Its frame: x forward, z up, at its center of mass.
 
     Attributes:
         mass: without the arm and the gripper [kg].
@@ -170,8 +172,6 @@ class FlyingBase:
         angular_velocity_limit: [rad/s].
         angular_acceleration_limit: [rad/s^2].
         tilt_limit: largest angle between the base's z axis and the vertical [rad].
-        wrench_lower: smallest force and torque along the base's axes (6) [N, N m].
-        wrench_upper: the largest; the rotors can give every wrench between the two (6) [N, N m].
         rotors: the propellers.
         capsules: that draw the base.
     """
@@ -185,8 +185,6 @@ class FlyingBase:
     angular_velocity_limit: float
     angular_acceleration_limit: float
     tilt_limit: float
-    wrench_lower: Vector6
-    wrench_upper: Vector6
     rotors: tuple[Rotor, ...]
     capsules: tuple[Capsule, ...] = ()
 
@@ -195,7 +193,8 @@ class FlyingBase:
         require_positive("The flying base", self, "mass", *(f"{name}_limit" for name in limits))
         require_inertia("The flying base", self.inertia)
         require_order("The geofence", self.geofence_lower, self.geofence_upper)
-        require_order("The wrench limits", self.wrench_lower, self.wrench_upper)
+        if not self.rotors:
+            raise ConfigError("The flying base has no rotors; give those that carry it.")
 
     @cached_property
     def wrench_matrix(self) -> NDArray[np.float64]:
@@ -204,6 +203,11 @@ class FlyingBase:
         arms = np.array([rotor.position for rotor in self.rotors])
         drags = np.array([[rotor.drag] for rotor in self.rotors])
         return constant(np.hstack([axes, np.cross(arms, axes) + drags * axes]).T)
+
+    @cached_property
+    def thrust_limits(self) -> NDArray[np.float64]:
+        """Largest thrust of each rotor ``[R]`` [N]."""
+        return constant([rotor.thrust_limit for rotor in self.rotors])
 
 
 @dataclass(frozen=True)
