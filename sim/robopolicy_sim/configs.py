@@ -10,9 +10,10 @@ from robopolicy_drivers.safety.configs import Mode, SafetyConfig
 
 @dataclass
 class SimulatedRobotConfig:
-    """The arm of the pick-and-place task behind the driver interface, in real time in processes of its own.
+    """An arm in the scene of a task behind the driver interface, in real time in processes of its own.
 
     Attributes:
+        task: whose scene it stands in.
         embodiment: name of the arm.
         image_size: height and width of both camera images [px].
         camera_rate_hz: images per second of each camera.
@@ -24,6 +25,7 @@ class SimulatedRobotConfig:
 
     target: ClassVar[str] = "robopolicy_sim.robot:make_robot"
 
+    task: str = "pick_place"
     embodiment: str = "ur5e"
     image_size: int = 64
     camera_rate_hz: float = 50.0

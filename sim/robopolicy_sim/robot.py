@@ -27,8 +27,7 @@ from robopolicy_drivers.realtime.statistics import LatenessSummary
 from robopolicy_drivers.runtime.alignment import state_at
 from robopolicy_drivers.safety.configs import SafetyConfig
 from robopolicy_sim.configs import SimulatedRobotConfig
-from robopolicy_sim.tasks.pick_place import pick_place_spec
-from robopolicy_sim.worlds.tabletop import TabletopWorld
+from robopolicy_sim.tasks.manipulation import manipulation_spec, task_world
 
 STATE_SLOTS = 256  # two seconds of states, to look up the one at an image's time
 IMAGE_SLOTS = 8
@@ -39,7 +38,7 @@ _FILM = "robopolicy_sim.robot_process:film"
 
 
 class SimulatedRobot:
-    """The arm of the pick-and-place task; see the module text.
+    """An arm in the scene of a task; see the module text.
 
     Args:
         config: the settings.
@@ -54,7 +53,7 @@ class SimulatedRobot:
         self.config = config
         embodiment = load_embodiment(config.embodiment)
         self._gripper = embodiment.parallel_gripper
-        task = pick_place_spec(config.image_size)
+        task = manipulation_spec(config.image_size)
         joints = Feature("robot0_joint_pos", (len(embodiment.joints),), kind="joint", unit="rad")
         low_dimensional = tuple(feature for feature in task.observation if not feature.is_image)
         self.spec = Spec((*low_dimensional, joints), task.action)
@@ -70,7 +69,7 @@ class SimulatedRobot:
         """
         if self._process is not None:
             raise DeviceError("The simulated robot is connected already; close it first.")
-        physics_size = TabletopWorld(self.config.embodiment).get_physics_state().size
+        physics_size = task_world(self.config.task, self.config.embodiment).get_physics_state().size
         hidden = (
             Feature("physics", (physics_size,), "float64"),
             Feature("success", (), "bool"),
@@ -78,6 +77,7 @@ class SimulatedRobot:
         )
         self._ring = Ring((*self.spec.observation, *hidden), STATE_SLOTS)
         arguments = {
+            "task": self.config.task,
             "embodiment": self.config.embodiment,
             "workspace": (self.config.workspace_lower, self.config.workspace_upper),
             "safety": self.config.safety,
@@ -152,7 +152,7 @@ class SimulatedRobot:
         return events
 
     def reset(self, seed: int) -> None:
-        """Starts a new scene, the same as ``PickPlaceEnv.reset(seed=seed)``, and counts lateness anew.
+        """Starts a new scene, the same as the task's ``reset(seed=seed)``, and counts lateness anew.
 
         Returns when the cameras, where connected, show the new scene.
         """
@@ -249,7 +249,7 @@ class SimulatedCamera:
 
     def __init__(self, robot: SimulatedRobot, config: SimulatedRobotConfig) -> None:
         self.config = config
-        images = (feature for feature in pick_place_spec(config.image_size).observation if feature.is_image)
+        images = (feature for feature in manipulation_spec(config.image_size).observation if feature.is_image)
         self.spec = Spec(tuple(images), ())
         self._robot = robot
         self._ring: Ring | None = None
@@ -266,6 +266,7 @@ class SimulatedCamera:
         self._ring = Ring(self.spec.observation, IMAGE_SLOTS)
         config = self.config
         arguments = {
+            "task": config.task,
             "embodiment": config.embodiment,
             "image_size": config.image_size,
             "rate_hz": config.camera_rate_hz,

@@ -17,7 +17,8 @@ from robopolicy_drivers.realtime.loop import DeadlineLoop
 from robopolicy_drivers.realtime.ring import Ring
 from robopolicy_drivers.realtime.scheduling import request_punctuality, set_timer_slack
 from robopolicy_drivers.safety.configs import SafetyConfig
-from robopolicy_sim.worlds.tabletop import TabletopWorld
+from robopolicy_sim.tasks.manipulation import task_world
+from robopolicy_sim.worlds.world import World
 
 STATE_RING = "state"
 IMAGE_RING = "images"
@@ -32,12 +33,13 @@ _CAMERA_NICENESS = 5
 
 def control(
     channel: DeviceChannel,
+    task: str,
     embodiment: str,
     workspace: Sequence[Sequence[float]],
     safety: SafetyConfig,
 ) -> None:
     """Runs the physics and its controller in real time until the channel closes."""
-    loop = _ControlLoop(TabletopWorld(embodiment), channel, workspace, safety)
+    loop = _ControlLoop(task_world(task, embodiment), channel, workspace, safety)
     request_punctuality()
     loop.publish()
     channel.ready()
@@ -49,7 +51,7 @@ class _ControlLoop:
 
     def __init__(
         self,
-        world: TabletopWorld,
+        world: World,
         channel: DeviceChannel,
         workspace: Sequence[Sequence[float]],
         safety: SafetyConfig,
@@ -91,7 +93,7 @@ class _ControlLoop:
 
     def _track(self) -> None:
         joints = self.arm.tick(self.loop.deadline_ns, position=self._position)
-        self.world.set_targets(joints, self.arm.width)
+        self.world.robot.set_targets(joints, self.arm.width)
 
     def _handle(self, message: Message) -> None:
         answer = self._requests.get(message.name)
@@ -138,21 +140,21 @@ class _ControlLoop:
 
     def _standing(self) -> GuardedArm:
         return GuardedArm(
-            self.world.kinematics,
-            self.world.joint_targets,
-            self.world.gripper_target,
+            self.world.robot.kinematics,
+            self.world.robot.joint_targets,
+            self.world.robot.gripper_target,
             period_s=1.0 / CONTROL_RATE_HZ,
             config=self.safety,
             workspace=self.workspace,
         )
 
 
-def film(channel: DeviceChannel, embodiment: str, image_size: int, rate_hz: float) -> None:
+def film(channel: DeviceChannel, task: str, embodiment: str, image_size: int, rate_hz: float) -> None:
     """Draws the newest physics state for every camera of the image ring until the channel closes."""
     # Drawing must never take time from the control loop: one thread, and below everybody else.
     os.environ.setdefault("LP_NUM_THREADS", "1")
     os.nice(_CAMERA_NICENESS)
-    world = TabletopWorld(embodiment)
+    world = task_world(task, embodiment)
     loop = DeadlineLoop(rate_hz, channel.statistics)
     set_timer_slack()
     source, images = channel.rings[STATE_RING], channel.rings[IMAGE_RING]
@@ -166,7 +168,7 @@ def film(channel: DeviceChannel, embodiment: str, image_size: int, rate_hz: floa
             last = _draw(world, source, images, image_size)
 
 
-def _draw(world: TabletopWorld, source: Ring, images: Ring, size: int) -> int:
+def _draw(world: World, source: Ring, images: Ring, size: int) -> int:
     record = source.newest()
     if record is None:
         return 0

@@ -15,7 +15,7 @@ from robopolicy_drivers.control.kinematics import Kinematics
 from robopolicy_drivers.embodiments import embodiment_from_json, embodiment_names, load_embodiment
 
 NAMES = embodiment_names()
-FLYING = [name for name in NAMES if load_embodiment(name).base_type == "flying"]
+ROTORS = [name for name in NAMES if (base := load_embodiment(name).base) and base.rotors]
 HALF = np.pi / 2
 STANDARD_ALPHA = (HALF, 0, 0, HALF, -HALF, 0)
 
@@ -116,7 +116,7 @@ def test_at_home_the_tool_points_down(name):
     np.testing.assert_allclose(pose[:3, 2], [0, 0, -1], atol=1e-4)
 
 
-@pytest.mark.parametrize("name", FLYING)
+@pytest.mark.parametrize("name", ROTORS)
 def test_the_rotors_carry_the_weight_with_room_and_without_a_torque(name):
     embodiment = load_embodiment(name)
     base = embodiment.base
@@ -127,8 +127,8 @@ def test_the_rotors_carry_the_weight_with_room_and_without_a_torque(name):
 
 
 def test_tilted_rotors_move_the_base_along_all_six_axes_and_level_ones_along_four():
-    ranks = {name: np.linalg.matrix_rank(load_embodiment(name).base.wrench_matrix) for name in FLYING}
-    assert ranks == {"aerial_manipulator": 6, "flying_gripper": 6, "quadrotor": 4}
+    ranks = {name: np.linalg.matrix_rank(load_embodiment(name).base.wrench_matrix) for name in ROTORS}
+    assert ranks == {"aerial_manipulator": 6, "quadrotor": 4}
 
 
 def test_a_tool_without_joints_has_one_pose():
@@ -219,12 +219,11 @@ def test_damaged_data_is_refused(change, message):
         ({"inertia": [0.1, 0.1, 0.5]}, "triangle"),
         ({"tilt_limit": 0}, "tilt_limit"),
         ({"geofence_lower": [9, 9, 9]}, "geofence cross"),
-        ({"rotors": []}, "no rotors"),
         ({"rotors": 6}, "a list"),
     ],
 )
 def test_a_flying_base_that_cannot_be_is_refused(change, message):
-    data = data_of("flying_gripper")
+    data = data_of("aerial_manipulator")
     data["base"].update(change)
     with pytest.raises(ConfigError, match=message):
         embodiment_from_json(data)

@@ -25,7 +25,7 @@ from robopolicy_launch.stages import comparing
 from robopolicy_launch.stages.comparing import Trial, compare, figures
 from robopolicy_sim.configs import SimulatedRobotConfig
 from robopolicy_sim.robot import make_robot
-from robopolicy_sim.tasks.pick_place import pick_place_spec
+from robopolicy_sim.tasks.manipulation import manipulation_spec
 
 
 def rows_of(folder):
@@ -75,7 +75,7 @@ class Blind:
 
 class Still:
     observation_steps, action_steps, dt = 1, 4, 0.1
-    spec = pick_place_spec(64)
+    spec = manipulation_spec(64)
 
     def __init__(self, calls, name):
         self.calls, self.name = calls, name

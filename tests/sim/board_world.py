@@ -13,8 +13,10 @@ from robopolicy_drivers.calibration.boards import find_board
 from robopolicy_drivers.calibration.intrinsics import CameraIntrinsics
 from robopolicy_drivers.embodiments import load_embodiment
 from robopolicy_sim.rendering import Renderer
-from robopolicy_sim.worlds.arm_model import add, section
-from robopolicy_sim.worlds.tabletop_model import _wood_png, tabletop_xml
+from robopolicy_sim.tasks.pick_place import PickPlaceScene
+from robopolicy_sim.worlds.mjcf import add, section
+from robopolicy_sim.worlds.model import world_xml
+from robopolicy_sim.worlds.scenery import pictures
 
 MARGIN_PIXELS = 140  # white around the pattern, half a square
 WIDTH, HEIGHT = 640, 480
@@ -29,7 +31,7 @@ class BoardWorld:
         pattern = np.pad(board.pattern(), MARGIN_PIXELS, constant_values=255)
         square_pixels = board.pattern().shape[1] / board.config.squares_x
         self.half = 0.5 * np.array(pattern.shape[::-1]) / square_pixels * board.config.square
-        root = ElementTree.fromstring(tabletop_xml("ur5e"))
+        root = ElementTree.fromstring(world_xml(PickPlaceScene(), [load_embodiment("ur5e")]))
         asset = section(root, "asset")
         add(asset, "texture", name="board", type="2d", file="board.png")
         add(asset, "material", name="board", texture="board", texrepeat=(1, 1), specular=0, shininess=0)
@@ -38,7 +40,7 @@ class BoardWorld:
         add(body, "geom", type="plane", size=size, material="board", contype="0", conaffinity="0")
         text = ElementTree.tostring(root, encoding="unicode")
         png = cv2.imencode(".png", pattern)[1].tobytes()
-        self.model = mujoco.MjModel.from_xml_string(text, {"wood.png": _wood_png(), "board.png": png})
+        self.model = mujoco.MjModel.from_xml_string(text, {**pictures(), "board.png": png})
         self.data = mujoco.MjData(self.model)
         self.renderer = Renderer(self.model)
         self.home = load_embodiment("ur5e").home_positions

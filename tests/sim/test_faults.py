@@ -19,7 +19,7 @@ from robopolicy_datasets.errors import DeviceError, RobopolicyError, StoreError
 from robopolicy_drivers.runtime.executor import run_episode
 from robopolicy_sim.configs import SimulatedRobotConfig
 from robopolicy_sim.robot import make_robot
-from robopolicy_sim.tasks.pick_place import pick_place_spec
+from robopolicy_sim.tasks.manipulation import manipulation_spec
 
 KEYS = ("robot0_eef_pos", "robot0_eef_rot_axis_angle", "robot0_gripper_width")
 FOREVER_S = 30.0
@@ -29,7 +29,7 @@ class Swinging:
     """A policy that moves the tool to and fro, so that whatever fails does so while the robot moves."""
 
     observation_steps, action_steps, dt = 1, 4, 0.1
-    spec = pick_place_spec(64)
+    spec = manipulation_spec(64)
 
     def __init__(self):
         self.start, self.step = None, 0

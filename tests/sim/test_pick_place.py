@@ -105,10 +105,10 @@ def test_interleaved_environments_do_not_disturb_each_other():
 
 def test_reset_without_a_seed_goes_on_with_new_episodes(env):
     env.reset(seed=5)
-    pads = [env.world.pad_position]
+    pads = [env.scene.pad_position]
     for _ in range(2):
         env.reset()
-        pads.append(env.world.pad_position)
+        pads.append(env.scene.pad_position)
     assert len(np.unique(np.array(pads), axis=0)) == 3
 
 

@@ -14,7 +14,7 @@ from robopolicy_drivers.runtime.preflight import preflight
 from robopolicy_drivers.safety.configs import SafetyConfig
 from robopolicy_sim.configs import SimulatedRobotConfig
 from robopolicy_sim.robot import make_robot
-from robopolicy_sim.tasks.pick_place import pick_place_spec
+from robopolicy_sim.tasks.manipulation import manipulation_spec
 
 NAMES = ["fit", "state", "camera 0", "commands", "stop", "limits", "policy"]
 
@@ -23,7 +23,7 @@ class Policy:
     """Holds still."""
 
     observation_steps, action_steps, dt = 2, 8, 0.1
-    spec = pick_place_spec(64)
+    spec = manipulation_spec(64)
 
     def __init__(self, seconds=0.0, value=0.0, rows=16):
         self.seconds, self.value, self.rows = seconds, value, rows

@@ -11,16 +11,18 @@ import pytest
 from robopolicy_datasets.errors import SimulationError
 from robopolicy_sim import rendering
 from robopolicy_sim.rendering import Renderer, import_mujoco, shared_renderer
-from robopolicy_sim.worlds.tabletop import TabletopWorld
-from robopolicy_sim.worlds.tabletop_model import tabletop_model
+from robopolicy_sim.tasks.pick_place import PickPlaceScene
+from robopolicy_sim.worlds.world import World
 
 DRAW = """
-from robopolicy_sim.worlds.tabletop import TabletopWorld
-print("drawn", TabletopWorld().render("camera0", 32, 32).std() > 5)
+from robopolicy_sim.tasks.pick_place import PickPlaceScene
+from robopolicy_sim.worlds.world import World
+print("drawn", World(PickPlaceScene()).render("camera0", 32, 32).std() > 5)
 """
 STEP = """
-from robopolicy_sim.worlds.tabletop import TabletopWorld
-world = TabletopWorld(); world.step(5); print("stepped", world.time)
+from robopolicy_sim.tasks.pick_place import PickPlaceScene
+from robopolicy_sim.worlds.world import World
+world = World(PickPlaceScene()); world.step(5); print("stepped", world.time)
 """
 
 
@@ -80,7 +82,7 @@ def test_a_working_choice_is_put_into_the_environment(monkeypatch):
 
 
 def test_sizes_can_alternate_and_images_do_not_depend_on_what_was_drawn_before():
-    world = TabletopWorld()
+    world = World(PickPlaceScene())
     first = world.render("camera0", 64, 48)
     other = world.render("camera1", 96, 96)
     assert first.shape == (48, 64, 3)
@@ -91,16 +93,16 @@ def test_sizes_can_alternate_and_images_do_not_depend_on_what_was_drawn_before()
 
 
 def test_worlds_share_one_renderer_in_a_thread_and_threads_have_their_own():
-    model = tabletop_model("ur5e")
+    model = World(PickPlaceScene()).model
     assert shared_renderer(model) is shared_renderer(model)
     assert shared_renderer(model) is not shared_renderer(model, smooth=True)
     found = []
 
     def draw():
-        found.append((shared_renderer(model), TabletopWorld().render("camera0", 32, 32)))
+        found.append((shared_renderer(model), World(PickPlaceScene()).render("camera0", 32, 32)))
         found[0][0].close()
 
-    here = TabletopWorld().render("camera0", 32, 32)
+    here = World(PickPlaceScene()).render("camera0", 32, 32)
     thread = threading.Thread(target=draw)
     thread.start()
     thread.join()
@@ -109,7 +111,7 @@ def test_worlds_share_one_renderer_in_a_thread_and_threads_have_their_own():
 
 
 def test_a_closed_renderer_says_so():
-    model = tabletop_model("ur5e")
+    model = World(PickPlaceScene()).model
     renderer = Renderer(model)
     renderer.close()
     renderer.close()

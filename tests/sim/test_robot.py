@@ -18,11 +18,12 @@ from robopolicy_drivers.interfaces import BringsCameras, RecallsStates, ReportsC
 from robopolicy_drivers.runtime.executor import run_episode
 from robopolicy_drivers.safety.configs import SafetyConfig
 from robopolicy_sim.configs import SimulatedRobotConfig
-from robopolicy_sim.experts.pick_place import PickPlaceExpert, Style
+from robopolicy_sim.experts.configs import ScriptedConfig
+from robopolicy_sim.experts.pick_place import PickPlaceExpert
 from robopolicy_sim.robot import SimulatedRobot, make_robot
 from robopolicy_sim.tasks.configs import PickPlaceConfig
-from robopolicy_sim.tasks.pick_place import PickPlaceEnv, pick_place_spec
-from robopolicy_sim.worlds.tabletop import TabletopWorld
+from robopolicy_sim.tasks.manipulation import manipulation_spec, task_world
+from robopolicy_sim.tasks.pick_place import PickPlaceEnv
 
 
 @pytest.fixture(scope="module")
@@ -46,16 +47,16 @@ class ScriptedPolicy:
     observation_steps = 2
     action_steps = 4
     dt = 0.1
-    spec = pick_place_spec(64)
+    spec = manipulation_spec(64)
 
     def __init__(self, robot):
         self.robot = robot
-        self.world = TabletopWorld()
-        self.ik = DifferentialIK(self.world.kinematics, period_s=self.dt)
+        self.world = task_world("pick_place", "ur5e")
+        self.ik = DifferentialIK(self.world.robot.kinematics, period_s=self.dt)
         self.reset()
 
     def reset(self):
-        self.expert = PickPlaceExpert(self.world, Style(0.11, 0.11, 0.055, ""))
+        self.expert = PickPlaceExpert(self.world, ScriptedConfig(0.0, 0.0), np.random.default_rng(0))
 
     def infer(self, observation, *, seeds=None):
         self.world.set_physics_state(self.robot.states.newest().data["physics"])
@@ -64,8 +65,10 @@ class ScriptedPolicy:
             rows.append(self.expert.act())
             if index == self.action_steps:
                 before = self.expert.phase
-            joints = self.ik.solve(pose_from_vector(rows[-1][None, :6]), self.world.joint_targets[None])[0]
-            self.world.set_targets(joints, rows[-1][6])
+            joints = self.ik.solve(
+                pose_from_vector(rows[-1][None, :6]), self.world.robot.joint_targets[None]
+            )[0]
+            self.world.robot.set_targets(joints, rows[-1][6])
             self.world.step(25)
         self.expert.phase = before
         return np.array(rows)[None]

@@ -109,6 +109,19 @@ class Embodiment:
             )
         return self.gripper
 
+    @property
+    def flying_base(self) -> FlyingBase:
+        """The base.
+
+        Raises:
+            ConfigError: it is fixed.
+        """
+        if self.base is None:
+            raise ConfigError(
+                f"The embodiment '{self.name}' stands on a fixed base, and one that flies is needed here."
+            )
+        return self.base
+
     @cached_property
     def home_positions(self) -> NDArray[np.float64]:
         """Joint positions of the ready posture ``[J]`` [rad]."""

@@ -9,7 +9,6 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from robopolicy_datasets.errors import ConfigError
 from robopolicy_datasets.geometry import pose_matrix, quaternion_to_matrix
 from robopolicy_drivers.embodiments.checks import (
     constant,
@@ -160,7 +159,9 @@ class Rotor:
 
 @dataclass(frozen=True)
 class FlyingBase:
-    """A multirotor, alone or under an arm or a gripper. Its frame: x forward, z up, at its center of mass.
+    """A multirotor, alone or under an arm or a gripper; or what a hand carries.
+
+    Its frame: x forward, z up, at its center of mass.
 
     Attributes:
         mass: without the arm and the gripper [kg].
@@ -172,7 +173,7 @@ class FlyingBase:
         angular_velocity_limit: [rad/s].
         angular_acceleration_limit: [rad/s^2].
         tilt_limit: largest angle between the base's z axis and the vertical [rad].
-        rotors: the propellers.
+        rotors: the propellers; none where a hand carries the base wherever it is told to be.
         capsules: that draw the base.
     """
 
@@ -193,15 +194,13 @@ class FlyingBase:
         require_positive("The flying base", self, "mass", *(f"{name}_limit" for name in limits))
         require_inertia("The flying base", self.inertia)
         require_order("The geofence", self.geofence_lower, self.geofence_upper)
-        if not self.rotors:
-            raise ConfigError("The flying base has no rotors; give those that carry it.")
 
     @cached_property
     def wrench_matrix(self) -> NDArray[np.float64]:
         """Force and torque ``[6, R]`` on the base for one newton of each rotor, along its axes [-, m]."""
-        axes = np.array([rotor.axis for rotor in self.rotors])
-        arms = np.array([rotor.position for rotor in self.rotors])
-        drags = np.array([[rotor.drag] for rotor in self.rotors])
+        axes = np.reshape([rotor.axis for rotor in self.rotors], (-1, 3))
+        arms = np.reshape([rotor.position for rotor in self.rotors], (-1, 3))
+        drags = np.reshape([rotor.drag for rotor in self.rotors], (-1, 1))
         return constant(np.hstack([axes, np.cross(arms, axes) + drags * axes]).T)
 
     @cached_property

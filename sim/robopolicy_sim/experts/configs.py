@@ -16,7 +16,7 @@ class ScriptedConfig:
         recovery_rate: share of episodes in which the gripper is made to miss or lose the cube once.
     """
 
-    target: ClassVar[str] = "robopolicy_sim.experts.pick_place:collect"
+    target: ClassVar[str] = "robopolicy_sim.experts.collecting:collect"
     tasks: ClassVar[tuple[str, ...]] = ("pick_place",)  # that it can demonstrate
 
     disturbance: float = 1.0

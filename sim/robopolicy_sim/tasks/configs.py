@@ -1,13 +1,16 @@
 """Configs of the simulated tasks; this module imports neither mujoco nor gymnasium.
 
-``target`` names the environment; ``mirror``, where a task has a mirror symmetry, a function
-``(key, values [..., *shape]) -> values`` that training uses to see every demonstration from both sides.
+``target`` names the environment; ``expert``, where there is one, who can demonstrate the task; ``mirror``,
+where a task has a mirror symmetry, a function ``(key, values [..., *shape]) -> values`` that training uses to
+see every demonstration from both sides.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
+
+from robopolicy_sim.worlds.configs import DisturbanceConfig
 
 
 @dataclass
@@ -15,16 +18,19 @@ class PickPlaceConfig:
     """Pick up a cube and place it on a pad, seen by a scene camera and a wrist camera.
 
     Attributes:
-        embodiment: name of the arm.
+        embodiment: name or file of the robot.
         image_size: height and width of both camera images [px].
         max_steps: control steps (10 Hz) until the episode is truncated.
+        disturbance: what makes it harder.
     """
 
     target: ClassVar[str] = "robopolicy_sim.tasks.pick_place:PickPlaceEnv"
+    expert: ClassVar[str] = "robopolicy_sim.experts.pick_place:PickPlaceExpert"
 
     embodiment: str = "ur5e"
     image_size: int = 64
     max_steps: int = 72
+    disturbance: DisturbanceConfig = field(default_factory=DisturbanceConfig)
 
 
 @dataclass

@@ -2,159 +2,116 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-import gymnasium
 import numpy as np
-from numpy.typing import NDArray
 
-from robopolicy_datasets.errors import SpecError
-from robopolicy_datasets.geometry import Array, pose_from_vector
-from robopolicy_datasets.spec import Feature, Spec
-from robopolicy_drivers.control.differential_ik import DifferentialIK
-from robopolicy_sim.tasks.common import checked_max_steps, feature_space
+from robopolicy_datasets.geometry import Array, pose_matrix
 from robopolicy_sim.tasks.configs import PickPlaceConfig
-from robopolicy_sim.worlds.tabletop import TabletopWorld
+from robopolicy_sim.tasks.manipulation import ManipulationEnv
+from robopolicy_sim.worlds.body import Body
+from robopolicy_sim.worlds.mjcf import Element, add, add_geom, section
+from robopolicy_sim.worlds.scene import Scene, View
+from robopolicy_sim.worlds.scenery import add_table
 
-RATE_HZ = 10.0
-RAMP_STEPS = 5  # joint targets sent to the servos in one control step
-
-Observation = dict[str, NDArray[Any]]
-
-
-def pick_place_spec(image_size: int) -> Spec:
-    """Returns the task's Spec with square images of ``image_size`` [px]."""
-    image = (image_size, image_size, 3)
-    observation = (
-        Feature("camera0_rgb", image, "uint8", kind="rgb", rate_hz=RATE_HZ),
-        Feature("camera1_rgb", image, "uint8", kind="rgb", rate_hz=RATE_HZ),
-        Feature("robot0_eef_pos", (3,), kind="position", unit="m", rate_hz=RATE_HZ, frame="world"),
-        Feature(
-            "robot0_eef_rot_axis_angle", (3,), kind="axis_angle", unit="rad", rate_hz=RATE_HZ, frame="world"
-        ),
-        Feature("robot0_gripper_width", (1,), kind="width", unit="m", rate_hz=RATE_HZ),
-    )
-    action = Feature("action", (7,), kind="pose_width", unit="m, rad", rate_hz=RATE_HZ, frame="world")
-    return Spec(observation, (action,))
+CUBE_HALF_SIZE = 0.02  # [m]
+CUBE_MASS = 0.08  # [kg]
+PAD_HALF_SIZE = 0.045  # [m]
+CUBE_AREA = (0.20, 0.20)  # [m] x and y extent of the cube's starting places
+CUBE_YAW = np.pi / 4  # [rad] largest turn to either side
+PAD_AREA = (0.22, 0.26)  # [m] x and y extent of the pad's places
+SUCCESS_DISTANCE = 0.03  # [m] of the cube from the pad's centre
+SUCCESS_OPENING = 0.055  # [m] width that counts as open
+SUCCESS_HEIGHT = 0.07  # [m] that the TCP must be above the table
 
 
-class PickPlaceEnv(gymnasium.Env[Observation, NDArray[Any]]):
-    """The task as a Gymnasium environment.
+class PickPlaceScene(Scene):
+    """A table with a cube and a goal pad."""
 
-    An action is the absolute pose of the tool center point to reach by the end of the control step and the
-    gripper's opening: ``[x, y, z, axis-angle 3, width]`` in m and rad, in the world. The reward is the gain
-    in score. ``info`` has ``success``, ``score`` (best progress so far, 1 at success) and ``progress``.
+    name = "pick_place"
+    task_text = "put the cube on the pad"
+    center = (0.48, 0.0, CUBE_HALF_SIZE)
+    extent = (0.11, 0.13, 0.0)
+    views = {  # noqa: RUF012 (never changed)
+        "camera0": View((0.98, 0.0, 0.62), (0.475, 0.0, 0.045), 28.0),
+        "video": View((1.30, -0.80, 0.82), (0.32, 0.0, 0.25), 39.0),
+    }
 
-    Attributes:
-        data_spec: what is observed and commanded. (``spec`` is Gymnasium's own ``EnvSpec``.)
-        dt: control step [s].
-        max_steps: control steps until truncation.
-        world: the physics.
+    def build(self, root: Element) -> None:
+        """Adds the table, the cube and the pad."""
+        add_table(root)
+        world = section(root, "worldbody")
+        pad = add(world, "body", name="pad", mocap="true", pos=(*self.center[:2], 0))
+        for material, half_size, height in (
+            ("pad", PAD_HALF_SIZE, 0.0012),
+            ("pad_centre", 0.5 * PAD_HALF_SIZE, 0.0020),
+        ):
+            add_geom(pad, "box", size=(half_size, half_size, height), material=material)
+        cube = add(world, "body", name="cube", pos=self.center)
+        add(cube, "freejoint", name="cube")
+        # Its contact settings count with everything that it touches: stiff, and with friction that holds.
+        contact = {"priority": 1, "condim": 4, "friction": (1.5, 0.02, 0.001), "solref": (0.01, 1)}
+        size = (CUBE_HALF_SIZE,) * 3
+        add_geom(cube, "box", solid=True, size=size, mass=CUBE_MASS, material="cube", **contact)
 
-    Args:
-        config: the settings; the defaults where none is given.
-        render_mode: ``"rgb_array"`` or None; ``render`` works with both.
-    """
+    def bind(self, model: Any, data: Any, robots: Sequence[Body]) -> None:
+        """Looks up the cube and the pad."""
+        self._data, self._robot = data, robots[0]
+        self._cube_body = model.body("cube").id
+        self._cube = int(model.joint("cube").qposadr[0])
+        self._cube_velocity = int(model.joint("cube").dofadr[0])
+        self._pad = int(model.body("pad").mocapid[0])
 
-    metadata = {"render_modes": ["rgb_array"], "render_fps": int(RATE_HZ)}  # noqa: RUF012 (as in gymnasium.Env)
+    def reset(self, random: np.random.Generator) -> None:
+        """Puts cube and pad at random places apart from each other."""
+        cube = self._place(random, CUBE_AREA)
+        yaw = random.uniform(-CUBE_YAW, CUBE_YAW)
+        pad = self._place(random, PAD_AREA)
+        while np.max(np.abs(pad - cube)) < PAD_HALF_SIZE + 1.5 * CUBE_HALF_SIZE:
+            pad = self._place(random, PAD_AREA)
+        cube_pose = (*cube, CUBE_HALF_SIZE, np.cos(0.5 * yaw), 0.0, 0.0, np.sin(0.5 * yaw))
+        self._data.qpos[self._cube : self._cube + 7] = cube_pose
+        self._data.mocap_pos[self._pad] = (*pad, 0.0)
+
+    @property
+    def cube_pose(self) -> Array:
+        """True pose ``[4, 4]`` of the cube in the world; for experts and scores, no policy sees it."""
+        rotation = self._data.xmat[self._cube_body].reshape(3, 3)
+        return pose_matrix(self._data.xpos[self._cube_body], rotation)
+
+    @property
+    def pad_position(self) -> Array:
+        """True position ``[3]`` of the goal pad in the world [m]; for experts and scores."""
+        return self._data.mocap_pos[self._pad].copy()
+
+    def success(self) -> bool:
+        """Returns whether the cube rests on the pad, let go, with the gripper clear of it."""
+        cube = self._data.qpos[self._cube : self._cube + 3]
+        speed = np.linalg.norm(self._data.qvel[self._cube_velocity : self._cube_velocity + 3])
+        at_goal = np.linalg.norm(cube[:2] - self.pad_position[:2]) <= SUCCESS_DISTANCE
+        resting = abs(cube[2] - CUBE_HALF_SIZE) < 0.005 and speed < 0.05
+        clear = self._robot.gripper_width > SUCCESS_OPENING and self._robot.tcp_pose[2, 3] > SUCCESS_HEIGHT
+        return bool(at_goal and resting and clear)
+
+    def progress(self) -> float:
+        """Returns how far the task is: 0.3 for reaching the cube, 0.6 for bringing it home."""
+        cube = self._data.qpos[self._cube : self._cube + 3]
+        reach = np.linalg.norm(self._robot.tcp_pose[:3, 3] - cube)
+        away = np.linalg.norm(cube[:2] - self.pad_position[:2])
+        reached = float(np.clip(1.0 - reach / 0.3, 0.0, 1.0))
+        brought = float(np.clip(1.0 - away / 0.3, 0.0, 1.0))
+        return 0.3 * max(reached, brought) + 0.6 * brought
+
+    def _place(self, random: np.random.Generator, area: tuple[float, float]) -> Array:
+        half = 0.5 * self.scale * np.array(area)
+        return np.array(self.center[:2]) + random.uniform(-1.0, 1.0, 2) * half
+
+
+class PickPlaceEnv(ManipulationEnv):
+    """The task as a Gymnasium environment, see ``ManipulationEnv``."""
+
+    scene: PickPlaceScene
 
     def __init__(self, config: PickPlaceConfig | None = None, render_mode: str | None = None) -> None:
-        self.config = config or PickPlaceConfig()
-        self.render_mode = render_mode
-        self.data_spec = pick_place_spec(self.config.image_size)
-        self.dt = 1.0 / RATE_HZ
-        self.max_steps = checked_max_steps(self.config.max_steps)
-        self.world = TabletopWorld(self.config.embodiment)
-        self._ik = DifferentialIK(self.world.kinematics, period_s=self.dt)
-        self._substeps = round(self.dt / self.world.timestep / RAMP_STEPS)
-        self._steps = 0
-        self._score = 0.0
-        self.observation_space: gymnasium.spaces.Space[Any] = gymnasium.spaces.Dict(
-            {feature.key: feature_space(feature) for feature in self.data_spec.observation}
-        )
-        self.action_space = gymnasium.spaces.Box(*self._action_bounds(), dtype=np.float32)
-
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Observation, dict[str, Any]]:
-        """Starts an episode, which ``seed`` decides fully.
-
-        Args:
-            seed: of everything that varies; None goes on with the previous random numbers.
-            options: unused.
-
-        Returns:
-            The first observation and info.
-        """
-        super().reset(seed=seed)
-        self.world.reset(self.np_random)
-        self._steps = 0
-        self._score = 0.0
-        return self._observe(), self._info()
-
-    def step(self, action: NDArray[Any]) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
-        """Moves for one control step.
-
-        Args:
-            action: ``[7]``, see the class.
-
-        Returns:
-            Observation, reward, whether it succeeded, whether the time is over, info.
-
-        Raises:
-            SpecError: the action has a wrong shape or is not finite.
-            SimulationError: the physics became unstable.
-        """
-        command = self._checked(action)
-        start = self.world.joint_targets
-        goal = self._ik.solve(pose_from_vector(command[None, :6]), start[None])[0]
-        for fraction in np.linspace(0.0, 1.0, RAMP_STEPS + 1)[1:]:
-            self.world.set_targets(start + fraction * (goal - start), command[6])
-            self.world.step(self._substeps)
-        self._steps += 1
-        before = self._score
-        info = self._info()
-        success = info["success"]
-        truncated = not success and self._steps >= self.max_steps
-        return self._observe(), self._score - before, success, truncated, info
-
-    def render(self) -> NDArray[np.uint8]:
-        """Returns a frame ``[360, 480, 3]`` for videos."""
-        return self.world.render("video", 480, 360)
-
-    def _observe(self) -> Observation:
-        size = self.config.image_size
-        state = self.world.state()
-        observation: Observation = {}
-        for feature in self.data_spec.observation:
-            if feature.is_image:
-                observation[feature.key] = self.world.render(feature.key.removesuffix("_rgb"), size, size)
-            else:
-                observation[feature.key] = state[feature.key]
-        return observation
-
-    def _info(self) -> dict[str, Any]:
-        progress = self.world.progress()
-        self._score = max(self._score, progress)
-        return {"success": self.world.success(), "score": self._score, "progress": progress}
-
-    def _checked(self, action: NDArray[Any]) -> Array:
-        expected = self.data_spec["action"]
-        given = np.asarray(action, dtype=np.float64)
-        if given.shape != expected.shape:
-            raise SpecError(
-                f"The action has the shape {given.shape}; pick_place expects {expected.shape}: target "
-                "position (3) [m], axis-angle (3) [rad] and gripper width (1) [m] in the world."
-            )
-        if not np.isfinite(given).all():
-            raise SpecError(
-                f"The action {given.tolist()} has numbers that are not finite; pick_place expects a pose and "
-                "a width. Check the policy's normalizer and its training loss for NaN."
-            )
-        return given
-
-    def _action_bounds(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        gripper = self.world.embodiment.parallel_gripper
-        reach = [1.0, 1.0, 1.0, np.pi, np.pi, np.pi]
-        low = np.array([*(-np.array(reach)), gripper.min_width], dtype=np.float32)
-        return low, np.array([*reach, gripper.max_width], dtype=np.float32)
+        super().__init__(config or PickPlaceConfig(), PickPlaceScene(), render_mode)

@@ -6,33 +6,43 @@ import math
 
 import numpy as np
 
-from robopolicy_drivers.embodiments import CameraMount, Embodiment, FlyingBase, Joint, Pose
+from robopolicy_drivers.embodiments import CameraMount, Embodiment, FlyingBase, Joint, Pose, Rotor
 from robopolicy_sim.worlds.gripper_model import add_gripper
 from robopolicy_sim.worlds.mjcf import Element, add, add_geom, section
 
 TARGET_SMOOTHING = 0.02  # [s]; joint targets that arrive in steps would shake a held object loose
 SOCKET_RADIUS = 0.075  # [m] of what a fixed arm stands on, at most
 SOCKET_RATIO = 1.3  # of the socket's radius to the first link's
+CARRIER_HOLD = (0.02, 1.0)  # [s], damping ratio of the hold of what is carried
+ORIGIN = Pose((0.0, 0.0, 0.0), (1.0, 0.0, 0.0, 0.0))
 
 
-def add_robot(root: Element, embodiment: Embodiment) -> None:
-    """Adds a robot, its cameras, sites and servos to an MJCF document.
+def add_robot(root: Element, embodiment: Embodiment, base_pose: Pose = ORIGIN) -> None:
+    """Adds a robot, its cameras, sites, servos and rotors to an MJCF document.
 
-    The base stands at the world's origin, or floats there: then its body and free joint are called ``base``,
-    and nothing holds it up. Names: joints as in the embodiment, site ``tcp``, cameras as in the keys of their
-    images (without ``_rgb``), for the gripper see ``add_gripper``.
+    Names: the body ``base``, joints as in the embodiment, site ``tcp``, cameras as in the keys of their
+    images (without ``_rgb``), for the gripper see ``add_gripper``. A flying base has a free joint ``base``;
+    its rotors ``rotor0``, ... are actuators that push at sites of the same names and follow their commands
+    [N] with a lag. A flying base without rotors is carried: an ideal hand, the mocap body ``carrier``, holds
+    it where it is put.
 
     Args:
         root: the ``mujoco`` element; sections that it lacks are made.
         embodiment: the robot's body.
+        base_pose: where a fixed base stands.
     """
     world = section(root, "worldbody")
+    rotors = embodiment.base.rotors if embodiment.base else ()
+    held = 0 if rotors else 1  # a flying robot's weight is for its rotors to carry
     if embodiment.base is None:
-        base = parent = world
-        _add_socket(world, embodiment.joints[0])
+        base = parent = add(world, "body", name="base", pos=base_pose.position, quat=base_pose.quaternion)
+        _add_socket(base, embodiment.joints[0])
     else:
-        base = parent = _add_flying_base(world, embodiment.base)
-    held = 1 if embodiment.base is None else 0  # a flying robot's weight is for its rotors to carry
+        base = parent = _add_flying_base(world, embodiment.base, held)
+        for index, rotor in enumerate(rotors):
+            _add_rotor(section(root, "actuator"), base, rotor, f"rotor{index}")
+        if not rotors:
+            _add_carrier(root)
     for index, joint in enumerate(embodiment.joints):
         parent = _add_link(parent, joint, index, held)
     hand = add(
@@ -52,6 +62,30 @@ def add_robot(root: Element, embodiment: Embodiment) -> None:
         add_gripper(root, hand, embodiment, embodiment.gripper)
 
 
+def _add_rotor(actuators: Element, base: Element, rotor: Rotor, name: str) -> None:
+    center, axis = np.array(rotor.position), np.array(rotor.axis)
+    disc = (*(center - 0.003 * axis), *(center + 0.003 * axis))
+    add_geom(base, "cylinder", fromto=disc, size=rotor.radius, material="rotor")
+    add(base, "site", name=name, pos=rotor.position, zaxis=rotor.axis, size=0.002, rgba=(0, 0, 0, 0))
+    add(
+        actuators,
+        "general",
+        name=name,
+        site=name,
+        gear=(0, 0, 1, 0, 0, rotor.drag),
+        ctrlrange=(0, rotor.thrust_limit),
+        dyntype="filterexact",
+        dynprm=(rotor.time_constant,),
+        gainprm=(1,),
+        biastype="none",
+    )
+
+
+def _add_carrier(root: Element) -> None:
+    add(section(root, "worldbody"), "body", name="carrier", mocap="true")
+    add(section(root, "equality"), "weld", name="carrier", body1="carrier", body2="base", solref=CARRIER_HOLD)
+
+
 def _add_socket(world: Element, joint: Joint) -> None:
     """Draws what the arm stands on, up to where its first link begins."""
     pose = Pose(joint.position, joint.quaternion).matrix
@@ -63,17 +97,13 @@ def _add_socket(world: Element, joint: Joint) -> None:
         add_geom(world, "cylinder", size=(radius, 0.5 * height), pos=(x, y, 0.5 * height), material="dark")
 
 
-def _add_flying_base(world: Element, base: FlyingBase) -> Element:
-    body = add(world, "body", name="base")
+def _add_flying_base(world: Element, base: FlyingBase, held: int) -> Element:
+    body = add(world, "body", name="base", gravcomp=held)
     add(body, "freejoint", name="base")
     add(body, "inertial", pos=(0, 0, 0), mass=base.mass, diaginertia=base.inertia)
     for capsule in base.capsules:
         ends = (*capsule.start, *capsule.end)
         add_geom(body, "capsule", fromto=ends, size=capsule.radius, material="dark")
-    for rotor in base.rotors:
-        center, axis = np.array(rotor.position), np.array(rotor.axis)
-        disc = (*(center - 0.003 * axis), *(center + 0.003 * axis))
-        add_geom(body, "cylinder", fromto=disc, size=rotor.radius, material="rotor")
     return body
 
 

@@ -45,3 +45,21 @@ def add_geom(parent: Element, kind: str, *, solid: bool = False, **attributes: o
     """Adds a geom; only solid ones collide, and only those with a mass weigh."""
     collides = 1 if solid else 0
     add(parent, "geom", type=kind, contype=collides, conaffinity=collides, **{"mass": 0, **attributes})
+
+
+_NAMES = frozenset(
+    ("name", "joint", "joint1", "joint2", "body1", "body2", "geom1", "geom2", "site", "tendon", "actuator")
+)
+
+
+def prefix_names(root: Element, prefix: str) -> None:
+    """Puts ``prefix`` before every name in a document, and before references to one; materials are shared."""
+    for element in root.iter():
+        for attribute in _NAMES.intersection(element.attrib):
+            element.set(attribute, prefix + element.attrib[attribute])
+
+
+def merge(root: Element, part: Element) -> None:
+    """Moves what the sections of ``part`` hold to the end of the same sections of ``root``."""
+    for found in part:
+        section(root, found.tag).extend(list(found))
