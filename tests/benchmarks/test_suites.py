@@ -22,9 +22,11 @@ from robopolicy_launch.benchmarks import (
     loader,
     loop,
     record,
+    render,
     ring,
     sample,
     server,
+    sim,
     store,
     train,
 )
@@ -44,7 +46,7 @@ def check(rows, names):
 
 
 def test_the_suites_are_found():
-    wanted = {"train", "sample", "loader", "loop", "record", "ring", "server", "store"}
+    wanted = {"train", "sample", "loader", "loop", "record", "render", "ring", "server", "sim", "store"}
     assert wanted <= set(benchmarks.suites())
 
 
@@ -135,6 +137,14 @@ def test_record():
 
 def test_server():
     check(server.run(image=32, requests=5), ["server_raw", "server_jpeg", "server_raw_floor"])
+
+
+def test_sim():
+    check(sim.run(image=16, seconds=0.0), ["sim_physics", "sim_environment"])
+
+
+def test_render():
+    check(render.run(sizes=(16,), seconds=0.0), ["render_fast_16", "render_default_16"])
 
 
 def test_loop():

@@ -174,7 +174,7 @@ class ManipulationEnv(gymnasium.Env[Observation, NDArray[Any]]):
 
     def _info(self) -> dict[str, Any]:
         success = self.world.success()
-        progress = self.world.progress()
+        progress = 1.0 if success else self.world.scene.progress()
         self._score = max(self._score, progress)
         return {"success": success, "score": self._score, "progress": progress}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -56,6 +57,7 @@ class World:
                 zip(shared.embodiments, shared.prefixes, strict=True)
             )
         )
+        self._positions = self.data.qpos
         self._state_kind = self._mujoco.mjtState.mjSTATE_INTEGRATION.value
         kinds = self._mujoco.mjtWarning
         self._instabilities = [
@@ -110,7 +112,8 @@ class World:
         self._mujoco.mj_step(self.model, self.data, substeps)
         self._update_kinematics()
         # MuJoCo resets an unstable state by itself and counts a warning; a NaN can also slip in from outside.
-        if any(warning.number for warning in self._instabilities) or not np.isfinite(self.data.qpos).all():
+        unstable = any(warning.number for warning in self._instabilities)
+        if unstable or not math.isfinite(self._positions.dot(self._positions)):
             raise SimulationError(
                 f"The physics became unstable at {self.time:.3f} s (bad position, velocity or acceleration). "
                 "Reset the world; check that targets are finite and change smoothly."
