@@ -70,8 +70,9 @@ class Expert(ABC):
         self._noise = NOISE_MEMORY * self._noise + fresh
         executed = action.copy()
         position_scale = self._scale * (NOISE_NEAR if self.near else NOISE_MOVING)
-        for command, noise in zip(executed.reshape(-1, POSE_WIDTH), self._noise, strict=True):
-            command[:3] += position_scale * noise[:3]
+        commands = executed.reshape(-1, POSE_WIDTH)
+        for robot, command, noise in zip(self.world.robots, commands, self._noise, strict=True):
+            command[:3] += robot.pace * position_scale * noise[:3]
             if self._scale:
                 turn = axis_angle_to_matrix(np.array([0.0, 0.0, self._scale * NOISE_TURN * noise[3]]))
                 command[3:6] = matrix_to_axis_angle(axis_angle_to_matrix(command[3:6]) @ turn)

@@ -77,7 +77,7 @@ class ManipulationEnv(gymnasium.Env[Observation, NDArray[Any]]):
     Attributes:
         data_spec: what is observed and commanded. (``spec`` is Gymnasium's own ``EnvSpec``.)
         dt: control step [s].
-        max_steps: control steps until truncation.
+        max_steps: control steps until truncation: the config's, and more for a body of a slower pace.
         scene: the task's surroundings.
         world: the physics.
 
@@ -95,8 +95,9 @@ class ManipulationEnv(gymnasium.Env[Observation, NDArray[Any]]):
         self.scene = scene
         self.data_spec = manipulation_spec(config.image_size, scene.num_robots)
         self.dt = 1.0 / RATE_HZ
-        self.max_steps = checked_max_steps(config.max_steps)
         self.world = World(scene, [config.embodiment] * scene.num_robots)
+        pace = min(robot.pace for robot in self.world.robots)
+        self.max_steps = round(checked_max_steps(config.max_steps) / pace)
         self._trackers = [make_tracker(robot, self.dt, TICKS) for robot in self.world.robots]
         self._disturbances = Disturbances(self.world, config.disturbance, self.dt / TICKS)
         self._substeps = round(self.dt / self.world.timestep / TICKS)

@@ -14,6 +14,8 @@ from robopolicy_drivers.control.kinematics import Kinematics
 from robopolicy_drivers.embodiments import Embodiment
 from robopolicy_sim.rendering import import_mujoco
 
+ARM_ACCELERATION = 3.0  # [m/s^2] of a tool that counts as full pace
+
 
 class Body:
     """One robot of a ``World``.
@@ -71,6 +73,12 @@ class Body:
     def carried(self) -> bool:
         """Whether an ideal hand moves it: a flying base without rotors."""
         return self.embodiment.base is not None and not self.embodiment.base.rotors
+
+    @property
+    def pace(self) -> float:
+        """How fast it moves beside an arm, up to 1: as fast as the acceleration of a flying base allows."""
+        base = self.embodiment.base
+        return min(1.0, base.acceleration_limit / ARM_ACCELERATION) if base else 1.0
 
     @property
     def joint_positions(self) -> Array:
