@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from robopolicy_datasets.geometry import Array
+from robopolicy_drivers.control.rotation_group import cross, cross_matrix
 from robopolicy_drivers.embodiments import Embodiment
-
-_NEXT, _LAST = [1, 2, 0], [2, 0, 1]
 
 
 class Kinematics:
@@ -25,7 +24,7 @@ class Kinematics:
         self._axes = embodiment.joint_axes[:, :, None]
         self._tcp = embodiment.tcp_transform
         turn = np.zeros((self.num_joints, 4, 4))
-        turn[:, :3, :3] = _cross_matrices(embodiment.joint_axes)
+        turn[:, :3, :3] = cross_matrix(embodiment.joint_axes)
         # Rodrigues: fixed R(q) = fixed + sin(q) fixed K + (1 - cos(q)) fixed K^2; the products are made once.
         self._fixed = embodiment.joint_transforms
         self._sine = self._fixed @ turn
@@ -65,7 +64,7 @@ class Kinematics:
         axes = (links[..., :3, :3] @ self._axes)[..., 0]
         arms = tcp[..., None, :3, 3] - links[..., :3, 3]
         jacobian = np.empty((*tcp.shape[:-2], 6, self.num_joints))
-        jacobian[..., :3, :] = np.swapaxes(_cross(axes, arms), -1, -2)
+        jacobian[..., :3, :] = np.swapaxes(cross(axes, arms), -1, -2)
         jacobian[..., 3:, :] = np.swapaxes(axes, -1, -2)
         return tcp, jacobian
 
@@ -73,13 +72,3 @@ class Kinematics:
         if self.num_joints == 0:
             return np.broadcast_to(self._tcp, (*links.shape[:-3], 4, 4))
         return links[..., -1, :, :] @ self._tcp
-
-
-def _cross_matrices(vectors: Array) -> Array:
-    """Returns the matrices ``[..., 3, 3]`` with ``K @ x == cross(vector, x)``."""
-    return np.cross(vectors[..., None, :], np.eye(3)).swapaxes(-1, -2)
-
-
-def _cross(left: Array, right: Array) -> Array:
-    """``np.cross`` without its overhead, which dominates for one arm."""
-    return left[..., _NEXT] * right[..., _LAST] - left[..., _LAST] * right[..., _NEXT]
