@@ -7,9 +7,19 @@ from typing import Protocol
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from robopolicy_datasets.geometry import Array, invert_pose, pose_matrix
+from robopolicy_datasets.geometry import (
+    Array,
+    invert_pose,
+    matrix_to_quaternion,
+    matrix_to_rot6d,
+    pose_matrix,
+)
 from robopolicy_drivers.control.differential_ik import DifferentialIK
+from robopolicy_drivers.control.flying_arm import FlyingArmState
+from robopolicy_drivers.control.whole_body_mpc import WholeBodyMpc
 from robopolicy_sim.worlds.body import Body
+
+AHEAD_STEPS, AHEAD_STEP_S = 8, 0.08  # [-], [s] that the predictive control looks ahead, as in UMI-on-Air
 
 
 class Tracker(Protocol):
@@ -43,7 +53,8 @@ def make_tracker(robot: Body, period_s: float, ticks: int) -> Tracker:
     """
     if robot.embodiment.base is None:
         return ArmTracker(robot, period_s, ticks)
-    return CarriedTracker(robot, period_s, ticks)
+    kind = CarriedTracker if robot.carried else FlyingTracker
+    return kind(robot, period_s, ticks)
 
 
 class ArmTracker:
@@ -99,3 +110,51 @@ class CarriedTracker:
         self._at = pose_matrix(self._start[:3, 3] + fraction * self._move, rotation)
         self._robot.carry(self._at)
         self._robot.set_targets([], self._width)
+
+
+class FlyingTracker:
+    """Model-predictive control of rotors and joints together, tick by tick. See ``Tracker``."""
+
+    def __init__(self, robot: Body, period_s: float, ticks: int) -> None:
+        self._robot, self._ticks = robot, ticks
+        self._mpc = WholeBodyMpc(
+            robot.kinematics, steps=AHEAD_STEPS, step_s=AHEAD_STEP_S, period_s=period_s / ticks
+        )
+        self._ahead = AHEAD_STEP_S / period_s * np.arange(1, AHEAD_STEPS + 1)
+        self._tick = 1.0 / ticks
+
+    def reset(self) -> None:
+        """Starts from where the robot was put."""
+        self._goal = self._robot.tcp_pose
+        self._warm_start: Array | None = None
+
+    def aim(self, pose: Array, width: float) -> None:
+        """See ``Tracker``."""
+        self._start, self._goal, self._width, self._done = self._goal, pose, width, 0.0
+        self._turn = Rotation.from_matrix(pose[:3, :3] @ self._start[:3, :3].T).as_rotvec()
+
+    def tick(self) -> None:
+        """See ``Tracker``."""
+        robot = self._robot
+        state = FlyingArmState(
+            position=robot.base_pose[None, :3, 3],
+            quaternion=matrix_to_quaternion(robot.base_pose[None, :3, :3]),
+            linear_velocity=robot.base_twist[None, :3],
+            angular_velocity=robot.base_twist[None, 3:],
+            joints=robot.joint_positions[None],
+            joint_targets=robot.joint_targets[None],
+        )
+        # The first solution has nothing to begin with, and a single Gauss-Newton step would be a poor one.
+        solve = self._mpc.converge if self._warm_start is None else self._mpc.solve
+        solution = solve(self._reference(), state, self._warm_start)
+        self._warm_start = solution.inputs
+        robot.set_thrusts(solution.thrusts[0])
+        robot.set_targets(solution.joint_targets[0], self._width)
+        self._done += self._tick
+
+    def _reference(self) -> Array:
+        """Returns the way from the last target to this one, and then rest ``[1, N, 9]``."""
+        fractions = np.minimum(self._done + self._ahead, 1.0)[:, None]
+        positions = self._start[:3, 3] + fractions * (self._goal[:3, 3] - self._start[:3, 3])
+        rotations = Rotation.from_rotvec(fractions * self._turn).as_matrix() @ self._start[:3, :3]
+        return np.concatenate([positions, matrix_to_rot6d(rotations)], axis=-1)[None]

@@ -183,7 +183,10 @@ class Body:
         self._data.mocap_quat[self._carrier] = matrix_to_quaternion(base_pose[:3, :3])
 
     def hover(self) -> None:
-        """Lets the rotors carry the robot's weight at once, as if they had turned for long."""
+        """Lets rotors and servos carry the weight at once, as if they had done so for long."""
+        stiffness = np.array([joint.stiffness for joint in self.embodiment.joints])
+        self._data.ctrl[self._servos] += self._data.qfrc_bias[self._speeds] / stiffness
+        self._data.act[self._servo_states] = self._data.ctrl[self._servos]
         held = self._data.qfrc_bias[self._twist].copy()  # force in the world, torque in the base
         held[:3] = self.base_pose[:3, :3].T @ held[:3]
         self.set_thrusts(np.linalg.pinv(self.embodiment.flying_base.wrench_matrix) @ held)

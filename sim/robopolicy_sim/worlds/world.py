@@ -92,6 +92,7 @@ class World:
         self._mujoco.mj_resetData(self.model, self.data)
         for robot, posture in zip(self.robots, self._postures, strict=True):
             joints = posture.joints + random.uniform(-START_JOINTS, START_JOINTS, posture.joints.shape)
+            joints = np.clip(joints, *robot.embodiment.position_limits.T)
             base = None
             if posture.base is not None:
                 base = posture.base.copy()
