@@ -7,9 +7,9 @@ from hypothesis import given
 
 from robopolicy_datasets.errors import ConfigError
 from robopolicy_datasets.geometry import axis_angle_to_matrix, matrix_to_axis_angle, pose_matrix
-from robopolicy_drivers.control.damped_step import rotation_vector
 from robopolicy_drivers.control.differential_ik import DifferentialIK
 from robopolicy_drivers.control.kinematics import Kinematics
+from robopolicy_drivers.control.rotation_group import rotation_vector
 from robopolicy_drivers.embodiments import load_embodiment
 
 EMBODIMENT = load_embodiment("ur5e")

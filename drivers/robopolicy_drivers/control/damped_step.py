@@ -6,11 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from robopolicy_datasets.geometry import Array, matrix_to_axis_angle
+from robopolicy_datasets.geometry import Array
 from robopolicy_drivers.control.kinematics import Kinematics
-from robopolicy_drivers.control.rotation_group import antisymmetric_part, cross, inverse_right_jacobian
-
-_TINY = 1e-9
+from robopolicy_drivers.control.rotation_group import cross, inverse_right_jacobian, rotation_vector
 
 
 @dataclass(frozen=True)
@@ -97,14 +95,3 @@ def jacobian_backward(jacobian: Array, gradient: Array) -> Array:
     mixed = cross(by_linear, axes)
     earlier = np.cumsum(mixed, axis=-2) - mixed
     return np.asarray(np.sum(axes * later + linear * earlier, axis=-1))
-
-
-def rotation_vector(matrix: Array) -> Array:
-    """``matrix_to_axis_angle``, ten times faster where no angle is close to pi."""
-    cosine = 0.5 * (matrix[..., 0, 0] + matrix[..., 1, 1] + matrix[..., 2, 2] - 1.0)
-    if cosine.min() < -0.9:
-        return matrix_to_axis_angle(matrix)
-    sine = antisymmetric_part(matrix)
-    length = np.sqrt(np.sum(sine * sine, axis=-1))
-    scale = np.arctan2(length, cosine) / np.maximum(length, _TINY)
-    return sine * np.where(length > _TINY, scale, 1.0)[..., None]

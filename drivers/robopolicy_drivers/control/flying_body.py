@@ -14,7 +14,13 @@ from robopolicy_datasets.errors import ConfigError
 from robopolicy_datasets.geometry import Array
 from robopolicy_drivers.control.kinematics import Kinematics
 from robopolicy_drivers.control.mass_matrix import MassMatrix
-from robopolicy_drivers.control.rotation_group import cross, cross_matrix, exponential, right_jacobian
+from robopolicy_drivers.control.rotation_group import (
+    cross,
+    cross_matrix,
+    exponential,
+    right_jacobian,
+    rotation_vector,
+)
 from robopolicy_drivers.embodiments import Embodiment, FlyingBase
 
 GRAVITY = np.array([0.0, 0.0, -9.81])  # [m/s^2]
@@ -47,6 +53,19 @@ class BaseState:
     rotation: Array
     velocity: Array
     angular_velocity: Array
+
+    @classmethod
+    def at_rest(cls, position: Array) -> BaseState:
+        """Returns level states that stand at a position ``[..., 3]`` [m]."""
+        position = np.asarray(position, dtype=np.float64)
+        zero = np.zeros_like(position)
+        return cls(position, np.broadcast_to(np.eye(3), (*position.shape, 3)), zero, zero)
+
+    def change_from(self, other: BaseState) -> Array:
+        """Returns ``[..., 12]``: position, velocity, turn (in the other's frame) and angular velocity."""
+        turn = rotation_vector(np.swapaxes(other.rotation, -1, -2) @ self.rotation)
+        parts = (self.position - other.position, self.velocity - other.velocity, turn)
+        return np.concatenate([*parts, self.angular_velocity - other.angular_velocity], axis=-1)
 
 
 class FlyingBody:

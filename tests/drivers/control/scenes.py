@@ -14,7 +14,7 @@ from robopolicy_drivers.control.mass_matrix import MassMatrix
 from robopolicy_drivers.embodiments import load_embodiment
 
 ARM = Kinematics(load_embodiment("aerial_manipulator"))
-TICK_S = 1e-3
+TICK_S = 2e-3
 
 
 def random_scene(batch, seed, *, steps=8, way=0.1):
