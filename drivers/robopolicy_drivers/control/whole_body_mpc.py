@@ -100,6 +100,17 @@ class _Problem:
     bounds: Bounds
 
 
+@dataclass(frozen=True)
+class _Iterate:
+    """Inputs, where they lead to, and the roots of all terms of what that costs."""
+
+    inputs: Array
+    prediction: Prediction
+    of_states: Array
+    of_inputs: Array
+    cost: Array
+
+
 class WholeBodyMpc:
     """See the module text. It keeps no state: the warm start is passed in.
 
@@ -156,10 +167,10 @@ class WholeBodyMpc:
             SpecError: a shape does not fit.
         """
         problem = self._problem(reference, state)
-        inputs = self._first(problem, warm_start)
+        at = self._at(problem, self._first(problem, warm_start))
         for _ in range(self.iterations):
-            inputs = self._improved(problem, inputs, IN_TIME)
-        return self._solution(problem, inputs, np.zeros(len(inputs), dtype=bool))
+            at = self._improved(problem, at, IN_TIME)
+        return self._solution(problem, at, np.zeros(len(at.inputs), dtype=bool))
 
     def converge(
         self, reference: Array, state: FlyingArmState, warm_start: Array | None = None
@@ -172,12 +183,12 @@ class WholeBodyMpc:
         for _ in range(MOST_ITERATIONS):
             problem = self._problem(reference[open_rows], state.rows(open_rows))
             before = inputs[open_rows]
-            inputs[open_rows] = self._improved(problem, before, EXACT)
+            inputs[open_rows] = self._improved(problem, self._at(problem, before), EXACT).inputs
             open_rows = open_rows[np.abs(inputs[open_rows] - before).max(axis=1) > CONVERGED]
             if not len(open_rows):
                 break
         converged = np.isin(np.arange(len(inputs)), open_rows, invert=True)
-        return self._solution(whole, inputs, converged)
+        return self._solution(whole, self._at(whole, inputs), converged)
 
     def cost_and_grad(
         self, reference: Array, state: FlyingArmState, warm_start: Array | None = None
@@ -234,47 +245,46 @@ class WholeBodyMpc:
         inputs[:, self._arm.split :] = speeds.reshape(batch, -1)
         return inputs
 
-    def _solution(self, problem: _Problem, inputs: Array, converged: NDArray[np.bool_]) -> MpcSolution:
-        prediction, residuals = self._residuals(problem, inputs)
-        speeds = self._arm.speed_limits * inputs[:, self._arm.split :][:, : self._arm.joints]
+    def _solution(self, problem: _Problem, at: _Iterate, converged: NDArray[np.bool_]) -> MpcSolution:
+        speeds = self._arm.speed_limits * at.inputs[:, self._arm.split :][:, : self._arm.joints]
         targets = problem.state.joint_targets + self.period_s * speeds
         return MpcSolution(
-            thrusts=prediction.thrusts[:, 0],
+            thrusts=at.prediction.thrusts[:, 0],
             joint_targets=np.clip(targets, *self._embodiment.position_limits.T),
-            prediction=prediction,
-            cost=np.sum(residuals**2, axis=1),
+            prediction=at.prediction,
+            cost=at.cost,
             converged=converged,
-            inputs=inputs,
+            inputs=at.inputs,
         )
 
-    def _improved(self, problem: _Problem, inputs: Array, tolerance: float) -> Array:
+    def _improved(self, problem: _Problem, at: _Iterate, tolerance: float) -> _Iterate:
         """One Gauss-Newton step, as long as it lowers the cost."""
-        prediction, residuals = self._residuals(problem, inputs)
-        jacobian = self._jacobian(problem, prediction)
+        jacobian = self._jacobian(problem, at.prediction)
         transposed = np.swapaxes(jacobian, -1, -2)
-        hessian = transposed @ jacobian
-        slope = (transposed @ residuals[..., None])[..., 0]
-        linear = slope - (hessian @ inputs[..., None])[..., 0]
-        best = solve_quadratic_program(hessian, linear, problem.bounds, inputs, tolerance=tolerance)
-        return self._search(problem, inputs, best - inputs, slope, residuals)
+        # Step by step: one large product would go to threads, which on a busy computer wait for each other.
+        hessian = (transposed @ jacobian).sum(axis=1)
+        diagonal = np.arange(len(self._input_weights))
+        hessian[:, diagonal, diagonal] += self._input_weights
+        slope = (transposed @ at.of_states[..., None])[..., 0].sum(axis=1)
+        slope += np.sqrt(self._input_weights) * at.of_inputs
+        linear = slope - (hessian @ at.inputs[..., None])[..., 0]
+        best = solve_quadratic_program(hessian, linear, problem.bounds, at.inputs, tolerance=tolerance)
+        return self._search(problem, at, best - at.inputs, slope)
 
-    def _search(self, problem: _Problem, inputs: Array, move: Array, slope: Array, residuals: Array) -> Array:
+    def _search(self, problem: _Problem, at: _Iterate, move: Array, slope: Array) -> _Iterate:
         """Halves steps until the cost falls; one that never does is not taken."""
-        cost = np.sum(residuals**2, axis=1)
         promised = 1e-4 * 2.0 * np.sum(slope * move, axis=1)  # Armijo's rule
-        length = np.ones(len(inputs))
+        length = np.ones(len(move))
         while True:
-            moved = inputs + length[:, None] * move
-            _, found = self._residuals(problem, moved)
-            rising = np.sum(found**2, axis=1) > cost + length * promised + ROUNDING * (1.0 + cost)
+            moved = self._at(problem, at.inputs + length[:, None] * move)
+            rising = moved.cost > at.cost + length * promised + ROUNDING * (1.0 + at.cost)
             rising &= length > 0
             if not rising.any():
                 return moved
             halved = np.where(length > SHORTEST, 0.5 * length, 0.0)
             length = np.where(rising, halved, length)
 
-    def _residuals(self, problem: _Problem, inputs: Array) -> tuple[Prediction, Array]:
-        """Returns the prediction and the roots of all terms of its cost ``[B, M]``."""
+    def _at(self, problem: _Problem, inputs: Array) -> _Iterate:
         prediction = self._arm.predict(problem.start, inputs)
         tools, base = prediction.tools, prediction.after
         states = [
@@ -287,23 +297,22 @@ class WholeBodyMpc:
         ]
         of_states = np.sqrt(self._state_weights) * np.concatenate(states, axis=-1)
         of_inputs = np.sqrt(self._input_weights) * (inputs - problem.hovering)
-        return prediction, np.concatenate([of_states.reshape(len(inputs), -1), of_inputs], axis=1)
+        cost = np.sum(of_states**2, axis=(1, 2)) + np.sum(of_inputs**2, axis=1)
+        return _Iterate(inputs, prediction, of_states, of_inputs, cost)
 
     def _jacobian(self, problem: _Problem, prediction: Prediction) -> Array:
-        """Returns the derivatives of the residuals by the inputs ``[B, M, n]``."""
+        """Returns the derivatives of the states' residuals by the inputs ``[B, N, 14 + J, n]``."""
         arm = self._arm
         of_base = arm.base_derivatives(problem.start, prediction)
         position, turn = arm.tool_derivatives(prediction, of_base)
         error_by_turn = rotation_error_jacobian(problem.rotations, prediction.tools[..., :3, :3])
         up = prediction.after.rotation[..., 2, :]
-        states = np.zeros((*of_base.shape[:2], 14 + arm.joints, len(arm.lowest)))
-        states[..., :3, :] = position
-        states[..., 3:6, :] = error_by_turn @ turn
-        states[..., 6:9, : arm.split] = of_base[..., 3:6, :]
-        states[..., 9:12, : arm.split] = of_base[..., 9:, :]
-        states[..., 12:14, : arm.split] = cross_matrix(up)[..., :2, :] @ of_base[..., 6:9, :]
-        states[..., 14:, arm.split :] = arm.joint_derivatives()
-        states *= np.sqrt(self._state_weights)[..., None]
-        batch, size = len(states), len(arm.lowest)
-        inputs = np.broadcast_to(np.diag(np.sqrt(self._input_weights)), (batch, size, size))
-        return np.concatenate([states.reshape(batch, -1, size), inputs], axis=1)
+        found = np.zeros((*of_base.shape[:2], 14 + arm.joints, len(arm.lowest)))
+        found[..., :3, :] = position
+        found[..., 3:6, :] = error_by_turn @ turn
+        found[..., 6:9, : arm.split] = of_base[..., 3:6, :]
+        found[..., 9:12, : arm.split] = of_base[..., 9:, :]
+        found[..., 12:14, : arm.split] = cross_matrix(up)[..., :2, :] @ of_base[..., 6:9, :]
+        found[..., 14:, arm.split :] = arm.joint_derivatives()
+        found *= np.sqrt(self._state_weights)[..., None]
+        return found
