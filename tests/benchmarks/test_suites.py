@@ -15,10 +15,13 @@ from robopolicy.sampling.diffusion import DiffusionSampler
 from robopolicy.sampling.flow import FlowSampler
 from robopolicy_datasets.errors import ConfigError
 from robopolicy_datasets.store.demo_store import DemoStore
+from robopolicy_drivers.control.whole_body_mpc import WholeBodyMpc
 from robopolicy_launch import benchmarks
 from robopolicy_launch.benchmarks import (
+    _casadi_mpc,
     _cold,
     _mp4,
+    control,
     loader,
     loop,
     record,
@@ -46,7 +49,7 @@ def check(rows, names):
 
 
 def test_the_suites_are_found():
-    wanted = {"train", "sample", "loader", "loop", "record", "render", "ring", "server", "sim", "store"}
+    wanted = {"control", "train", "sample", "loader", "loop", "record", "render", "ring", "server", "sim", "store"}
     assert wanted <= set(benchmarks.suites())
 
 
@@ -153,6 +156,34 @@ def test_loop():
     ]
     trajectory = [f"trajectory_{name}" for name in ("evaluate", "append", "replan")]
     check(loop.run(channels=SMALL, seconds=0.3), [*trajectory, "loop_100hz_slack_p99", *loads])
+
+
+PEERS = ("mink", "daqp", "osqp", "casadi")
+CONTROL = ["control_ik_floor", "control_mpc_p50", "control_mpc_p99"]
+
+
+def test_control_beside_peers():
+    for peer in PEERS:
+        pytest.importorskip(peer)
+    names = [*CONTROL[:1], "control_ik_mink", *CONTROL[1:], "control_mpc_converged", "control_mpc_program"]
+    check(control.run(seconds=0.0, solves=3), names)
+
+
+def test_control_without_peers(monkeypatch, caplog):
+    for peer in PEERS:
+        monkeypatch.setitem(sys.modules, peer, None)
+    check(control.run(seconds=0.0, solves=3), CONTROL)
+    for peer in ("mink", "osqp", "casadi"):
+        assert f"{peer} is left out" in caplog.text
+
+
+def test_casadi_finds_the_minimum_that_ours_finds():
+    casadi = pytest.importorskip("casadi")
+    kinematics, reference, state = control._scene(8)
+    theirs = _casadi_mpc.CasadiMpc(casadi, kinematics, state).solve(reference, state)
+    ours = WholeBodyMpc(kinematics).converge(reference, state)
+    assert ours.converged.all()
+    assert ours.cost[0] == pytest.approx(theirs, rel=1e-6)
 
 
 def test_ring():

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from robopolicy_datasets.geometry import quaternion_to_matrix
 from robopolicy_drivers.control.flying_arm import FlyingArmState
+from robopolicy_drivers.control.flying_body import flying_base_of
 from robopolicy_drivers.control.kinematics import Kinematics
 from robopolicy_drivers.control.mass_matrix import MassMatrix
 from robopolicy_drivers.control.tracking import split_reference
@@ -40,9 +41,7 @@ class CasadiMpc:
     ) -> None:
         self._casadi, self._steps, self._step_s = casadi, steps, step_s
         self._embodiment = kinematics.embodiment
-        base = self._embodiment.base
-        if base is None:
-            raise TypeError("a flying arm is needed")
+        base = flying_base_of(self._embodiment)
         self._limits, self._wrench = base.thrust_limits, base.wrench_matrix
         self._inertia = MassMatrix(kinematics)(state.joints[0])[:6, :6]
         self._joints, self._rotors = kinematics.num_joints, len(base.rotors)
