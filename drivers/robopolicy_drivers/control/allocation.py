@@ -15,7 +15,7 @@ from robopolicy_drivers.embodiments import FlyingBase
 TORQUE_FIRST = (1.0, 1.0, 1.0, 100.0, 100.0, 1.0)
 
 _LEAST_EFFORT = 1e-9  # weight of the squared shares of the thrust limits, which settles what is left open
-_TOLERANCE = 1e-11
+_TOLERANCE = 1e-12
 _ROUNDING = 1e-9  # of a thrust limit
 
 

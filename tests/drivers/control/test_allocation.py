@@ -41,7 +41,7 @@ def test_any_wrench_is_met_as_well_as_the_limits_allow(name, seed):
             weights[:, None] * base.wrench_matrix, weights * wrench[row], (0, base.thrust_limits), tol=1e-12
         )
         cost = 0.5 * np.sum((weights * found.missing[row]) ** 2)
-        assert cost <= best.cost * (1 + 1e-6) + 1e-5
+        assert cost <= best.cost * (1 + 1e-5) + 1e-4
 
 
 def test_a_quadrotor_that_lacks_thrust_gives_up_the_force_before_the_torque():
