@@ -263,7 +263,7 @@ class TouchPad:
         key: of its readings, e.g. ``"robot0_tactile0_markers"``.
         finger: that carries it; the left one is at positive y of the tool.
         size: along the tool's x and z axes (2) [m].
-        markers: rows and columns (2).
+        markers: rows, which follow each other along the tool's x axis, and columns, along its z axis (2).
         rate_hz: readings per second.
     """
 

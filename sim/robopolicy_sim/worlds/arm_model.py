@@ -9,6 +9,7 @@ import numpy as np
 from robopolicy_drivers.embodiments import CameraMount, Embodiment, FlyingBase, Joint, Pose, Rotor
 from robopolicy_sim.worlds.gripper_model import add_gripper
 from robopolicy_sim.worlds.mjcf import Element, add, add_geom, section
+from robopolicy_sim.worlds.sensor_model import add_wrist_sensor
 
 TARGET_SMOOTHING = 0.02  # [s]; joint targets that arrive in steps would shake a held object loose
 SOCKET_RADIUS = 0.075  # [m] of what a fixed arm stands on, at most
@@ -21,9 +22,9 @@ def add_robot(root: Element, embodiment: Embodiment, base_pose: Pose = ORIGIN) -
     """Adds a robot, its cameras, sites, servos and rotors to an MJCF document.
 
     Names: the body ``base``, joints as in the embodiment, site ``tcp``, cameras as in the keys of their
-    images (without ``_rgb``), for the gripper see ``add_gripper``. A flying base has a free joint ``base``;
-    its rotors ``rotor0``, ... are actuators that push at sites of the same names and follow their commands
-    [N] with a lag. A flying base without rotors is carried: an ideal hand, the mocap body ``carrier``, holds
+    images (without ``_rgb``), site ``wrist`` at the force-torque sensor, for the gripper see ``add_gripper``.
+    A flying base has a free joint ``base``; its rotors ``rotor0``, ... are actuators that push at sites of
+    the same names and follow their commands [N] with a lag. A flying base without rotors is carried: an ideal hand, the mocap body ``carrier``, holds
     it where it is put.
 
     Args:
@@ -54,6 +55,7 @@ def add_robot(root: Element, embodiment: Embodiment, base_pose: Pose = ORIGIN) -
         gravcomp=held,
     )
     add(hand, "site", name="tcp", size=0.002, rgba=(0, 0, 0, 0))
+    add_wrist_sensor(hand, embodiment)
     for camera in embodiment.cameras:
         _add_camera(hand if camera.frame == "tcp" else base, camera)
     for joint in embodiment.joints:

@@ -7,6 +7,7 @@ import numpy as np
 from robopolicy_datasets.geometry import relative_pose
 from robopolicy_drivers.embodiments import Embodiment, Gripper
 from robopolicy_sim.worlds.mjcf import Element, add, add_geom, section
+from robopolicy_sim.worlds.sensor_model import add_touch_pad
 
 # The hand is drawn after one of this length and opening, and in proportion to its own.
 DRAWN_LENGTH = 0.160  # [m] from the flange to the TCP
@@ -23,7 +24,8 @@ def add_gripper(root: Element, hand: Element, embodiment: Embodiment, gripper: G
 
     Args:
         root: the ``mujoco`` element; sections that it lacks are made.
-        hand: the body at the TCP; bodies ``finger_left`` and ``finger_right`` are added to it.
+        hand: the body at the TCP; bodies ``finger_left`` and ``finger_right`` are added to it, with the
+            sites ``pad_left`` and ``pad_right`` where there are touch pads.
         embodiment: the robot.
         gripper: its gripper.
     """
@@ -42,6 +44,10 @@ def add_gripper(root: Element, hand: Element, embodiment: Embodiment, gripper: G
         place = (0, sign * finger[1], beyond - finger[2])
         body = add(hand, "body", name=f"finger_{side}", pos=place, gravcomp=hand.get("gravcomp", "0"))
         _add_finger(body, side, sign, gripper, tuple(finger))
+        for pad in (pad for pad in embodiment.touch if pad.finger == side):
+            # At the height of the TCP, or lower where it would reach beyond the finger's tip.
+            height = min(-place[2], finger[2] - 0.5 * pad.size[1])
+            add_touch_pad(body, pad, -sign * finger[1], height)
     _couple_fingers(root, gripper)
 
 
