@@ -130,12 +130,13 @@ class Renderer:
     Args:
         model: a ``mujoco.MjModel``; its quality settings are replaced.
         smooth: shadows and smooth edges, for people; many times slower.
+        fine: round shapes of many triangles without either, to measure distances to them.
 
     Raises:
         SimulationError: no GL library works.
     """
 
-    def __init__(self, model: Any, *, smooth: bool = False) -> None:
+    def __init__(self, model: Any, *, smooth: bool = False, fine: bool = False) -> None:
         backend = configure_gl()
         mujoco = import_mujoco()
         self._mujoco = mujoco
@@ -144,7 +145,8 @@ class Renderer:
         # then the triangles of round shapes count, of which a small image needs few.
         quality = self._model.vis.quality
         quality.offsamples, quality.shadowsize = (4, 1024) if smooth else (0, 0)
-        quality.numslices, quality.numstacks, quality.numquads = (28, 16, 4) if smooth else (10, 4, 1)
+        triangles = (64, 32, 1) if fine else (28, 16, 4) if smooth else (10, 4, 1)
+        quality.numslices, quality.numstacks, quality.numquads = triangles
         self._scene = mujoco.MjvScene(model=self._model, maxgeom=max(2 * model.ngeom, 100))
         for flag in (mujoco.mjtRndFlag.mjRND_SHADOW, mujoco.mjtRndFlag.mjRND_REFLECTION):
             self._scene.flags[flag] = smooth
@@ -179,21 +181,64 @@ class Renderer:
         Raises:
             SimulationError: the renderer is closed.
         """
-        if self._gl is None:
-            raise SimulationError("This renderer is closed; make a new one.")
-        mujoco = self._mujoco
-        self._gl.make_current()
-        if self._size != (width, height):
-            mujoco.mjr_resizeOffscreen(width, height, self._context)
-            self._size = (width, height)
+        self._resize(width, height)
         self._camera.fixedcamid = camera
-        everything = mujoco.mjtCatBit.mjCAT_ALL.value
-        mujoco.mjv_updateScene(self._model, data, self._option, None, self._camera, everything, self._scene)
-        view = mujoco.MjrRect(0, 0, width, height)
+        self._update_scene(data, self._camera)
+        mujoco, view = self._mujoco, self._mujoco.MjrRect(0, 0, width, height)
         mujoco.mjr_render(view, self._scene, self._context)
         image = np.empty((height, width, 3), dtype=np.uint8)
         mujoco.mjr_readPixels(image, None, view, self._context)
         return np.ascontiguousarray(image[::-1])
+
+    def distances(
+        self, data: Any, pose: NDArray, size: tuple[float, float], reach: float, *, width: int, height: int
+    ) -> NDArray[np.float32]:
+        """Measures how far things are from a rectangle, straight ahead of each of its points.
+
+        A shape that the rectangle lies inside of is not seen.
+
+        Args:
+            data: ``mujoco.MjData`` with up-to-date kinematics.
+            pose: of the rectangle's middle in the world ``[4, 4]``: x to the right of the image, y down, z
+                ahead.
+            size: of the rectangle along y and x (2) [m].
+            reach: the largest distance [m]; what lies farther is that far.
+            width: of the image [px].
+            height: of the image [px].
+
+        Returns:
+            distances ``[height, width]`` [m].
+
+        Raises:
+            SimulationError: the renderer is closed.
+        """
+        self._resize(width, height)
+        self._update_scene(data, self._mujoco.MjvCamera())
+        for eye in self._scene.camera:  # one for each eye of a stereo image; both are used
+            eye.pos, eye.forward, eye.up = pose[:3, 3], pose[:3, 2], -pose[:3, 1]
+            eye.orthographic, eye.frustum_center, eye.frustum_width = 1, 0.0, 0.5 * size[1]
+            eye.frustum_bottom, eye.frustum_top = -0.5 * size[0], 0.5 * size[0]
+            eye.frustum_near, eye.frustum_far = 1e-6, reach  # [m]; 0 is refused
+        mujoco, view = self._mujoco, self._mujoco.MjrRect(0, 0, width, height)
+        sky = mujoco.mjtRndFlag.mjRND_SKYBOX
+        flag, self._scene.flags[sky] = self._scene.flags[sky], 0  # seen in parallel, the sky is a near cube
+        mujoco.mjr_render(view, self._scene, self._context)
+        self._scene.flags[sky] = flag
+        depth = np.empty((height, width), dtype=np.float32)
+        mujoco.mjr_readPixels(None, depth, view, self._context)
+        return depth[::-1] * np.float32(reach)
+
+    def _resize(self, width: int, height: int) -> None:
+        if self._gl is None:
+            raise SimulationError("This renderer is closed; make a new one.")
+        self._gl.make_current()
+        if self._size != (width, height):
+            self._mujoco.mjr_resizeOffscreen(width, height, self._context)
+            self._size = (width, height)
+
+    def _update_scene(self, data: Any, camera: Any) -> None:
+        everything = self._mujoco.mjtCatBit.mjCAT_ALL.value
+        self._mujoco.mjv_updateScene(self._model, data, self._option, None, camera, everything, self._scene)
 
     def close(self) -> None:
         """Frees the GL context. A second call does nothing."""
@@ -204,12 +249,12 @@ class Renderer:
             self._gl = None
 
 
-def shared_renderer(model: Any, *, smooth: bool = False) -> Renderer:
+def shared_renderer(model: Any, *, smooth: bool = False, fine: bool = False) -> Renderer:
     """Returns this thread's renderer of a model: one GL context serves all worlds that share the model."""
-    cache: dict[tuple[int, bool], tuple[Any, Renderer]] = _renderers.__dict__.setdefault("cache", {})
-    key = (id(model), smooth)
+    cache: dict[tuple[int, bool, bool], tuple[Any, Renderer]] = _renderers.__dict__.setdefault("cache", {})
+    key = (id(model), smooth, fine)
     if key not in cache:
-        cache[key] = (model, Renderer(model, smooth=smooth))
+        cache[key] = (model, Renderer(model, smooth=smooth, fine=fine))
     return cache[key][1]
 
 
