@@ -1,0 +1,71 @@
+"""What a touch pad delivers as numbers: displacements of markers, and forces on taxels."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from robopolicy_datasets.spec import Feature
+from robopolicy_drivers.embodiments import TouchPad
+from robopolicy_sim.touch.gel import Gel, displacement_matrix
+from robopolicy_sim.touch.loads import CellLoads, grid_coordinates
+
+Floats = NDArray[np.float64]
+
+
+def pad_name(pad: TouchPad) -> str:
+    """Returns what the keys and the frame of a pad begin with, e.g. ``"robot0_tactile0"``."""
+    return pad.key.removesuffix("_markers")
+
+
+class MarkerField:
+    """The displacement of each marker in the gel from where it is when nothing touches.
+
+    ``[rows * columns, 2]`` [m] along x and y of the pad, rows first, of the kind ``touch``. The gel follows
+    the forces at once.
+
+    Args:
+        model: unused, as is ``data``: the forces say all.
+        data: see ``model``.
+        pad: the sensor, from the embodiment.
+        gel: its soft layer.
+    """
+
+    def __init__(self, model: Any, data: Any, pad: TouchPad, gel: Gel) -> None:
+        rows, columns = pad.markers
+        shape = (rows * columns, 2)
+        self.feature = Feature(
+            pad.key, shape, kind="touch", unit="m", rate_hz=pad.rate_hz, frame=pad_name(pad)
+        )
+        x, y = grid_coordinates(pad)
+        places = np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2)
+        # A cell's force is even over the cell: a normal distribution of the same standard deviation.
+        width = np.sqrt(pad.size[0] / rows * pad.size[1] / columns / 12)
+        self._matrix = displacement_matrix(gel, places, places, width)
+
+    def reading(self, loads: CellLoads) -> Floats:
+        """Returns the displacements under the forces on the cells of the pad."""
+        return (self._matrix @ loads.forces.ravel()).reshape(2, -1).T
+
+
+class TaxelGrid:
+    """The force that presses on each cell of a pad: ``[rows, columns]`` [N], of the kind ``touch``.
+
+    Args:
+        model: unused, as are ``data`` and ``gel``: the forces say all.
+        data: see ``model``.
+        pad: the sensor, from the embodiment.
+        gel: see ``model``.
+    """
+
+    def __init__(self, model: Any, data: Any, pad: TouchPad, gel: Gel) -> None:
+        name = pad_name(pad)
+        self.feature = Feature(
+            f"{name}_taxels", pad.markers, kind="touch", unit="N", rate_hz=pad.rate_hz, frame=name
+        )
+
+    def reading(self, loads: CellLoads) -> Floats:
+        """Returns the pressing forces on the cells of the pad."""
+        return loads.pressing
