@@ -31,6 +31,7 @@ from robopolicy_launch.benchmarks import (
     server,
     sim,
     store,
+    touch,
     train,
 )
 from robopolicy_launch.benchmarks._reference import ReferenceUnet, ddim, euler
@@ -49,7 +50,10 @@ def check(rows, names):
 
 
 def test_the_suites_are_found():
-    wanted = {"control", "train", "sample", "loader", "loop", "record", "render", "ring", "server", "sim", "store"}
+    wanted = {
+        *("control", "loader", "loop", "record", "render", "ring", "sample", "server", "sim", "store"),
+        *("touch", "train"),
+    }
     assert wanted <= set(benchmarks.suites())
 
 

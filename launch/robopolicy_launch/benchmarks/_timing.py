@@ -24,6 +24,16 @@ def threads(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+def repeated(call: Callable[[], Any], count: int) -> Callable[[], None]:
+    """Returns a function that calls ``count`` times: for calls that are short against a look at the clock."""
+
+    def repeat() -> None:
+        for _ in range(count):
+            call()
+
+    return repeat
+
+
 def side_by_side(
     ours: Callable[[], Any], reference: Callable[[], Any], *, seconds: float, least: int = 3
 ) -> tuple[float, float]:

@@ -22,7 +22,7 @@ from robopolicy_drivers.realtime.interpolator import WaypointInterpolator, Waypo
 from robopolicy_drivers.realtime.process import DeviceProcess
 from robopolicy_drivers.realtime.statistics import LatenessSummary
 from robopolicy_launch.benchmarks import Row
-from robopolicy_launch.benchmarks._timing import side_by_side, threads
+from robopolicy_launch.benchmarks._timing import repeated, side_by_side, threads
 
 PLAIN = "asking nothing"
 _PERIOD_NS = NANOSECONDS // 10  # between waypoints
@@ -76,17 +76,9 @@ def _trajectory(seconds: float) -> Iterator[Row]:
     ]
     for name, mine, reference in cases:
         with threads(1):
-            taken = side_by_side(_repeated(mine), _repeated(reference), seconds=seconds)
+            taken = side_by_side(repeated(mine, _CALLS), repeated(reference, _CALLS), seconds=seconds)
         took, other = (1e3 / _CALLS * milliseconds for milliseconds in taken)
         yield Row(f"trajectory_{name}", took, other, "us", "SciPy, linear")
-
-
-def _repeated(call: Callable[[], Any]) -> Callable[[], None]:
-    def repeat() -> None:
-        for _ in range(_CALLS):
-            call()
-
-    return repeat
 
 
 def _met(summary: LatenessSummary) -> float:

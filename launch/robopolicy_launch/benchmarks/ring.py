@@ -7,7 +7,7 @@ Reading and writing beside the bare copy of the bytes; being woken beside a look
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
@@ -22,7 +22,7 @@ from robopolicy_drivers.realtime.process import DeviceProcess
 from robopolicy_drivers.realtime.ring import Record, Ring
 from robopolicy_drivers.realtime.scheduling import set_timer_slack
 from robopolicy_launch.benchmarks import Row
-from robopolicy_launch.benchmarks._timing import side_by_side, threads
+from robopolicy_launch.benchmarks._timing import repeated, side_by_side, threads
 
 RECORDS = {
     "256B": (Feature("state", (31,), "float64"), 500.0),  # and 8 bytes of time
@@ -71,17 +71,9 @@ def _copies(size: str, feature: Feature, seconds: float) -> Iterator[Row]:
             ("write", partial(ring.write, 0, {feature.key: value}), partial(np.copyto, bare, value)),
             ("newest", ring.newest, bare.copy),
         ):
-            times = side_by_side(_repeated(ours), _repeated(reference), seconds=seconds)
+            times = side_by_side(repeated(ours, _CALLS), repeated(reference, _CALLS), seconds=seconds)
             mine, other = (1e3 * milliseconds / _CALLS for milliseconds in times)
             yield Row(f"ring_{name}_{size}", mine, other, "us", "a copy")
-
-
-def _repeated(call: Callable[[], object]) -> Callable[[], None]:
-    def repeat() -> None:
-        for _ in range(_CALLS):
-            call()
-
-    return repeat
 
 
 @dataclass
