@@ -190,6 +190,10 @@ def test_casadi_finds_the_minimum_that_ours_finds():
     assert ours.cost[0] == pytest.approx(theirs, rel=1e-6)
 
 
+def test_touch():
+    check(touch.run(seconds=0.0), [f"touch_{name}" for name in ("markers", "taxels", "wrench", "rgb")])
+
+
 def test_ring():
     figures = ("write_{}", "newest_{}", "wake_{}_p50", "wake_{}_p99", "wake_{}_cpu")
     check(

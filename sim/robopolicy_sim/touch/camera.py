@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import cv2
 import numpy as np
@@ -11,12 +10,10 @@ from numpy.typing import NDArray
 
 from robopolicy_datasets.geometry import pose_matrix
 from robopolicy_datasets.spec import Feature
-from robopolicy_drivers.embodiments import TouchPad
 from robopolicy_sim.rendering import shared_renderer
 from robopolicy_sim.touch.fields import MarkerField, pad_name
 from robopolicy_sim.touch.gel import Gel
-from robopolicy_sim.touch.loads import CellLoads, grid_coordinates
-from robopolicy_sim.touch.sensor import site_id
+from robopolicy_sim.touch.loads import CellLoads, LoadProbe, grid_coordinates
 
 IMAGE_SIZE = (240, 320)  # height and width [px], as of the real recordings
 SMOOTHING = 0.00025  # [m] standard deviation; the coat of the gel bends, it does not fold. Chosen
@@ -44,21 +41,18 @@ class GelCamera:
     shape just so far that the springs carry the pressing force. Equal states give equal images.
 
     Args:
-        model: a ``mujoco.MjModel`` with the pad's site.
-        data: its ``mujoco.MjData``.
-        pad: the sensor, from the embodiment.
+        probe: of the pad.
         gel: its soft layer; the markers in it are drawn where its field has them.
     """
 
-    def __init__(self, model: Any, data: Any, pad: TouchPad, gel: Gel) -> None:
-        name = pad_name(pad)
+    def __init__(self, probe: LoadProbe, gel: Gel) -> None:
+        pad, name = probe.pad, pad_name(probe.pad)
         self.feature = Feature(
             f"{name}_rgb", (*IMAGE_SIZE, 3), "uint8", kind="rgb", rate_hz=pad.rate_hz, frame=name
         )
-        self._model, self._data, self._size, self._gel = model, data, pad.size, gel
-        self._site = site_id(model, f"pad_{pad.finger}")
+        self._probe, self._size, self._gel = probe, pad.size, gel
         self._pixel = np.array(pad.size[::-1]) / IMAGE_SIZE[::-1]  # [m] along x and y
-        self._field = MarkerField(model, data, pad, gel)
+        self._field = MarkerField(probe, gel)
         self._markers = np.stack(np.meshgrid(*grid_coordinates(pad)), axis=-1).reshape(-1, 2)
 
     def reading(self, loads: CellLoads) -> NDArray[np.uint8]:
@@ -71,11 +65,12 @@ class GelCamera:
         """Returns how deep the gel is pushed in ``[240, 320]`` [m], nowhere where ``force`` [N] is 0."""
         if force <= 0.0:
             return np.zeros(IMAGE_SIZE, np.float32)
-        axes = self._data.site_xmat[self._site].reshape(3, 3)
-        pose = pose_matrix(self._data.site_xpos[self._site] - BEHIND * axes[:, 2], axes)
+        probe = self._probe
+        axes = probe.data.site_xmat[probe.site].reshape(3, 3)
+        pose = pose_matrix(probe.data.site_xpos[probe.site] - BEHIND * axes[:, 2], axes)
         height, width = IMAGE_SIZE
-        distances = shared_renderer(self._model, fine=True).distances(
-            self._data, pose, self._size, BEHIND + REACH, width=width, height=height
+        distances = shared_renderer(probe.model, fine=True).distances(
+            probe.data, pose, self._size, BEHIND + REACH, width=width, height=height
         )
         volume = force / self._gel.foundation_stiffness / float(np.prod(self._pixel))
         depth = np.maximum(pushed_in(distances, volume) - distances, 0.0)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
 from robopolicy_datasets.spec import Feature
 from robopolicy_drivers.embodiments import TouchPad
 from robopolicy_sim.touch.gel import Gel, displacement_matrix
-from robopolicy_sim.touch.loads import CellLoads, grid_coordinates
+from robopolicy_sim.touch.loads import CellLoads, LoadProbe, grid_coordinates
 
 Floats = NDArray[np.float64]
 
@@ -27,13 +25,12 @@ class MarkerField:
     the forces at once.
 
     Args:
-        model: unused, as is ``data``: the forces say all.
-        data: see ``model``.
-        pad: the sensor, from the embodiment.
+        probe: of the pad.
         gel: its soft layer.
     """
 
-    def __init__(self, model: Any, data: Any, pad: TouchPad, gel: Gel) -> None:
+    def __init__(self, probe: LoadProbe, gel: Gel) -> None:
+        pad = probe.pad
         rows, columns = pad.markers
         shape = (rows * columns, 2)
         self.feature = Feature(
@@ -54,14 +51,12 @@ class TaxelGrid:
     """The force that presses on each cell of a pad: ``[rows, columns]`` [N], of the kind ``touch``.
 
     Args:
-        model: unused, as are ``data`` and ``gel``: the forces say all.
-        data: see ``model``.
-        pad: the sensor, from the embodiment.
-        gel: see ``model``.
+        probe: of the pad.
+        gel: does not matter.
     """
 
-    def __init__(self, model: Any, data: Any, pad: TouchPad, gel: Gel) -> None:
-        name = pad_name(pad)
+    def __init__(self, probe: LoadProbe, gel: Gel) -> None:
+        pad, name = probe.pad, pad_name(probe.pad)
         self.feature = Feature(
             f"{name}_taxels", pad.markers, kind="touch", unit="N", rate_hz=pad.rate_hz, frame=name
         )

@@ -134,16 +134,23 @@ class LoadProbe:
         model: a ``mujoco.MjModel`` with the pad's site ``pad_left`` or ``pad_right`` on the finger's body.
         data: its ``mujoco.MjData``.
         pad: the sensor, from the embodiment.
+        prefix: before the robot's names in the model.
+
+    Attributes:
+        model: as given.
+        data: as given.
+        pad: as given.
+        site: index of the pad's site in the model.
 
     Raises:
         SimulationError: the model lacks the site.
     """
 
-    def __init__(self, model: Any, data: Any, pad: TouchPad) -> None:
+    def __init__(self, model: Any, data: Any, pad: TouchPad, prefix: str = "") -> None:
         self._contact_force = import_mujoco().mj_contactForce
-        self._model, self._data = model, data
-        self._site = site_id(model, f"pad_{pad.finger}")
-        self._of_finger = (model.geom_bodyid == model.site_bodyid[self._site]).astype(np.float64)
+        self.model, self.data, self.pad = model, data, pad
+        self.site = site_id(model, f"{prefix}pad_{pad.finger}")
+        self._of_finger = (model.geom_bodyid == model.site_bodyid[self.site]).astype(np.float64)
         self._normal = np.zeros(9)
         self._grid = grid_coordinates(pad)
         self._edge = np.array([0.5 * pad.size[1], 0.5 * pad.size[0], 1.0])
@@ -157,8 +164,8 @@ class LoadProbe:
 
     def contacts(self) -> PadContacts | None:
         """Returns the contact points that press on the pad; None where nothing does."""
-        data, contact = self._data, self._data.contact
-        axes = data.site_xmat[self._site]
+        data, contact = self.data, self.data.contact
+        axes = data.site_xmat[self.site]
         self._normal[:3] = axes[2::3]
         # The normal points from the first geom to the second; into the pad is against its z.
         sign = self._of_finger.take(contact.geom).dot(_SECOND_MINUS_FIRST)
@@ -167,9 +174,9 @@ class LoadProbe:
             return None
         wrenches = np.empty((chosen.size, 6))
         for index, wrench in zip(chosen.tolist(), wrenches, strict=True):
-            self._contact_force(self._model, data, index, wrench)
+            self._contact_force(self.model, data, index, wrench)
         axes = axes.reshape(3, 3)
-        positions = (contact.pos.take(chosen, 0) - data.site_xpos[self._site]).dot(axes)
+        positions = (contact.pos.take(chosen, 0) - data.site_xpos[self.site]).dot(axes)
         return PadContacts(positions, wrenches, sign.take(chosen), contact.frame.take(chosen, 0), axes.copy())
 
     def _set_up_spreading(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 from numpy.typing import NDArray
@@ -14,12 +15,12 @@ from robopolicy_sim.touch.camera import GelCamera
 from robopolicy_sim.touch.fields import MarkerField, TaxelGrid
 from robopolicy_sim.touch.gel import GELSIGHT_MINI, Gel
 from robopolicy_sim.touch.loads import CellLoads, LoadProbe
-from robopolicy_sim.touch.sensor import SimulatedSensor
+from robopolicy_sim.touch.sensor import SimulatedSensor, renumbered
 from robopolicy_sim.touch.wrench import WristWrench
 
 
 class Output(Protocol):
-    """One of the things that a pad delivers; built from the model, its data, the pad and the gel."""
+    """One of the things that a pad delivers; built from the pad's ``LoadProbe`` and the gel."""
 
     @property
     def feature(self) -> Feature:
@@ -44,6 +45,7 @@ class GelPad(SimulatedSensor):
         outputs: what it delivers, of ``OUTPUTS``: ``markers`` (displacements), ``taxels`` (forces), ``rgb``
             (images of a camera behind the gel).
         gel: its soft layer.
+        prefix: before the robot's names in the model, and with it in place of ``robot0_`` in its keys.
 
     Raises:
         UnknownNameError: there is no such output.
@@ -58,12 +60,14 @@ class GelPad(SimulatedSensor):
         *,
         outputs: Sequence[str] = ("markers",),
         gel: Gel = GELSIGHT_MINI,
+        prefix: str = "",
     ) -> None:
         for name in outputs:
             if name not in OUTPUTS:
                 raise unknown_name("output of a touch pad", name, OUTPUTS)
-        self._probe = LoadProbe(model, data, pad)
-        self._outputs: list[Output] = [OUTPUTS[name](model, data, pad, gel) for name in outputs]
+        pad = replace(pad, key=renumbered(pad.key, prefix))
+        self._probe = LoadProbe(model, data, pad, prefix)
+        self._outputs: list[Output] = [OUTPUTS[name](self._probe, gel) for name in outputs]
         super().__init__([output.feature for output in self._outputs])
 
     def _present(self) -> dict[str, NDArray]:
@@ -72,7 +76,12 @@ class GelPad(SimulatedSensor):
 
 
 def touch_sensors(
-    model: Any, data: Any, embodiment: Embodiment, *, outputs: Sequence[str] = ("markers",)
+    model: Any,
+    data: Any,
+    embodiment: Embodiment,
+    *,
+    outputs: Sequence[str] = ("markers",),
+    prefix: str = "",
 ) -> list[SimulatedSensor]:
     """Returns the sensors of an embodiment: its wrist's, where it has one, then its touch pads.
 
@@ -81,10 +90,15 @@ def touch_sensors(
         data: its ``mujoco.MjData``, stepped by somebody else.
         embodiment: the robot.
         outputs: what the pads deliver, see ``GelPad``.
+        prefix: before the robot's names in the model, ``"robot1_"`` for the second of a ``World``.
 
     Raises:
         UnknownNameError: there is no such output.
         SimulationError: the model lacks a site.
     """
-    wrist = [WristWrench(model, data, embodiment.force_torque)] if embodiment.force_torque else []
-    return [*wrist, *(GelPad(model, data, pad, outputs=outputs) for pad in embodiment.touch)]
+    sensors: list[SimulatedSensor] = []
+    if embodiment.force_torque is not None:
+        sensors.append(WristWrench(model, data, embodiment.force_torque, prefix=prefix))
+    for pad in embodiment.touch:
+        sensors.append(GelPad(model, data, pad, outputs=outputs, prefix=prefix))
+    return sensors

@@ -78,6 +78,15 @@ class SimulatedSensor(ABC):
         self.close()
 
 
+def renumbered(key: str, prefix: str) -> str:
+    """Returns the key that a robot's sensor has where its names in the model begin with ``prefix``.
+
+    An embodiment's keys are those of the first robot, ``robot0_...``, whose names have no prefix; those of
+    the second begin with ``robot1_``, in the model and in its keys.
+    """
+    return prefix + key.partition("_")[2] if prefix else key
+
+
 def site_id(model: Any, name: str) -> int:
     """Returns the index of a site that a sensor sits at.
 

@@ -11,7 +11,7 @@ from robopolicy_datasets.geometry import quaternion_to_matrix
 from robopolicy_datasets.spec import Feature
 from robopolicy_drivers.embodiments import ForceTorqueSensor
 from robopolicy_sim.rendering import import_mujoco
-from robopolicy_sim.touch.sensor import SimulatedSensor, site_id
+from robopolicy_sim.touch.sensor import SimulatedSensor, renumbered, site_id
 
 Vector = NDArray[np.float64]
 
@@ -28,6 +28,7 @@ class WristWrench(SimulatedSensor):
         model: a ``mujoco.MjModel`` with the sites ``wrist`` and ``tcp``, both on the tool's body.
         data: its ``mujoco.MjData``, stepped by somebody else.
         sensor: from the embodiment.
+        prefix: before the robot's names in the model, and with it in place of ``robot0_`` in its keys.
         subtract_weight: whether the tool's own weight is subtracted in every orientation, as by a robot
             controller that knows its payload. Otherwise ``zero`` removes it for the present orientation.
 
@@ -36,14 +37,21 @@ class WristWrench(SimulatedSensor):
     """
 
     def __init__(
-        self, model: Any, data: Any, sensor: ForceTorqueSensor, *, subtract_weight: bool = True
+        self,
+        model: Any,
+        data: Any,
+        sensor: ForceTorqueSensor,
+        *,
+        prefix: str = "",
+        subtract_weight: bool = True,
     ) -> None:
-        frame = sensor.key.partition("_")[0] + "_tcp"
-        wrench = Feature(sensor.key, (6,), kind="wrench", unit="N, N m", rate_hz=sensor.rate_hz, frame=frame)
+        key = renumbered(sensor.key, prefix)
+        frame = key.partition("_")[0] + "_tcp"
+        wrench = Feature(key, (6,), kind="wrench", unit="N, N m", rate_hz=sensor.rate_hz, frame=frame)
         super().__init__((wrench,))
         self._mujoco = import_mujoco()
         self._model, self._data = model, data
-        self._wrist, self._tcp = site_id(model, "wrist"), site_id(model, "tcp")
+        self._wrist, self._tcp = site_id(model, f"{prefix}wrist"), site_id(model, f"{prefix}tcp")
         self._tool = int(model.site_bodyid[self._wrist])
         self._root = int(model.body_rootid[self._tool])
         mass = float(model.body_subtreemass[self._tool]) if subtract_weight else 0.0

@@ -22,10 +22,10 @@ def add_robot(root: Element, embodiment: Embodiment, base_pose: Pose = ORIGIN) -
     """Adds a robot, its cameras, sites, servos and rotors to an MJCF document.
 
     Names: the body ``base``, joints as in the embodiment, site ``tcp``, cameras as in the keys of their
-    images (without ``_rgb``), site ``wrist`` at the force-torque sensor, for the gripper see ``add_gripper``.
-    A flying base has a free joint ``base``; its rotors ``rotor0``, ... are actuators that push at sites of
-    the same names and follow their commands [N] with a lag. A flying base without rotors is carried: an ideal hand, the mocap body ``carrier``, holds
-    it where it is put.
+    images (without ``_rgb``), site ``wrist`` at the force-torque sensor, for the gripper see
+    ``add_gripper``. A flying base has a free joint ``base``; its rotors ``rotor0``, ... are actuators that
+    push at sites of the same names and follow their commands [N] with a lag. A flying base without rotors is
+    carried: an ideal hand, the mocap body ``carrier``, holds it where it is put.
 
     Args:
         root: the ``mujoco`` element; sections that it lacks are made.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import mujoco
 import numpy as np
 import pytest
@@ -14,10 +16,11 @@ from robopolicy_drivers.conformance import check_sensor
 from robopolicy_drivers.embodiments import load_embodiment
 from robopolicy_sim.configs import SimulatedRobotConfig
 from robopolicy_sim.robot import SimulatedRobot
+from robopolicy_sim.tasks.pick_place import PickPlaceScene
 from robopolicy_sim.touch import GelPad, touch_sensors
 from robopolicy_sim.touch.pad import OUTPUTS
 from robopolicy_sim.worlds.portrait import embodiment_model
-from robopolicy_sim.worlds.tabletop import TabletopWorld
+from robopolicy_sim.worlds.world import World
 
 
 def images(world):
@@ -25,18 +28,18 @@ def images(world):
 
 
 def test_each_sensor_is_a_driver():
-    world = TabletopWorld("fr3")
+    world = World(PickPlaceScene(), ("fr3",))
     for number in range(3):
         assert check_sensor(
-            lambda number=number: touch_sensors(world.model, world.data, world.embodiment, outputs=OUTPUTS)[
-                number
-            ]
+            lambda number=number: touch_sensors(
+                world.model, world.data, world.robot.embodiment, outputs=OUTPUTS
+            )[number]
         )
 
 
 def test_their_features_fit_into_a_spec_and_into_a_robot():
-    world = TabletopWorld("ur5e")
-    sensors = touch_sensors(world.model, world.data, world.embodiment, outputs=OUTPUTS)
+    world = World(PickPlaceScene())
+    sensors = touch_sensors(world.model, world.data, world.robot.embodiment, outputs=OUTPUTS)
     spec = Spec([feature for sensor in sensors for feature in sensor.spec.observation], ())
     assert spec.keys() == [
         "robot0_wrench",
@@ -45,6 +48,37 @@ def test_their_features_fit_into_a_spec_and_into_a_robot():
     ]
     whole = CompositeRobot([SimulatedRobot(SimulatedRobotConfig()), *sensors])
     assert set(spec.keys()) < set(whole.spec.keys())
+
+
+def test_the_second_robots_sensors_have_its_places_and_keys():
+    class Pair(PickPlaceScene):
+        num_robots = 2
+
+        def base_pose(self, embodiment, number):
+            pose = super().base_pose(embodiment, number)
+            return replace(pose, position=(pose.position[0], 0.6 * number, 0.0))
+
+        def start_pose(self, number):
+            pose = super().start_pose(number).copy()
+            pose[1, 3] += 0.6 * number
+            return pose
+
+        def reach_center(self, number):
+            return (self.center[0], 0.6 * number, self.center[2])
+
+    world = World(Pair(), ("ur5e", "ur5e"))
+    sensors = touch_sensors(world.model, world.data, world.robots[1].embodiment, prefix="robot1_")
+    keys = [feature.key for sensor in sensors for feature in sensor.spec.observation]
+    assert keys == ["robot1_wrench", "robot1_tactile0_markers", "robot1_tactile1_markers"]
+    cube, fingers = world.model.joint("cube"), world.model.joint("robot1_finger_left")
+    world.data.qpos[cube.qposadr[0] : cube.qposadr[0] + 3] = world.robots[1].tcp_pose[:3, 3]
+    world.data.qpos[fingers.qposadr[0] : fingers.qposadr[0] + 2] = 0.02
+    world.robots[1].set_targets(world.robots[1].joint_targets, 0.0)
+    world.step(50)
+    felt = sensors[1].measure()["robot1_tactile0_markers"]
+    unfelt = touch_sensors(world.model, world.data, world.robots[0].embodiment)[1].measure()
+    assert felt.any()
+    assert not unfelt["robot0_tactile0_markers"].any()
 
 
 def test_an_unknown_output_is_refused():
@@ -74,12 +108,12 @@ def test_pads_lie_on_the_inner_faces_within_the_fingers_length(arm):
 
 def test_the_sensors_change_nothing_of_the_physics_and_the_pictures():
     """The world with every reading taken at each step is the world with none, bit for bit."""
-    read, left_alone = TabletopWorld("ur5e"), TabletopWorld("ur5e")
+    read, left_alone = World(PickPlaceScene()), World(PickPlaceScene())
     assert not read.model.nsensor
-    sensors = touch_sensors(read.model, read.data, read.embodiment, outputs=OUTPUTS)
+    sensors = touch_sensors(read.model, read.data, read.robot.embodiment, outputs=OUTPUTS)
     for _ in range(60):
         for world in (read, left_alone):
-            world.set_targets(world.embodiment.home_positions + 0.1, 0.0)
+            world.robot.set_targets(world.robot.embodiment.home_positions + 0.1, 0.0)
             world.step()
         for sensor in sensors:
             sensor.measure()

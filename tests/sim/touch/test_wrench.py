@@ -85,25 +85,25 @@ def test_a_held_cube_weighs_what_it_weighs():
     env = PickPlaceEnv(PickPlaceConfig(image_size=8))
     env.reset(seed=1)
     world = env.world
-    pose = world.tcp_pose
+    pose = world.robot.tcp_pose
     cube = world.model.joint("cube")
     world.data.qpos[cube.qposadr[0] : cube.qposadr[0] + 3] = pose[:3, 3]
     gravity = world.model.opt.gravity.copy()
     try:
         world.model.opt.gravity[:] = 0
         for _ in range(200):
-            world.set_targets(world.joint_targets, 0.0)
+            world.robot.set_targets(world.robot.joint_targets, 0.0)
             world.step()
     finally:
         world.model.opt.gravity[:] = gravity
-    wrist, *pads = touch_sensors(world.model, world.data, world.embodiment, outputs=("taxels",))
+    wrist, *pads = touch_sensors(world.model, world.data, world.robot.embodiment, outputs=("taxels",))
     world.step(400)
     force = pose[:3, :3] @ wrist.measure()["robot0_wrench"][:3]
     assert force[2] == pytest.approx(-0.08 * GRAVITY, rel=0.05)
     np.testing.assert_allclose(force[:2], 0, atol=0.1)
     for number, pad in enumerate(pads):
         squeezed = pad.measure()[f"robot0_tactile{number}_taxels"].sum()
-        assert squeezed == pytest.approx(world.embodiment.parallel_gripper.force, rel=0.05)
+        assert squeezed == pytest.approx(world.robot.embodiment.parallel_gripper.force, rel=0.05)
 
 
 def test_a_model_without_the_sensor_is_refused():
