@@ -213,7 +213,9 @@ class Renderer:
             SimulationError: the renderer is closed.
         """
         self._resize(width, height)
+        self._option.sitegroup[:], groups = 0, self._option.sitegroup.copy()  # sites are no things
         self._update_scene(data, self._mujoco.MjvCamera())
+        self._option.sitegroup[:] = groups
         for eye in self._scene.camera:  # one for each eye of a stereo image; both are used
             eye.pos, eye.forward, eye.up = pose[:3, 3], pose[:3, 2], -pose[:3, 1]
             eye.orthographic, eye.frustum_center, eye.frustum_width = 1, 0.0, 0.5 * size[1]

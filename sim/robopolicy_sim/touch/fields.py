@@ -40,11 +40,16 @@ class MarkerField:
         places = np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2)
         # A cell's force is even over the cell: a normal distribution of the same standard deviation.
         width = np.sqrt(pad.size[0] / rows * pad.size[1] / columns / 12)
-        self._matrix = displacement_matrix(gel, places, places, width)
+        matrix = displacement_matrix(gel, places, places, width)
+        # In three parts, small enough for BLAS to stay on one core: waking another takes longer than all.
+        self._responses = [np.ascontiguousarray(part) for part in np.split(matrix, 3, axis=1)]
 
     def reading(self, loads: CellLoads) -> Floats:
         """Returns the displacements under the forces on the cells of the pad."""
-        return (self._matrix @ loads.forces.ravel()).reshape(2, -1).T
+        x, y, z = (
+            response.dot(force.ravel()) for response, force in zip(self._responses, loads.forces, strict=True)
+        )
+        return (x + y + z).reshape(2, -1).T
 
 
 class TaxelGrid:

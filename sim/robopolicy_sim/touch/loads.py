@@ -87,8 +87,8 @@ class CellLoads:
     Attributes:
         pressing: the normal force on each cell ``[R, C]`` [N].
         contacts: the K points that it comes from; None where nothing presses.
-        columns: the share that each column gets of each point ``[K, C]``; a point's shares add up to 1.
-        rows: the share that each row gets ``[K, R]``.
+        columns: a factor of each point and column ``[K, C]``.
+        rows: another of each point and row ``[K, R]``; the product is the cell's share of the point.
         grid: where the columns ``[C]`` and the rows ``[R]`` are [m].
     """
 
@@ -205,5 +205,5 @@ class LoadProbe:
         weights = np.exp(points.dot(exponents))
         sums = weights.dot(self._sums)
         count = self._grid[0].size
-        columns, rows = weights[:, :count] / sums[:, :1], weights[:, count:] / sums[:, 1:]
+        columns, rows = weights[:, :count], weights[:, count:] / (sums[:, :1] * sums[:, 1:])
         return CellLoads((rows.T * pressing).dot(columns), contacts, columns, rows, self._grid)

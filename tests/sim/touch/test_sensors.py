@@ -152,6 +152,7 @@ def test_the_imprint_is_where_the_object_is_and_carries_the_force(place):
     mujoco.mj_forward(world.model, world.data)
     world.model.opt.gravity[:] = 0
     world.press((0, 0, -3), seconds=0.2)
+    world.model.site_rgba[:] = 1  # what marks a place is nothing to touch
     depth, x, y = imprint(world)
     middle = np.array([(depth * x).sum(), (depth * y).sum()]) / depth.sum()
     np.testing.assert_allclose(middle, place, atol=0.0005)
