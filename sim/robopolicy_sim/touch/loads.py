@@ -87,8 +87,9 @@ class CellLoads:
     Attributes:
         pressing: the normal force on each cell ``[R, C]`` [N].
         contacts: the K points that it comes from; None where nothing presses.
-        columns: a factor of each point and column ``[K, C]``.
-        rows: another of each point and row ``[K, R]``; the product is the cell's share of the point.
+        columns: weight of each column for a point ``[K, C]``.
+        rows: weight of each row ``[K, R]``.
+        scale: times both weights of a cell it is the cell's share of the point ``[K]``.
         grid: where the columns ``[C]`` and the rows ``[R]`` are [m].
     """
 
@@ -96,6 +97,7 @@ class CellLoads:
     contacts: PadContacts | None
     columns: Floats
     rows: Floats
+    scale: Floats
     grid: tuple[Floats, Floats]
 
     @cached_property
@@ -103,7 +105,7 @@ class CellLoads:
         """The force on each cell along x, y, z of the pad ``[3, R, C]`` [N]; pressing is along -z."""
         loads = np.zeros((3, *self.pressing.shape))
         if self.contacts is not None:
-            shear = self.contacts.forces[:, :2].T
+            shear = self.contacts.forces[:, :2].T * self.scale
             loads[:2] = (shear[:, None] * self.rows.T) @ self.columns
             loads[:2] += self._missing_couple(loads)
             loads[2] = -self.pressing
@@ -154,7 +156,8 @@ class LoadProbe:
         self._normal = np.zeros(9)
         self._grid = grid_coordinates(pad)
         self._edge = np.array([0.5 * pad.size[1], 0.5 * pad.size[0], 1.0])
-        self._nothing = CellLoads(np.zeros(pad.markers), None, np.empty(0), np.empty(0), self._grid)
+        none = np.empty(0)
+        self._nothing = CellLoads(np.zeros(pad.markers), None, none, none, none, self._grid)
         self._set_up_spreading()
 
     def measure(self) -> CellLoads:
@@ -200,10 +203,12 @@ class LoadProbe:
         if total <= 0.0:
             return self._nothing
         narrow = CONTACT_RADIUS**2
-        variances = (xx / total - (x / total) ** 2 + narrow, yy / total - (y / total) ** 2 + narrow)
-        exponents = (1.0 / np.array(variances)).dot(self._exponents).reshape(3, -1)
+        variance_x = xx / total - (x / total) ** 2 + narrow
+        variance_y = yy / total - (y / total) ** 2 + narrow
+        exponents = np.array((1.0 / variance_x, 1.0 / variance_y)).dot(self._exponents).reshape(3, -1)
         weights = np.exp(points.dot(exponents))
         sums = weights.dot(self._sums)
         count = self._grid[0].size
-        columns, rows = weights[:, :count], weights[:, count:] / (sums[:, :1] * sums[:, 1:])
-        return CellLoads((rows.T * pressing).dot(columns), contacts, columns, rows, self._grid)
+        columns, rows, scale = weights[:, :count], weights[:, count:], 1.0 / (sums[:, 0] * sums[:, 1])
+        cells = (rows.T * (pressing * scale)).dot(columns)
+        return CellLoads(cells, contacts, columns, rows, scale, self._grid)

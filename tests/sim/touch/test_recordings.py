@@ -24,7 +24,7 @@ def figures(fields):
 
 
 def recorded_fields(path):
-    """Displacements [px] of 8 x 10 markers from a table of frame, row, column, reference and current place."""
+    """Displacements [px] of 8 x 10 markers; the table has frame, row, column, reference and present place."""
     rows = np.loadtxt(path, delimiter=",").reshape(-1, 8, 10, 7)
     return rows[..., 5:7] - rows[..., 3:5]
 
