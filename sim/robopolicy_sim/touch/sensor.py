@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Self
 
+import numpy as np
 from numpy.typing import NDArray
 
 from robopolicy_datasets.clock import now_ns
@@ -30,6 +31,7 @@ class SimulatedSensor(ABC):
 
     def __init__(self, features: Sequence[Feature]) -> None:
         self.spec = Spec(tuple(features), ())
+        self._types = {feature.key: np.dtype(feature.dtype) for feature in features}
         self._offsets: dict[str, NDArray] = {}
         self._connected = False
 
@@ -42,7 +44,7 @@ class SimulatedSensor(ABC):
         readings = self._present()
         for key, offset in self._offsets.items():
             readings[key] = readings[key] - offset
-        return {feature.key: readings[feature.key].astype(feature.dtype) for feature in self.spec.observation}
+        return {key: readings[key].astype(kind) for key, kind in self._types.items()}
 
     def zero(self) -> None:
         """Takes the present readings for none; images stay as they are."""
@@ -56,7 +58,7 @@ class SimulatedSensor(ABC):
             DeviceError: the sensor is not connected.
         """
         if not self._connected:
-            keys = ", ".join(feature.key for feature in self.spec.observation)
+            keys = ", ".join(self._types)
             raise DeviceError(f"The sensor of {keys} is not connected; call connect() first.")
         return now_ns(), self.measure()
 
