@@ -119,7 +119,8 @@ class CellLoads:
         missing = self.contacts.moment - (x @ loads[1].sum(0) - y @ loads[0].sum(1))
         along_x, along_y = self.pressing.sum(0), self.pressing.sum(1)
         from_x, from_y = x - along_x @ x / along_x.sum(), y - along_y @ y / along_y.sum()
-        turn = missing / (along_x @ from_x**2 + along_y @ from_y**2) * self.pressing
+        spread = max(along_x @ from_x**2 + along_y @ from_y**2, 1e-12)  # 0 where there is but one cell
+        turn = missing / spread * self.pressing
         return np.stack([-turn * from_y[:, None], turn * from_x])
 
 

@@ -137,6 +137,19 @@ def test_zeroing_takes_a_grip_for_none_and_leaves_images_alone():
     np.testing.assert_array_equal(after["robot0_tactile0_rgb"], before["robot0_tactile0_rgb"])
 
 
+@pytest.mark.parametrize("grid", [(5, 5), (1, 1), (1, 4)])  # the first is a McTac's
+def test_pads_may_have_any_grid(grid):
+    world = PadWorld("sphere", (0.008,), height=0.008)
+    pad = replace(world.embodiment.touch[0], markers=grid)
+    sensor = GelPad(world.model, world.data, pad, outputs=OUTPUTS)
+    world.press((0, 0, -4))
+    reading = sensor.measure()
+    assert reading["robot0_tactile0_markers"].shape == (grid[0] * grid[1], 2)
+    assert reading["robot0_tactile0_taxels"].shape == grid
+    assert np.isfinite(reading["robot0_tactile0_markers"]).all()
+    assert reading["robot0_tactile0_taxels"].sum() == pytest.approx(4 + 0.2 * 9.81, rel=0.05)
+
+
 def imprint(world):
     """Depth [m] of what is pushed into the gel, and where its pixels are along x and y of the pad [m]."""
     camera = images(world)._outputs[0]
