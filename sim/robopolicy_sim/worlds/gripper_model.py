@@ -45,7 +45,7 @@ def add_gripper(root: Element, hand: Element, embodiment: Embodiment, gripper: G
         body = add(hand, "body", name=f"finger_{side}", pos=place, gravcomp=hand.get("gravcomp", "0"))
         _add_finger(body, side, sign, gripper, tuple(finger))
         for pad in (pad for pad in embodiment.touch if pad.finger == side):
-            # At the height of the TCP, or lower where it would reach beyond the finger's tip.
+            # Around the TCP, or nearer to the palm where it would reach beyond the finger's tip.
             height = min(-place[2], finger[2] - 0.5 * pad.size[1])
             add_touch_pad(body, pad, -sign * finger[1], height)
     _couple_fingers(root, gripper)
