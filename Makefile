@@ -3,6 +3,7 @@
 #   make demo          collect, train, evaluate and deploy a policy in simulation; ends with a report
 #   make test          all tests             make soak    the same with full counts (hours)
 #   make lint          ruff and mypy         make test-mujoco4   the simulation tests on MuJoCo 4
+#   make metaworld     Meta-World in an environment of its own, for task=metaworld
 # Arguments for the demo or for pytest:  make demo ARGS="trainer.steps=500"   make test ARGS="-k spec"
 
 SHELL := /bin/bash
@@ -16,13 +17,14 @@ PYTHON ?= $(shell for name in python3.11 python3.12 python3.13 python3.14 python
 
 VENV := .venv
 VENV_MUJOCO4 := .venv-mujoco4
+VENV_METAWORLD := .venv-metaworld
 INSTALL := -m pip install --quiet --disable-pip-version-check --no-input --progress-bar off
 ARGS ?=
 
-.PHONY: help demo test lint soak test-mujoco4 system-check system-packages clean
+.PHONY: help demo test lint soak test-mujoco4 metaworld system-check system-packages clean
 
 help:
-	@sed -n '3,7s/^# *//p' Makefile
+	@sed -n '3,8s/^# *//p' Makefile
 
 demo: $(VENV)/.demo-ready $(VENV)/.render-ready
 	@$(VENV)/bin/robopolicy demo $(ARGS)
@@ -41,6 +43,8 @@ lint: $(VENV)/.test-ready
 test-mujoco4: $(VENV_MUJOCO4)/.test-ready
 	@$(VENV_MUJOCO4)/bin/python tools/check_system.py --render
 	@$(VENV_MUJOCO4)/bin/python -m pytest tests/sim $(ARGS)
+
+metaworld: $(VENV_METAWORLD)/.ready
 
 system-check:
 	@test -n "$(PYTHON)" || { echo "robopolicy needs Python 3.11 or newer and found none on the PATH." \
@@ -74,10 +78,15 @@ $(VENV_MUJOCO4)/.test-ready: pyproject.toml constraints.txt | $(VENV_MUJOCO4)/bi
 	@$(VENV_MUJOCO4)/bin/python $(INSTALL) -c $(VENV_MUJOCO4)/constraints.txt 'mujoco==4.0.0' -e '.[demo,pusht,dev]'
 	@touch $@
 
+$(VENV_METAWORLD)/.ready: requirements-metaworld.txt | $(VENV_METAWORLD)/bin/python
+	@echo "Installing the tested versions of Meta-World into $(VENV_METAWORLD)"
+	@$(VENV_METAWORLD)/bin/python $(INSTALL) -r requirements-metaworld.txt
+	@touch $@
+
 # Drawing a real frame is the only proof that headless rendering works; asked once for each environment.
 $(VENV)/.render-ready: | $(VENV)/bin/python
 	@$(VENV)/bin/python tools/check_system.py --render
 	@touch $@
 
 clean:
-	rm -rf $(VENV) $(VENV_MUJOCO4) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV_MUJOCO4) $(VENV_METAWORLD) .pytest_cache .mypy_cache .ruff_cache .hypothesis
