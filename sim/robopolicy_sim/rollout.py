@@ -19,9 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robopolicy_datasets.errors import ConfigError, SimulationError, SpecError
-from robopolicy_datasets.registry import load_target
 from robopolicy_datasets.spec import Spec
 from robopolicy_drivers.interfaces import ChunkPolicy, noise_seed
+from robopolicy_sim.seats import Begin, Order, SeatReport, Seats
+from robopolicy_sim.worker_seats import WorkerSeats
 
 logger = logging.getLogger(__name__)
 
@@ -63,22 +64,24 @@ def rollout(
     *,
     action_steps: int | None = None,
     batch_size: int = 50,
+    workers: int = 1,
     video_seeds: Iterable[int] = (),
     progress: Callable[[EpisodeResult], None] | None = None,
 ) -> list[EpisodeResult]:
     """Runs one episode a seed and returns their results in the order of the seeds.
 
-    An episode whose environment raises SimulationError, or for which the policy returns numbers that
-    are not finite, is a failure with its cause in ``error``; the others go on.
+    An episode whose environment raises SimulationError, whose worker dies, or for which the policy returns
+    numbers that are not finite, is a failure with its cause in ``error``; the others go on.
 
     Args:
         policy: plans for all running environments at once. Each row of a call gets
             ``noise_seed(episode seed, step)`` for its noise.
         environment: a task config (its ``target`` names the environment class), or a function that
-            builds one environment.
+            builds one environment; for workers, one that can be imported from a module.
         seeds: of the initial states, not negative.
         action_steps: actions executed from each chunk; the policy's own number if None.
         batch_size: environments that run at the same time.
+        workers: processes that step the environments; 1 steps them here. The results are the same.
         video_seeds: episodes of which every frame is kept.
         progress: called with each result as soon as it is there.
 
@@ -89,19 +92,17 @@ def rollout(
     """
     seeds = [int(seed) for seed in seeds]
     action_steps = policy.action_steps if action_steps is None else action_steps
-    _check_settings(seeds, action_steps=action_steps, batch_size=batch_size)
+    _check_settings(seeds, action_steps=action_steps, batch_size=batch_size, workers=workers)
     if not seeds:
         return []
-    slots: list[_Slot] = []
+    count = min(batch_size, len(seeds))
+    seats = _seats(environment, count, policy, workers)
     try:
-        for _ in range(min(batch_size, len(seeds))):
-            slots.append(_Slot(_builder(environment), policy))
-        _check_fit(policy, slots[0].environment)
+        _check_fit(policy, seats)
         policy.reset()
-        results = _run(policy, slots, seeds, action_steps, frozenset(video_seeds), progress)
+        results = _run(policy, seats, count, seeds, action_steps, frozenset(video_seeds), progress)
     finally:
-        for slot in slots:
-            slot.close()
+        seats.close()
     if all(result.error is not None and result.steps == 0 for result in results):
         raise SimulationError(f"No episode could begin. The first failed with: {results[0].error}")
     logger.info(
@@ -113,152 +114,84 @@ def rollout(
     return results
 
 
-class _Slot:
-    """One environment, and the episode that runs in it.
+@dataclass
+class _Episode:
+    """A running episode."""
 
-    Attributes:
-        environment: what it steps; None after a failure, until the next episode builds another.
-        index: place of the episode among the results.
-        seed: of the episode.
-        steps: taken so far.
-        policy_seconds: the episode's share of the policy calls so far, s.
-        result: of the episode, once it has ended.
-    """
+    index: int  # among the results
+    seed: int
+    report: SeatReport
+    policy_seconds: float = 0.0
 
-    def __init__(self, build: Callable[[], Any], policy: ChunkPolicy) -> None:
-        self._build = build
-        self._keys = [feature.key for feature in policy.spec.observation]
-        self.environment: Any = build()
-        self._history: deque[Mapping[str, Any]] = deque(maxlen=policy.observation_steps)
-        self._frames: list[NDArray[np.uint8]] | None = None
-        self._environment_seconds = self.policy_seconds = 0.0
-        self.index = self.seed = self.steps = 0
-        self.result: EpisodeResult | None = None
-
-    def start(self, index: int, seed: int, *, video: bool) -> None:
-        """Begins an episode."""
-        self.index, self.seed, self.steps = index, seed, 0
-        self.policy_seconds = self._environment_seconds = 0.0
-        self._frames = [] if video else None
-        self.result = None
-        self._guarded(self._reset)
-
-    def advance(self, actions: NDArray[Any]) -> None:
-        """Executes actions [K, A] until they or the episode end."""
-        self._guarded(lambda: self._execute(actions))
-
-    def observation(self) -> dict[str, NDArray[Any]]:
-        """Returns the history as {key: [To, ...]}."""
-        return {key: np.stack([observation[key] for observation in self._history]) for key in self._keys}
-
-    def close(self) -> None:
-        """Closes the environment."""
-        if self.environment is not None:
-            self.environment.close()
-
-    def _guarded(self, work: Callable[[], Mapping[str, Any] | None]) -> None:
-        """Runs ``work``, which returns the last info of an ended episode; a failed simulation ends it too."""
-        begin = time.perf_counter()
-        final_info, error = None, None
-        try:
-            final_info = work()
-        except SimulationError as failure:
-            final_info, error = {"success": False, "score": 0.0}, str(failure)
-            logger.warning("Seed %d failed at step %d: %s", self.seed, self.steps, failure)
-            # What is left of the environment cannot be trusted with the next episode.
-            self.close()
-            self.environment = None
-        self._environment_seconds += time.perf_counter() - begin
-        if final_info is not None:
-            self.result = EpisodeResult(
-                seed=self.seed,
-                success=bool(final_info["success"]),
-                score=float(final_info["score"]),
-                steps=self.steps,
-                frames=self._frames,
-                environment_seconds=self._environment_seconds,
-                policy_seconds=self.policy_seconds,
-                error=error,
-            )
-
-    def _reset(self) -> None:
-        if self.environment is None:
-            self.environment = self._build()
-        observation, _ = self.environment.reset(seed=self.seed)
-        # An episode's first observation stands for those before it.
-        self._history.extend([observation] * (self._history.maxlen or 1))
-        self._record_frame()
-
-    def _execute(self, actions: NDArray[Any]) -> Mapping[str, Any] | None:
-        if not np.isfinite(actions).all():
-            raise SimulationError(
-                f"The policy returned NaN or infinite actions at step {self.steps} of seed {self.seed}; "
-                "actions are finite numbers. Check the checkpoint (did the training diverge?)."
-            )
-        for action in actions:
-            observation, _, terminated, truncated, info = self.environment.step(action)
-            self.steps += 1
-            self._history.append(observation)
-            self._record_frame()
-            if terminated or truncated:
-                return info
-        return None
-
-    def _record_frame(self) -> None:
-        if self._frames is not None:
-            self._frames.append(self.environment.render())
+    def result(self) -> EpisodeResult:
+        report = self.report
+        return EpisodeResult(
+            seed=self.seed,
+            success=report.success,
+            score=report.score,
+            steps=report.steps,
+            frames=report.frames,
+            environment_seconds=report.environment_seconds,
+            policy_seconds=self.policy_seconds,
+            error=report.error,
+        )
 
 
 def _run(
     policy: ChunkPolicy,
-    slots: Sequence[_Slot],
+    seats: Seats | WorkerSeats,
+    count: int,
     seeds: Sequence[int],
     action_steps: int,
     video_seeds: frozenset[int],
     progress: Callable[[EpisodeResult], None] | None,
 ) -> list[EpisodeResult]:
-    """Keeps the slots busy until every seed has its result."""
+    """Keeps the seats busy until every seed has its result."""
     results: dict[int, EpisodeResult] = {}
     pending = deque(enumerate(seeds))
-    free, running = list(slots), list[_Slot]()
+    running: dict[int, _Episode] = {}  # by seat
+
+    def carry_out(orders: Mapping[int, Order]) -> None:
+        for seat, report in seats.do(orders).items():
+            running[seat].report = report
+
     while pending or running:
-        started = free[: len(pending)]
-        for slot in started:
-            index, seed = pending.popleft()
-            slot.start(index, seed, video=seed in video_seeds)
-        running += started
-        _plan_and_execute(policy, [slot for slot in running if slot.result is None], action_steps)
-        for slot in running:
-            if slot.result is not None:
-                results[slot.index] = slot.result
+        free = [seat for seat in range(count) if seat not in running][: len(pending)]
+        for seat in free:
+            running[seat] = _Episode(*pending.popleft(), SeatReport(0))
+        carry_out({s: Begin(running[s].seed, running[s].seed in video_seeds) for s in free})
+        going_on = {seat: episode for seat, episode in running.items() if not episode.report.ended}
+        if going_on:
+            chunks = _plan(policy, list(going_on.values()), action_steps)
+            carry_out(dict(zip(going_on, chunks, strict=True)))
+        for seat, episode in list(running.items()):
+            if episode.report.ended:
+                result = results[episode.index] = episode.result()
+                del running[seat]
                 if progress is not None:
-                    progress(slot.result)
-        running = [slot for slot in running if slot.result is None]
-        free = [slot for slot in slots if slot not in running]
+                    progress(result)
     return [results[index] for index in range(len(seeds))]
 
 
-def _plan_and_execute(policy: ChunkPolicy, slots: Sequence[_Slot], action_steps: int) -> None:
-    """Calls the policy once for all slots, then lets each execute its chunk."""
-    if not slots:
-        return
-    histories = [slot.observation() for slot in slots]
+def _plan(policy: ChunkPolicy, episodes: Sequence[_Episode], action_steps: int) -> NDArray[Any]:
+    """Calls the policy once for all episodes; returns the actions to execute ``[N, action_steps, A]``."""
+    histories = [episode.report.history or {} for episode in episodes]
     observation = {key: np.stack([history[key] for history in histories]) for key in histories[0]}
-    noise_seeds = [noise_seed(slot.seed, slot.steps) for slot in slots]
+    noise_seeds = [noise_seed(episode.seed, episode.report.steps) for episode in episodes]
     begin = time.perf_counter()
     chunks = np.asarray(policy.infer(observation, seeds=noise_seeds))
-    share = (time.perf_counter() - begin) / len(slots)
-    _check_chunks(chunks, policy.spec, count=len(slots), action_steps=action_steps)
-    for slot, chunk in zip(slots, chunks, strict=True):
-        slot.policy_seconds += share
-        slot.advance(chunk[:action_steps])
+    share = (time.perf_counter() - begin) / len(episodes)
+    _check_chunks(chunks, policy.spec, count=len(episodes), action_steps=action_steps)
+    for episode in episodes:
+        episode.policy_seconds += share
+    return chunks[:, :action_steps]
 
 
-def _builder(environment: Any) -> Callable[[], Any]:
-    """Returns a function that builds one environment, from a task config or such a function."""
-    if isinstance(getattr(environment, "target", None), str):
-        return lambda: load_target(environment.target)(environment)
-    return environment
+def _seats(environment: Any, count: int, policy: ChunkPolicy, workers: int) -> Seats | WorkerSeats:
+    keys = [feature.key for feature in policy.spec.observation]
+    if workers == 1:
+        return Seats(environment, count, keys, policy.observation_steps)
+    return WorkerSeats(environment, count, keys, policy.observation_steps, workers=workers)
 
 
 def _check_settings(seeds: Sequence[int], **counts: int) -> None:
@@ -269,7 +202,7 @@ def _check_settings(seeds: Sequence[int], **counts: int) -> None:
         raise ConfigError(f"A roll-out was given the seed {min(seeds)}; give seeds that are not negative.")
 
 
-def _check_fit(policy: ChunkPolicy, environment: Any) -> None:
+def _check_fit(policy: ChunkPolicy, environment: Seats | WorkerSeats) -> None:
     policy.spec.require(environment.data_spec, needs="policy", provides="environment")
     if not np.isclose(policy.dt, environment.dt):
         raise SpecError(

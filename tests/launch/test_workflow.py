@@ -108,7 +108,7 @@ def test_data_info_tells_what_was_collected(robopolicy, demo):
 
 
 def test_eval_knows_the_task_and_repeats_the_demos_result(robopolicy, demo, tmp_path):
-    result = robopolicy("eval", str(demo), "episodes=2", "videos=1", f"runs={tmp_path}")
+    result = robopolicy("eval", str(demo), "episodes=2", "videos=1", "workers=2", f"runs={tmp_path}")
     assert result.returncode == 0, result.stderr
     folder = only_folder(tmp_path / "eval")
     assert summary_of(folder)["success"] == summary_of(demo)["eval_success"]

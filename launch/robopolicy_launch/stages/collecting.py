@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from robopolicy_datasets.errors import ConfigError, StoreError
-from robopolicy_datasets.registry import tasks, teleops
+from robopolicy_datasets.registry import tasks
 from robopolicy_launch import console
 from robopolicy_launch.settings import registered_name
 
@@ -23,6 +23,7 @@ def collect(
     episodes: int,
     seed: int,
     codecs: Mapping[str, str] | None = None,
+    workers: int = 1,
 ) -> dict[str, Any]:
     """Records successful demonstrations into a new store.
 
@@ -34,6 +35,7 @@ def collect(
         episodes: number of demonstrations.
         seed: of the first demonstration; failed ones take a seed too.
         codecs: of the store, see ``DemoStore.create``.
+        workers: processes that demonstrate; the store is the same.
 
     Returns:
         The figures: episodes, steps, seconds, megabytes.
@@ -44,6 +46,7 @@ def collect(
     """
     from robopolicy_datasets.store.demo_store import DemoStore
     from robopolicy_datasets.store.summary import summarise
+    from robopolicy_sim.demonstrating import demonstrations
 
     if episodes < 1:
         raise ConfigError(f"episodes is {episodes}; give at least 1.")
@@ -58,7 +61,6 @@ def collect(
     if path.exists():
         raise StoreError(f"{path} exists already; give another output=..., or remove it.")
     started = time.monotonic()
-    demonstrate = teleops.load(teleop_name)
     environment = tasks.build(task_name, task)
     spec, rate_hz = environment.data_spec, 1.0 / environment.dt
     environment.close()
@@ -72,7 +74,7 @@ def collect(
     store: DemoStore | None = None
     try:
         with console.Progress("Collecting demonstrations", episodes) as progress:
-            recordings = demonstrate(teleop, task, itertools.count(seed))
+            recordings = demonstrations(teleop, task, seed, workers=workers)
             for done, (data, info) in enumerate(itertools.islice(recordings, episodes), start=1):
                 if store is None:
                     metadata = {"task": task_name, "teleop": teleop_name}

@@ -55,6 +55,7 @@ def evaluate(
     first_seed: int,
     videos: int,
     batch_size: int = MOST_AT_ONCE,
+    workers: int = 1,
     action_steps: int | None = None,
     device: str = "cpu",
 ) -> dict[str, Any]:
@@ -68,6 +69,7 @@ def evaluate(
         first_seed: seeds are consecutive from here.
         videos: of the first episodes.
         batch_size: episodes that run at the same time.
+        workers: processes that step them.
         action_steps: actions executed of each chunk; None: the policy's own.
         device: torch device.
 
@@ -88,6 +90,7 @@ def evaluate(
             seeds=range(first_seed, first_seed + episodes),
             folder=folder,
             batch_size=batch_size,
+            workers=workers,
             videos=videos,
             action_steps=action_steps,
             progress=lambda result: progress(next(done), episodes),

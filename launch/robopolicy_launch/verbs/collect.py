@@ -29,6 +29,7 @@ class Settings:
         seed: of the first episode; the others follow.
         codecs: how the store encodes what, by key or kind, e.g. codecs.rgb=jpeg:90 for all cameras; else
             without loss (zstd).
+        workers: processes that demonstrate at the same time; the store is the same.
         name: a word for the run folder's name.
         runs: where run folders lie.
         teleop: who demonstrates.
@@ -39,6 +40,7 @@ class Settings:
     output: str = ""
     seed: int = 0
     codecs: dict[str, str] = field(default_factory=dict)
+    workers: int = 1
     name: str = ""
     runs: str = "runs"
     teleop: Any = MISSING
@@ -56,6 +58,7 @@ def run(settings: Settings, config: DictConfig) -> int:
             episodes=settings.episodes,
             seed=settings.seed,
             codecs=settings.codecs,
+            workers=settings.workers,
         )
         folder.add_figures({**figures, "store": str(output)})
         folder.finish()

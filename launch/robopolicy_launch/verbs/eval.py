@@ -32,6 +32,7 @@ class Settings:
         episodes: number of episodes.
         first_seed: seeds are consecutive from here.
         batch_size: episodes that run at the same time, with one network call for all.
+        workers: processes that step the environments at the same time; the results are the same.
         action_steps: actions executed of each chunk; empty: the policy's own.
         videos: videos of the first episodes.
         device: torch device: cpu or cuda.
@@ -44,6 +45,7 @@ class Settings:
     episodes: int = 200
     first_seed: int = 100_000
     batch_size: int = MOST_AT_ONCE
+    workers: int = 1
     action_steps: int | None = None
     videos: int = 4
     device: str = "cpu"
@@ -70,6 +72,7 @@ def run(settings: Settings, config: DictConfig) -> int:
             episodes=settings.episodes,
             first_seed=settings.first_seed,
             batch_size=settings.batch_size,
+            workers=settings.workers,
             videos=settings.videos,
             action_steps=settings.action_steps,
             device=settings.device,

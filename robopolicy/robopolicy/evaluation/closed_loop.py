@@ -23,6 +23,7 @@ def evaluate(
     seeds: Sequence[int],
     folder: str | Path | None = None,
     batch_size: int = 50,
+    workers: int = 1,
     videos: int = 0,
     action_steps: int | None = None,
     progress: Callable[[EpisodeResult], None] | None = None,
@@ -35,6 +36,7 @@ def evaluate(
         seeds: of the episodes; seeds from 100000 on are for reporting.
         folder: gets ``episodes.csv`` (one row a seed) and ``videos/``; ``None`` writes nothing.
         batch_size: environments that run at the same time.
+        workers: processes that step them; 1 steps them here.
         videos: episodes of which a video is written, the first ones.
         action_steps: actions executed from each chunk; the policy's own number if None.
         progress: called with each result as soon as it is there.
@@ -67,6 +69,7 @@ def evaluate(
         seeds,
         action_steps=action_steps,
         batch_size=batch_size,
+        workers=workers,
         video_seeds=list(seeds)[:videos],
         progress=keep,
     )

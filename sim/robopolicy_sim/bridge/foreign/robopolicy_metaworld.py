@@ -51,7 +51,9 @@ class MetaWorld(gymnasium.Env):
         quality = self._task.model.vis.quality
         quality.shadowsize = quality.offsamples = 0
         self._task._partially_observable = False
-        del self._task.sawyer_observation_space  # cached with a goal that is hidden, to which steps would clip
+        del (
+            self._task.sawyer_observation_space
+        )  # cached with a goal that is hidden, to which steps would clip
         self._task._freeze_rand_vec = False
         self._task._set_task_called = True
         self._task.seeded_rand_vec = True
