@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import gymnasium
@@ -55,7 +56,7 @@ class BridgedEnv(gymnasium.Env[Observation, NDArray[Any]]):
                 "make",
                 id=config.id,
                 kwargs=dict(config.kwargs),
-                folders=list(config.folders),
+                folders=[str(Path(folder).expanduser().absolute()) for folder in config.folders],
                 rendered=RENDERED in config.images,
             )
             self._describe(facts)
