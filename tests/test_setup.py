@@ -57,7 +57,9 @@ def calls(checkout):
 
 def test_help_names_the_targets():
     shown = make("help").stdout
-    assert all(f"make {target}" in shown for target in ("demo", "test", "soak", "lint", "test-mujoco4"))
+    assert all(
+        f"make {target}" in shown for target in ("demo", "test", "soak", "lint", "test-mujoco4", "metaworld")
+    )
 
 
 def test_a_second_run_installs_nothing(checkout):
@@ -74,6 +76,16 @@ def test_a_second_run_installs_nothing(checkout):
     os.utime(checkout / "constraints.txt", (4e9, 4e9))
     make("test", folder=checkout)
     assert "pip install" in calls(checkout)[5]
+
+
+def test_metaworld_gets_an_environment_of_its_own(checkout):
+    shutil.copy(ROOT / "requirements-metaworld.txt", checkout)
+    shutil.copytree(checkout / ".venv", checkout / ".venv-metaworld")
+    for _ in range(2):
+        assert make("metaworld", folder=checkout).returncode == 0
+    (install,) = calls(checkout)
+    assert install.endswith("-r requirements-metaworld.txt")
+    assert "mujoco==3.3.0" in (ROOT / "requirements-metaworld.txt").read_text()
 
 
 def test_a_failed_installation_is_tried_again(checkout):

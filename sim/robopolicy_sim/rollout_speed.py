@@ -6,7 +6,6 @@ import time
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from robopolicy_datasets.errors import ConfigError
 from robopolicy_datasets.registry import load_target
@@ -50,12 +49,8 @@ class RolloutSpeed:
         Returns:
             Steps per second of all environments together.
         """
-        steps, started = 0, time.perf_counter()
-        for _ in range(rounds):
-            reports = self._seats.do(self._orders())
-            steps += sum(report.steps - self._steps[seat] for seat, report in reports.items())
-            self._steps = {seat: report.steps for seat, report in reports.items()}
-            self._begin([seat for seat, report in reports.items() if report.ended])
+        started = time.perf_counter()
+        steps = sum(self._round() for _ in range(rounds))
         return steps / (time.perf_counter() - started)
 
     def __enter__(self) -> RolloutSpeed:
@@ -64,9 +59,14 @@ class RolloutSpeed:
     def __exit__(self, *_: object) -> None:
         self._seats.close()
 
-    def _orders(self) -> dict[int, Order]:
-        actions: NDArray[Any] = self._actions
-        return dict.fromkeys(self._steps, actions)
+    def _round(self) -> int:
+        """Lets every environment execute the actions once; returns the steps that were made."""
+        orders: dict[int, Order] = dict.fromkeys(self._steps, self._actions)
+        reports = self._seats.do(orders)
+        made = sum(report.steps - self._steps[seat] for seat, report in reports.items())
+        self._steps = {seat: report.steps for seat, report in reports.items()}
+        self._begin([seat for seat, report in reports.items() if report.ended])
+        return made
 
     def _begin(self, seats: list[int]) -> None:
         self._seats.do({seat: Begin(seed=seat) for seat in seats})

@@ -18,6 +18,7 @@ import pytest
 from robopolicy_datasets.errors import ConfigError, SimulationError
 from robopolicy_sim.demonstrating import demonstrations
 from robopolicy_sim.rollout import rollout
+from robopolicy_sim.rollout_speed import RolloutSpeed
 from robopolicy_sim.tasks.configs import PickPlaceConfig, PushTStateConfig
 
 pytest.importorskip("gym_pusht", reason="the extra 'pusht' is not installed")
@@ -127,6 +128,17 @@ def test_what_fails_at_once_is_raised(tmp_path):
         rollout(PushPolicy(), PushTStateConfig(), range(2), workers=0)
     with pytest.raises(ConfigError, match="workers is 0"):
         demonstrations(None, None, 0, workers=0)
+
+
+def test_the_speed_of_roll_outs_counts_their_steps():
+    task = PushTStateConfig(max_steps=20)
+    for workers in (1, 2):
+        with RolloutSpeed(task, workers=workers, environments=2) as speed:
+            # The fourth round is the first of the next episode.
+            assert [speed._round() for _ in range(4)] == [16, 16, 8, 16]
+            assert speed.measure(1) > 0
+    with pytest.raises(ConfigError, match="at least 1"):
+        RolloutSpeed(task, workers=0)
 
 
 def teleop(deadly=-1) -> SimpleNamespace:

@@ -19,6 +19,7 @@ from robopolicy_sim.conformance import check_env
 pytest.importorskip("gymnasium", reason="the extra 'sim' is not installed")
 from robopolicy_sim.bridge.environment import BridgedEnv
 from robopolicy_sim.bridge.expert import demonstrate
+from robopolicy_sim.rollout import rollout
 
 FOLDER = Path(__file__).parent
 
@@ -232,3 +233,29 @@ def test_the_foreign_expert_demonstrates(make, python):
     odd = {"id": "foreign_tasks:test/Odd-v0", "kwargs": {"odd": ""}, "rate_hz": 9.0}
     with pytest.raises(SimulationError, match="expert_action"):
         next(demonstrate(ForeignExpertConfig(), BridgeConfig(**{**vars(task), **odd}), [0]))
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_process_that_dies_is_a_failed_episode_and_the_next_has_another(python, workers):
+    task = BridgeConfig(python, "foreign_tasks:test/Faulty-v0", folders=[str(FOLDER)], max_steps=4)
+    env = BridgedEnv(task)
+    env.close()
+
+    class Policy:
+        """Lets the first episode that it sees die; what the others print disturbs nothing."""
+
+        spec, dt, observation_steps, action_steps = env.data_spec, env.dt, 1, 2
+
+        def reset(self):
+            self.calls = 0
+
+        def infer(self, observation, *, seeds=None):
+            actions = np.full((len(seeds), 2, 2), 0.08)
+            actions[0] = 0.0 if self.calls == 0 else 0.08
+            self.calls += 1
+            return actions
+
+    results = rollout(Policy(), task, range(4), batch_size=2, workers=workers)
+    assert "was ended by SIGKILL" in (results[0].error or "")
+    assert [each.error for each in results[1:]] == [None] * 3
+    assert all(each.steps > 0 for each in results[1:])
