@@ -210,6 +210,13 @@ def test_an_immediate_part_is_given_its_next_value_at_once():
     assert trajectory.evaluate(SECOND + 1)[1] == 0.02
 
 
+def test_a_trajectory_may_have_immediate_parts_only():
+    trajectory = WaypointInterpolator(np.zeros(1), (WaypointPart(1, kind="immediate"),))
+    trajectory.schedule([0.08], SECOND, 0)
+    assert trajectory.schedule([0.02], 2 * SECOND, 0) == 2 * SECOND
+    assert [trajectory.evaluate(time)[0] for time in (1, SECOND + 1, 3 * SECOND)] == [0.08, 0.02, 0.02]
+
+
 def test_a_half_turn_of_the_representation_is_no_motion():
     tool_down = np.array([np.pi, 0.0, 0.0])
     same = matrix_to_axis_angle(axis_angle_to_matrix(-tool_down))

@@ -12,8 +12,8 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -62,8 +62,7 @@ class WaypointPart:
             raise ConfigError(f"{self} is no rotation: an axis-angle has size 3.")
 
 
-@dataclass(frozen=True)
-class _State:
+class _State(NamedTuple):
     """Where the P moving parts are and how they move.
 
     Attributes:
@@ -81,15 +80,14 @@ class _State:
     velocity: Array
 
 
-@dataclass(frozen=True)
-class _Segment:
+class _Segment(NamedTuple):
     """The way to a waypoint.
 
     Attributes:
         begin_ns: when it begins [ns, monotonic].
         end_ns: when the waypoint is reached [ns, monotonic].
         transient_s: until when the first coefficients count ``[P, 1, 1]`` [s].
-        first, second: coefficients of the cubics ``[P, W, 4]``, in seconds from the begin.
+        coefficients: of the cubics in and after the transients ``[2, P, 4, W]``, in seconds from the begin.
         turns: which the rotations' axis-angles are counted from.
         end: the waypoint.
     """
@@ -97,17 +95,16 @@ class _Segment:
     begin_ns: int
     end_ns: int
     transient_s: Array
-    first: Array
-    second: Array
+    coefficients: Array
     turns: tuple[Quaternion, ...]
     end: _State
 
     def at(self, time_ns: int) -> tuple[Array, Array]:
         """Returns the places and their rates at a time, ``[P, W]`` each."""
         t = max(0.0, ns_to_seconds(time_ns - self.begin_ns))
-        coefficients = np.where(t < self.transient_s, self.first, self.second)
-        both = coefficients @ np.array([[1.0, 0.0], [t, 1.0], [t * t, 2 * t], [t * t * t, 3 * t * t]])
-        return both[..., 0], both[..., 1]
+        cubics = np.where(t < self.transient_s, self.coefficients[0], self.coefficients[1])
+        both = np.array([[1.0, t, t * t, t * t * t], [0.0, 1.0, 2 * t, 3 * t * t]]) @ cubics
+        return both[:, 0], both[:, 1]
 
 
 class WaypointInterpolator:
@@ -126,8 +123,8 @@ class WaypointInterpolator:
         self._linear = [(row, span) for row, (span, part) in enumerate(moving) if part.kind == "linear"]
         self._rotations = [(row, span) for row, (span, part) in enumerate(moving) if part.kind == "rotation"]
         self._shape = len(moving), max((part.size for _, part in moving), default=1)
-        self._speed = np.array([min(part.speed, _UNLIMITED) for _, part in moving])
-        self._acceleration = np.array([min(part.acceleration, _UNLIMITED) for _, part in moving])
+        self._speed = [min(part.speed, _UNLIMITED) for _, part in moving]
+        self._acceleration = [min(part.acceleration, _UNLIMITED) for _, part in moving]
         self._end, self._finish_ns = self._at_rest(start, 0), 0
         self._segments: list[_Segment] = []
 
@@ -162,7 +159,7 @@ class WaypointInterpolator:
         goes_on = len(kept) > 1 and kept[0].begin_ns <= now_ns  # without the last one it stays as it is
         self._segments = kept[:-1] if goes_on else []
         if goes_on:
-            state = replace(kept[-2].end, time_ns=kept[-2].end_ns)
+            state = kept[-2].end._replace(time_ns=kept[-2].end_ns)
         waypoints = [segment.end for segment in kept[len(self._segments) :]]
         if kept:
             before = waypoints[-2] if len(waypoints) > 1 else state
@@ -199,35 +196,40 @@ class WaypointInterpolator:
 
     def _append(self, start: _State, end: _State, way: Way, duration_s: float) -> _State:
         """Appends the segment between two states; returns the end with the time at which it is reached."""
-        transient_s, first, second = way.coefficients(duration_s)
-        for coefficients in (first, second):
-            coefficients[..., 0] += start.places
+        transient_s, coefficients = way.coefficients(duration_s)
+        coefficients[:, :, 0] += start.places
         self._finish_ns = start.time_ns + max(1, seconds_to_ns(duration_s))
-        transient_s = transient_s[:, None, None]
         self._segments.append(
-            _Segment(start.time_ns, self._finish_ns, transient_s, first, second, start.turns, end)
+            _Segment(start.time_ns, self._finish_ns, transient_s, coefficients, start.turns, end)
         )
         self._end = end
-        return replace(end, time_ns=self._finish_ns)
+        return end._replace(time_ns=self._finish_ns)
 
     def _passed(self, before: _State, waypoint: _State, after: _State) -> _State:
         """Returns a waypoint with the velocity that it is passed with."""
         wanted_s = max(ns_to_seconds(waypoint.time_ns - before.time_ns), _SHORTEST_S)
-        following = self._way(waypoint, after)
-        fastest_s = float((np.sqrt((following.way**2).sum(axis=1)) / self._speed).max(initial=0.0))
-        after_s = max(ns_to_seconds(after.time_ns - waypoint.time_ns), fastest_s)
-        velocity = via_velocity(self._way(before, waypoint), wanted_s, following.way, after_s)
-        return replace(waypoint, velocity=velocity)
+        after_s = ns_to_seconds(after.time_ns - waypoint.time_ns)
+        vectors = self._vectors(before, waypoint)
+        vectors[:, 2] = self._vectors(waypoint, after)[:, 0]
+        velocity = via_velocity(vectors, wanted_s, after_s, self._speed, self._acceleration)
+        return waypoint._replace(velocity=velocity)
 
     def _way(self, start: _State, end: _State) -> Way:
-        way, last = end.places - start.places, end.velocity.copy()
+        return Way(self._vectors(start, end), self._speed, self._acceleration)
+
+    def _vectors(self, start: _State, end: _State) -> Array:
+        """Returns the way from one state to another, and its first and last velocity ``[P, 3, W]``."""
+        vectors = np.empty((len(self._speed), 3, self._shape[1]))
+        vectors[:, 0] = end.places - start.places
+        vectors[:, 1] = start.velocity
+        vectors[:, 2] = end.velocity
         for (row, _), one, other in zip(self._rotations, start.turns, end.turns, strict=True):
             turn = turn_between(one, other)
-            way[row, :3] = turn
-            velocity = last[row, :3].tolist()
+            vectors[row, 0, :3] = turn
+            velocity = vectors[row, 2, :3].tolist()
             if any(velocity):
-                last[row, :3] = rate_of_turn(turn, velocity)
-        return Way(way, start.velocity, last, self._speed, self._acceleration)
+                vectors[row, 2, :3] = rate_of_turn(turn, velocity)
+        return vectors
 
     def _segment(self, time_ns: int) -> _Segment | None:
         return next((segment for segment in self._segments if time_ns < segment.end_ns), None)
@@ -236,7 +238,7 @@ class WaypointInterpolator:
         """Returns the commanded state at a time."""
         segment = self._segment(time_ns)
         if segment is None:
-            return replace(self._end, time_ns=time_ns)
+            return self._end._replace(time_ns=time_ns)
         places, velocity = segment.at(time_ns)
         turns = []
         for (row, _), base in zip(self._rotations, segment.turns, strict=True):

@@ -7,122 +7,78 @@ ordinary cubic through both states. ``b`` is shorter where that cubic would run 
 for a waypoint that is near and for much later.
 
 All parts that move together (P, each padded to W numbers) share their times. Limits are of the Euclidean norm
-of each part's velocity and acceleration.
+of each part's velocity and acceleration. All that is asked of vectors are norms of their sums, which follow
+from their six products: plain floats, which for so few take a fraction of numpy's time.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from collections.abc import Sequence
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
+Triple = tuple[float, float, float]
 
 _BRAKING_SHARE = 4.0 / 6.0  # of the acceleration limit, for the transient
 _SHORTEST_S = 1e-6
 _TINY = 1e-12
 _TOLERANCE = 1e-9
-
-# Accelerations (times the duration T) at both ends of the two pieces, then control points of the velocities'
-# Bezier curves (halved, so that they lie close to the curve): linear in D = way / T, v0 and v1, each with
-# coefficients in 1, r, r^2 and 1 / r, where r is the transient's share of the duration.
-_NONE = (0.0, 0.0, 0.0, 0.0)
-_ROWS = np.array(
-    [
-        [(6, 0, 0, 0), (0, 0, 0, -4), (-2, 0, 0, 0)],
-        [(6, -12, 0, 0), (0, 0, 0, 2), (-2, 6, 0, 0)],
-        [(6, -12, 0, 0), _NONE, (-2, 6, 0, 0)],
-        [(-6, 0, 0, 0), _NONE, (4, 0, 0, 0)],
-        [(0, 1.5, 0, 0), _NONE, (0, -0.5, 0, 0)],
-        [(0, 4.5, -3, 0), (-0.5, 0, 0, 0), (0, -1.5, 1.5, 0)],
-        [(0, 6, -6, 0), _NONE, (0, -2, 3, 0)],
-        [(1.5, 1.5, -3, 0), _NONE, (-0.5, 0, 1.5, 0)],
-        [(1.5, -1.5, 0, 0), _NONE, (0, 1, 0, 0)],
-    ],
-    np.float64,
-)
-_ACCELERATIONS = 4
-_SECOND_PIECE = slice(2, 4)  # accelerations of a piece that is not there when the transient fills the segment
-_TABLE = _ROWS.reshape(-1, 4)
-_SPREAD = np.linspace(0.0, 1.0, 16)  # exponents of candidate durations
+_HALVINGS = 4  # of the search for a duration
 
 
-@dataclass(frozen=True)
 class Way:
     """What a segment has to do: P parts of W numbers.
 
-    Attributes:
-        way: from its begin to its end ``[P, W]`` [unit].
-        first: velocity at its begin ``[P, W]`` [unit/s].
-        last: velocity at its end ``[P, W]`` [unit/s].
-        speed: largest speed of each part ``[P]`` [unit/s].
-        acceleration: largest acceleration of each part ``[P]`` [unit/s^2].
+    Args:
+        vectors: of each part its way from begin to end [unit], its velocity at the begin and that at the end
+            [unit/s], ``[P, 3, W]``.
+        speed: largest speed of each part [unit/s], P of them.
+        acceleration: largest acceleration of each part [unit/s^2], P of them.
     """
 
-    way: Array
-    first: Array
-    last: Array
-    speed: Array
-    acceleration: Array
-
-    @cached_property
-    def braking_s(self) -> Array:
-        """How long each part's transient lasts where there is time for it ``[P]`` [s]."""
-        speed = np.maximum(_norms(self.first), _TINY)
-        # A cubic with a first velocity of up to three times its mean does not swing over.
-        monotone = 3.0 * np.einsum("pw,pw->p", self.first, self.way) / (speed * speed)
-        return np.maximum(np.maximum(4.0 / _BRAKING_SHARE * speed / self.acceleration, monotone), _TINY)
+    def __init__(self, vectors: Array, speed: Sequence[float], acceleration: Sequence[float]) -> None:
+        self.vectors = vectors
+        self._parts = _parts(vectors, speed, acceleration)
 
     def duration_s(self, wanted_s: float) -> float:
-        """Returns the wanted duration, or the shortest longer one that keeps the limits [s]."""
-        shortest = max(wanted_s, float((_norms(self.way) / self.speed).max()), _SHORTEST_S)
-        candidates = shortest * max(1.0, self._sufficient_s() / shortest) ** _SPREAD
-        excess = self._excess(candidates)
-        within = np.flatnonzero(excess <= 1 + _TOLERANCE)
-        return float(candidates[within[0] if within.size else np.argmin(excess)])
+        """Returns the wanted duration, or one not far above the shortest that keeps the limits [s]."""
+        shortest = max([wanted_s, _SHORTEST_S, *[part.fastest_s for part in self._parts]])
+        if self._keeps(shortest):
+            return shortest
+        longest = max([shortest, *[part.sufficient_s for part in self._parts]])
+        for _ in range(_HALVINGS):
+            middle = math.sqrt(shortest * longest)
+            if self._keeps(middle):
+                longest = middle
+            else:
+                shortest = middle
+        return longest
 
-    def coefficients(self, duration_s: float) -> tuple[Array, Array, Array]:
-        """Returns the lengths of the transients ``[P]`` [s], and the coefficients in and after them.
+    def coefficients(self, duration_s: float) -> tuple[Array, Array]:
+        """Returns the lengths of the transients ``[P, 1, 1]`` [s], and the coefficients in and after them.
 
-        Coefficients ``[P, W, 4]`` are of t^0 to t^3, with t [s] from the segment's begin; the way is
+        Coefficients ``[2, P, 4, W]`` are of t^0 to t^3, with t [s] from the segment's begin; the way is
         counted from there too.
         """
-        braking_s = np.minimum(self.braking_s, duration_s)
-        share = braking_s[:, None]
-        second = np.zeros((*self.way.shape, 4))
-        second[..., 2] = (3 * self.way / duration_s - self.last) / duration_s
-        second[..., 3] = (self.last - 2 * self.way / duration_s) / duration_s**2
-        first = second.copy()
-        first[..., 1] = self.first
-        first[..., 2] -= 2 * self.first / share
-        first[..., 3] += self.first / share**2
-        return braking_s, first, second
+        braking_s = [min(part.braking_s, duration_s) for part in self._parts]
+        none, slow = (0.0, 0.0, 0.0), (0.0, 1.0, 0.0)
+        d, s = 1.0 / duration_s, 1.0 / (duration_s * duration_s)
+        second = (none, none, (3 * s, 0.0, -d), (-2 * s * d, 0.0, s))
+        first = [(none, slow, (3 * s, -2 / b, -d), (-2 * s * d, 1 / (b * b), s)) for b in braking_s]
+        rows = np.array((first, [second] * len(first))).reshape(2, -1, 4, 3)
+        return np.array(braking_s).reshape(-1, 1, 1), rows @ self.vectors
 
-    def _sufficient_s(self) -> float:
-        """Returns a duration that is long enough: the transient takes its share, the cubic the rest [s]."""
-        rest = (1 - _BRAKING_SHARE) * self.acceleration
-        way, speed = _norms(self.way), 4 * _norms(self.last)
-        cubic_s = (speed + np.sqrt(speed * speed + 24 * way * rest)) / (2 * rest)
-        braking_s = 4.0 / _BRAKING_SHARE * _norms(self.first) / self.acceleration
-        return float((np.maximum(cubic_s, 1.5 * way / self.speed) + braking_s).max())
-
-    def _excess(self, durations: Array) -> Array:
-        """Returns by which factor durations ``[C]`` exceed the limits, at worst; 1 is at the limit."""
-        share = np.minimum(self.braking_s / durations[:, None], 1.0)
-        basis = np.array([np.ones_like(share), share, share * share, 1 / share]).reshape(4, -1)
-        rows = (_TABLE @ basis).reshape(len(_ROWS), 3, *share.shape)
-        rows[:, 0] /= durations[:, None]
-        rows[_SECOND_PIECE] *= share < 1
-        states = np.array([self.way, self.first, self.last])
-        norms = _norms(np.einsum("rscp,spw->rcpw", rows, states))
-        norms[:_ACCELERATIONS] /= durations[:, None] * self.acceleration
-        norms[_ACCELERATIONS:] /= self.speed
-        return np.asarray(norms.max(axis=(0, 2)))
+    def _keeps(self, duration_s: float) -> bool:
+        return all(part.excess(duration_s) <= 1 + _TOLERANCE for part in self._parts)
 
 
-def via_velocity(before: Way, wanted_s: float, after: Array, after_s: float) -> Array:
+def via_velocity(
+    vectors: Array, wanted_s: float, after_s: float, speed: Sequence[float], acceleration: Sequence[float]
+) -> Array:
     """Returns the velocity ``[P, W]`` with which to pass a waypoint.
 
     It is the slope of the parabola through the waypoint and its neighbours, or as near to it as the segment
@@ -130,25 +86,89 @@ def via_velocity(before: Way, wanted_s: float, after: Array, after_s: float) -> 
     over.
 
     Args:
-        before: the segment that ends at the waypoint; its ``last`` does not matter.
-        wanted_s: its duration [s].
-        after: way to the next waypoint ``[P, W]``.
-        after_s: time until then [s].
+        vectors: of each part the way to the waypoint [unit], the velocity at its begin [unit/s] and the way
+            to the next waypoint [unit], ``[P, 3, W]``.
+        wanted_s: time for the first way [s].
+        after_s: time for the second way, where the speed limits allow it [s].
+        speed: as in ``Way``.
+        acceleration: as in ``Way``.
     """
-    slope, next_slope = before.way / wanted_s, after / after_s
-    velocity = (slope * after_s + next_slope * wanted_s) / (wanted_s + after_s)
-    # The cubic's acceleration at its end is (2 v0 + 4 v1 - 6 D) / T.
-    natural = 1.5 * slope - 0.5 * before.first
-    change = velocity - natural
-    velocity = natural + change * _shrunk(change, 0.25 * before.acceleration * wanted_s)
-    slower = np.minimum(_norms(slope), _norms(next_slope))
-    return velocity * _shrunk(velocity, np.minimum(2 * slower, before.speed))
+    parts = _parts(vectors, speed, acceleration)
+    after_s = max([after_s, *[math.sqrt(part.ll) / part.speed for part in parts]])
+    weights = [[part.via_weights(wanted_s, after_s)] for part in parts]
+    return (np.array(weights).reshape(-1, 1, 3) @ vectors)[:, 0]
 
 
-def _shrunk(vectors: Array, longest: Array) -> Array:
-    """Returns the factors ``[P, 1]`` that make vectors ``[P, W]`` no longer than ``[P]``."""
-    return np.minimum(1.0, longest / np.maximum(_norms(vectors), _TINY))[:, None]
+class _Part:
+    """One part's limits and the products of its way ``d``, first velocity ``f`` and last one ``l``."""
+
+    def __init__(self, products: Sequence[Sequence[float]], speed: float, acceleration: float) -> None:
+        (self.dd, self.df, self.dl), (_, self.ff, self.fl), (_, _, self.ll) = products
+        self.speed, self.acceleration = speed, acceleration
+        self.fastest_s = math.sqrt(self.dd) / speed
+        first = max(math.sqrt(self.ff), _TINY)
+        self.short_braking_s = 4.0 / _BRAKING_SHARE * first / acceleration
+        # A cubic with a first velocity of up to three times its mean does not swing over.
+        self.braking_s = max(self.short_braking_s, 3.0 * self.df / (first * first), _TINY)
+
+    @cached_property
+    def sufficient_s(self) -> float:
+        """A duration that is long enough: the transient takes its share, the cubic the rest [s]."""
+        rest = (1 - _BRAKING_SHARE) * self.acceleration
+        last = 4 * math.sqrt(self.ll)
+        cubic_s = (last + math.sqrt(last * last + 24 * math.sqrt(self.dd) * rest)) / (2 * rest)
+        return max(cubic_s, 1.5 * self.fastest_s) + self.short_braking_s
+
+    def excess(self, duration_s: float) -> float:
+        """Returns the square of the factor by which a duration exceeds the limits, at worst."""
+        r = min(self.braking_s / duration_s, 1.0)
+        d = 1.0 / duration_s
+        # Sums of way / duration, first and last velocity: accelerations (times the duration) at both ends of
+        # the two pieces, the second of which is not there when the transient fills the segment; ...
+        accelerations = [(6.0, -4.0 / r, -2.0), (6.0 - 12.0 * r, 2.0 / r, 6.0 * r - 2.0)]
+        if r < 1.0:
+            accelerations += [(6.0 - 12.0 * r, 0.0, 6.0 * r - 2.0), (-6.0, 0.0, 4.0)]
+        # ... and control points of the velocities' Bezier curves, halved, so that they lie close to it.
+        velocities = [
+            (1.5 * r, 0.0, -0.5 * r),
+            (r * (4.5 - 3.0 * r), -0.5, r * (1.5 * r - 1.5)),
+            (6.0 * r * (1.0 - r), 0.0, r * (3.0 * r - 2.0)),
+            (1.5 + r * (1.5 - 3.0 * r), 0.0, 1.5 * r * r - 0.5),
+            (1.5 * (1.0 - r), 0.0, r),
+        ]
+        return max(
+            self._longest(accelerations, d) * (d / self.acceleration) ** 2,
+            self._longest(velocities, d) / self.speed**2,
+        )
+
+    def via_weights(self, wanted_s: float, after_s: float) -> Triple:
+        """Returns the shares of the vectors in ``via_velocity``, where the last one is the second way."""
+        total_s = wanted_s + after_s
+        # The cubic's acceleration at its end is (2 v0 + 4 v1 - 6 D) / T: none with this velocity, ...
+        a, b = 1.5 / wanted_s, -0.5
+        # ... from which there is so much to the parabola's slope.
+        change = after_s / (wanted_s * total_s) - a, -b, wanted_s / (after_s * total_s)
+        share = _shrunk(0.25 * self.acceleration * wanted_s, self._longest([change]))
+        weights = a + share * change[0], b + share * change[1], share * change[2]
+        slower = min(math.sqrt(self.dd) / wanted_s, math.sqrt(self.ll) / after_s)
+        share = _shrunk(min(2.0 * slower, self.speed), self._longest([weights]))
+        return share * weights[0], share * weights[1], share * weights[2]
+
+    def _longest(self, sums: Sequence[Triple], d: float = 1.0) -> float:
+        """Returns the largest square of the norms of ``a d way + b first + c last``."""
+        dd, df, dl, ff, fl, ll = self.dd * d * d, self.df * d, self.dl * d, self.ff, self.fl, self.ll
+        squares = [
+            a * (a * dd + 2.0 * (b * df + c * dl)) + b * (b * ff + 2.0 * c * fl) + c * c * ll
+            for a, b, c in sums
+        ]
+        return max(squares)
 
 
-def _norms(vectors: Array) -> Array:
-    return np.asarray(np.sqrt(np.einsum("...w,...w->...", vectors, vectors)))
+def _parts(vectors: Array, speed: Sequence[float], acceleration: Sequence[float]) -> list[_Part]:
+    products = (vectors @ vectors.transpose(0, 2, 1)).tolist()
+    return [_Part(*part) for part in zip(products, speed, acceleration, strict=True)]
+
+
+def _shrunk(longest: float, square: float) -> float:
+    """Returns the factor that makes a vector with the square ``square`` no longer than ``longest``."""
+    return min(1.0, longest / math.sqrt(max(square, _TINY * _TINY)))
