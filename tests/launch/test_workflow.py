@@ -161,7 +161,7 @@ def test_a_policy_on_a_server_drives_the_robot(robopolicy, demo, tmp_path):
     try:
         address = server.stdout.readline().split()[2]
         words = ("deploy", f"server={address}", f"runs={tmp_path}", "episodes=1", "seconds=2", "videos=0")
-        result = robopolicy(*words)
+        result = robopolicy(*words, "runtime.real_time_chunking=true")
         refused = robopolicy(*words, "robot.image_size=32")
     finally:
         server.send_signal(signal.SIGINT)

@@ -2,7 +2,9 @@
 
 1. Server: a map that describes the policy. What is ours stands under the key ``robopolicy``.
 2. Client: an observation, ``{key: [To, *shape]}`` (``[*shape]`` where To is 1). Ours adds ``robopolicy``:
-   ``number`` (of the request, repeated in the reply) and ``seed`` (of the policy's noise).
+   ``number`` (of the request, repeated in the reply), ``seed`` (of the policy's noise) and, where the server
+   says that its policy takes one, ``prefix`` (what the chunk should continue: ``actions`` ``[n, A]``, of
+   which ``frozen`` rows will have been played before).
 3. Server: ``actions`` ``[T, A]``, ``server_timing`` [ms] and ``robopolicy``: ``number``, ``weights_version``.
    A *text* in place of it says what went wrong; the connection is then closed.
 
@@ -25,7 +27,8 @@ from robopolicy_datasets.spec import Feature, Spec
 OURS = "robopolicy"
 PROTOCOL = 1
 MOST_REPLY_BYTES = 1 << 24  # of what a server may send
-_OVERHEAD_BYTES = 1 << 16  # of a message beside its arrays
+_OVERHEAD_BYTES = 1 << 16  # of a message beside the observation's arrays
+_PREFIX = ("actions", "frozen")
 
 
 @dataclass(frozen=True)
@@ -37,17 +40,25 @@ class PolicyDescription:
         dt: time of one control step [s].
         observation_steps: length To of the observation history.
         action_steps: rows of a chunk to execute before the next request.
+        takes_prefix: whether its chunks can continue a prefix (real-time chunking).
     """
 
     spec: Spec
     dt: float
     observation_steps: int
     action_steps: int
+    takes_prefix: bool = False
 
     @classmethod
     def of(cls, policy: Any) -> PolicyDescription:
         """Describes a ``ChunkPolicy``."""
-        return cls(policy.spec, float(policy.dt), int(policy.observation_steps), int(policy.action_steps))
+        return cls(
+            policy.spec,
+            float(policy.dt),
+            int(policy.observation_steps),
+            int(policy.action_steps),
+            bool(getattr(policy, "takes_prefix", False)),
+        )
 
     @property
     def most_request_bytes(self) -> int:
@@ -72,6 +83,7 @@ class PolicyDescription:
                 "dt": self.dt,
                 "observation_steps": self.observation_steps,
                 "action_steps": self.action_steps,
+                "takes_prefix": self.takes_prefix,
             }
         }
 
@@ -99,6 +111,7 @@ class PolicyDescription:
                 float(content["dt"]),
                 int(content["observation_steps"]),
                 int(content["action_steps"]),
+                content.get("takes_prefix") is True,  # older servers do not say
             )
         except (KeyError, TypeError, ValueError, SpecError) as error:
             raise RemoteError(f"The server's description of its policy cannot be used: {error}") from error
@@ -127,6 +140,8 @@ def read_request(message: dict[str, Any], description: PolicyDescription) -> tup
             raise RemoteError(f"'{OURS}' has {name}={request[name]!r}; give a whole number, or none.")
     if not 0 <= (request.get("seed") or 0) < 1 << 63:
         raise RemoteError(f"The seed is {request['seed']}; give a whole number from 0 to 2**63 - 1.")
+    if request.get("prefix") is not None:
+        _check_prefix(request["prefix"], description)
     features = {feature.key: feature for feature in description.spec.observation}
     unknown = [key for key in message if key not in features]
     missing = [key for key in features if key not in message]
@@ -149,6 +164,26 @@ def check_actions(actions: Any, action_size: int) -> NDArray[np.floating]:
     if actions.ndim != 2 or len(actions) < 1 or actions.shape[1] != action_size:
         raise RemoteError(f"The server's actions have the shape {actions.shape}; needed: [T, {action_size}].")
     return actions
+
+
+def _check_prefix(prefix: Any, description: PolicyDescription) -> None:
+    if not description.takes_prefix:
+        raise RemoteError("A prefix was sent, which the policy does not take; send none.")
+    actions, frozen = (prefix.get(name) for name in _PREFIX) if isinstance(prefix, dict) else (None, None)
+    size = description.action_size
+    if (
+        not isinstance(actions, np.ndarray)
+        or actions.dtype.kind != "f"
+        or actions.ndim != 2
+        or actions.shape[1] != size
+        or not np.isfinite(actions).all()
+        or type(frozen) is not int
+        or frozen < 0
+    ):
+        raise RemoteError(
+            f"The prefix cannot be used; send 'actions', finite numbers [n, {size}], and 'frozen', how "
+            "many of its rows will be played."
+        )
 
 
 def _wrong_keys(unknown: list[str], missing: list[str], features: Mapping[str, Feature]) -> str:

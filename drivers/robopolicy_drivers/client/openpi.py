@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,15 +18,14 @@ from robopolicy_datasets.errors import ConfigError, RemoteError
 from robopolicy_datasets.spec import Spec
 from robopolicy_drivers.client.connection import Connection
 from robopolicy_drivers.client.messages import check_actions
-from robopolicy_drivers.client.remote_policy import server_timing
-from robopolicy_drivers.client.server import Server
+from robopolicy_drivers.client.server import ServedPolicy, Server
 from robopolicy_drivers.client.wire import pack
 
 if TYPE_CHECKING:
     from robopolicy_drivers.interfaces import Observation
 
 
-class OpenpiPolicy:
+class OpenpiPolicy(ServedPolicy):
     """A ``ChunkPolicy`` behind openpi's WebSocket protocol.
 
     Values are sent as they are: units, image sizes and the meaning of an action are the server's; its
@@ -77,17 +75,13 @@ class OpenpiPolicy:
             )
         if not dt > 0 or action_steps < 1:
             raise ConfigError(f"dt is {dt} and action_steps {action_steps}; both must be above 0.")
+        super().__init__(
+            Server(address, authorization=f"Api-Key {api_key}" if api_key else "", certificate=certificate)
+        )
         self.spec, self.dt, self.action_steps = spec, dt, action_steps
-        self.timing: dict[str, float] = {}
         self._names, self._constants, self._timeout_s = dict(names), dict(constants or {}), timeout_s
         self._action_size = sum(feature.size for feature in spec.action)
-        self._server = Server(
-            address, authorization=f"Api-Key {api_key}" if api_key else "", certificate=certificate
-        )
         self.metadata = self._server.ask(lambda connection, _: connection.metadata, connect_timeout_s)
-
-    def reset(self) -> None:
-        """Does nothing: every request holds all that the policy sees."""
 
     def infer(self, observation: Observation, *, seeds: Sequence[int] | None = None) -> NDArray[np.floating]:
         """Asks the server for chunks, one row after the other.
@@ -105,18 +99,6 @@ class OpenpiPolicy:
         rows = len(observation[next(iter(self._names))])
         return np.stack([self._infer_one(observation, row) for row in range(rows)])
 
-    def close(self) -> None:
-        """Closes the connection."""
-        self._server.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
     def _infer_one(self, observation: Observation, row: int) -> NDArray[np.floating]:
         begins = time.monotonic()
         values = {theirs: np.asarray(observation[ours][row, -1]) for ours, theirs in self._names.items()}
@@ -129,5 +111,5 @@ class OpenpiPolicy:
         reply = self._server.ask(exchange, self._timeout_s)
         if "actions" not in reply:
             raise RemoteError(f"The server's reply has no 'actions'; it has: {', '.join(sorted(reply))}.")
-        self.timing = {"round_trip_ms": 1e3 * (time.monotonic() - begins), **server_timing(reply)}
+        self._note_timing(begins, reply)
         return check_actions(reply["actions"], self._action_size)

@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -21,16 +20,16 @@ from robopolicy_datasets.errors import ConfigError, RemoteError, unknown_name
 from robopolicy_datasets.spec import Spec
 from robopolicy_drivers.client.connection import Connection, is_loopback
 from robopolicy_drivers.client.messages import OURS, PolicyDescription, check_actions
-from robopolicy_drivers.client.server import Server
+from robopolicy_drivers.client.server import ServedPolicy, Server
 from robopolicy_drivers.client.wire import JpegImages, pack
 
 if TYPE_CHECKING:
-    from robopolicy_drivers.interfaces import Observation
+    from robopolicy_drivers.interfaces import Observation, Prefix
 
 IMAGES = ("auto", "raw", "jpeg")
 
 
-class RemotePolicy:
+class RemotePolicy(ServedPolicy):
     """A ``ChunkPolicy`` served by ``robopolicy serve``.
 
     Args:
@@ -70,15 +69,14 @@ class RemotePolicy:
                 f"jpeg_quality is {jpeg_quality}, timeout_s {timeout_s} and connect_timeout_s "
                 f"{connect_timeout_s}; give 1 to 100, and more than 0 s."
             )
-        self._server = Server(
-            address, authorization=f"Bearer {token}" if token else "", certificate=certificate
+        super().__init__(
+            Server(address, authorization=f"Bearer {token}" if token else "", certificate=certificate)
         )
         local = is_loopback(urlsplit(address).hostname or "")
         self._quality = jpeg_quality if images == "jpeg" or (images == "auto" and not local) else None
         self._timeout_s = timeout_s
         self._number = 0
         self.weights_version = 0
-        self.timing: dict[str, float] = {}
         metadata = self._server.ask(lambda connection, _: connection.metadata, connect_timeout_s)
         self._description = PolicyDescription.from_message(metadata)
         self._described = metadata[OURS]
@@ -103,20 +101,26 @@ class RemotePolicy:
         """Time of one control step [s]."""
         return self._description.dt
 
-    def reset(self) -> None:
-        """Does nothing: every request holds all that the policy sees."""
+    @property
+    def takes_prefix(self) -> bool:
+        """Whether its chunks can continue a prefix (real-time chunking)."""
+        return self._description.takes_prefix
 
-    def infer(self, observation: Observation, *, seeds: Sequence[int] | None = None) -> NDArray[np.floating]:
+    def infer(
+        self, observation: Observation, *, seeds: Sequence[int] | None = None, prefix: Prefix | None = None
+    ) -> NDArray[np.floating]:
         """Asks the server for chunks, one row after the other.
 
         Args:
             observation: per key ``[N, To, *shape]``, oldest first; further keys are not sent.
             seeds: one for each of the N rows; None draws fresh noise.
+            prefix: what the chunks should continue, for a policy that takes it.
 
         Returns:
             ``[N, T, A]`` in real units; row 0 is the action for the newest observation's own step.
 
         Raises:
+            ConfigError: there is not one seed for each row, or the policy takes no prefix.
             RemoteError: no answer in time; or the server says what is wrong.
         """
         lacking = [feature.key for feature in self.spec.observation if feature.key not in observation]
@@ -129,28 +133,25 @@ class RemotePolicy:
             raise ConfigError(
                 f"infer was given {len(seeds)} seeds for {count} observations; give one for each."
             )
+        if prefix is not None and not self.takes_prefix:
+            raise ConfigError(f"The policy at {self._server.address} takes no prefix; sample without one.")
         return np.stack(
-            [self._infer_one(observation, row, None if seeds is None else seeds[row]) for row in range(count)]
+            [
+                self._infer_one(observation, row, None if seeds is None else seeds[row], prefix)
+                for row in range(count)
+            ]
         )
 
-    def close(self) -> None:
-        """Closes the connection."""
-        self._server.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def _infer_one(self, observation: Observation, row: int, seed: int | None) -> NDArray[np.floating]:
+    def _infer_one(
+        self, observation: Observation, row: int, seed: int | None, prefix: Prefix | None
+    ) -> NDArray[np.floating]:
         begins = time.monotonic()
         self._number += 1
-        message: dict[str, Any] = {
-            OURS: {"number": self._number, "seed": None if seed is None else int(seed)}
-        }
+        request: dict[str, Any] = {"number": self._number, "seed": None if seed is None else int(seed)}
+        if prefix is not None:
+            sent = np.asarray(prefix.actions, np.float64)
+            request["prefix"] = {"actions": sent, "frozen": int(prefix.frozen)}
+        message: dict[str, Any] = {OURS: request}
         for feature in self.spec.observation:
             value = np.asarray(observation[feature.key][row])
             jpeg = self._quality is not None and feature.kind == "rgb" and value.dtype == np.uint8
@@ -161,7 +162,7 @@ class RemotePolicy:
         )
         actions = check_actions(reply.get("actions"), self._description.action_size)
         self.weights_version = int(reply[OURS].get("weights_version", 0))
-        self.timing = {"round_trip_ms": 1e3 * (time.monotonic() - begins), **server_timing(reply)}
+        self._note_timing(begins, reply)
         return actions
 
     def _exchange(self, connection: Connection, data: bytes, until_s: float) -> dict[str, Any]:
@@ -178,11 +179,3 @@ class RemotePolicy:
                 raise RemoteError("The server's reply does not say which request it answers.")
             if ours.get("number") == self._number:  # else it is an old one that came twice
                 return reply
-
-
-def server_timing(reply: Mapping[str, Any]) -> dict[str, float]:
-    """Returns what a reply tells of the server's time [ms]."""
-    timing = reply.get("server_timing")
-    if not isinstance(timing, Mapping):
-        return {}
-    return {str(name): float(value) for name, value in timing.items() if isinstance(value, int | float)}

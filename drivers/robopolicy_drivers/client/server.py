@@ -1,10 +1,14 @@
-"""A policy server as a client sees it: one address, and a connection that is made again when it is lost."""
+"""A policy server as a client sees it: one address, and a connection that is made again when it is lost.
+
+``ServedPolicy`` is what policies behind a server have in common, whatever they say to it.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Callable, Mapping
+from types import TracebackType
+from typing import Any, Self, TypeVar
 
 from robopolicy_datasets.errors import RemoteError
 from robopolicy_drivers.client.connection import Connection, LostError, check_address
@@ -75,3 +79,40 @@ class Server:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+
+
+class ServedPolicy:
+    """A policy behind a server, whose connection it closes at the end of a ``with`` statement.
+
+    Args:
+        server: that it asks.
+
+    Attributes:
+        timing: of the newest chunk: ``round_trip_ms`` and what the server told [ms].
+    """
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self.timing: dict[str, float] = {}
+
+    def reset(self) -> None:
+        """Does nothing: every request holds all that the policy sees."""
+
+    def close(self) -> None:
+        """Closes the connection."""
+        self._server.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _note_timing(self, began_s: float, reply: Mapping[str, Any]) -> None:
+        """Notes how long an answer took since ``began_s`` [time.monotonic], and what it tells of that."""
+        told = reply.get("server_timing")
+        self.timing = {"round_trip_ms": 1e3 * (time.monotonic() - began_s)}
+        if isinstance(told, Mapping):
+            self.timing |= {str(name): float(ms) for name, ms in told.items() if isinstance(ms, int | float)}

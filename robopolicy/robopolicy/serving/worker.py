@@ -1,7 +1,8 @@
 """Runs a policy in a thread of its own, with the requests that are there at the same time as one batch.
 
 While an inference runs, further requests gather; the next inference takes them all. Where more than one robot
-is connected, a request also waits a moment (``batch_window_s``) for the others'.
+is connected, a request also waits a moment (``batch_window_s``) for the others'. One that has a prefix is an
+inference of its own, because all chunks of an inference continue the same.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from numpy.typing import NDArray
 from robopolicy_datasets.errors import ConfigError, RemoteError
 from robopolicy_drivers.client.messages import OURS, PolicyDescription, read_request
 from robopolicy_drivers.client.wire import pack, unpack
-from robopolicy_drivers.interfaces import ChunkPolicy
+from robopolicy_drivers.interfaces import ChunkPolicy, Prefix
 
 logger = logging.getLogger(__name__)
 
@@ -55,6 +56,7 @@ class _Row:
     observation: dict[str, NDArray]
     number: int | None
     seed: int | None
+    prefix: Prefix | None
 
 
 class InferenceWorker:
@@ -105,9 +107,9 @@ class InferenceWorker:
         """
         found = PolicyDescription.of(policy)
         different = [
-            name
-            for name in ("spec", "dt", "observation_steps", "action_steps")
-            if getattr(found, name) != getattr(self.description, name)
+            each.name
+            for each in fields(found)
+            if getattr(found, each.name) != getattr(self.description, each.name)
         ]
         if different:
             raise ConfigError(
@@ -126,8 +128,10 @@ class InferenceWorker:
         while (job := self._jobs.get()) is not None:
             jobs, ends = self._gathered(job)
             rows = [row for job in jobs if (row := self._read(job)) is not None]
-            if rows:
-                self._infer(rows)
+            alone = [row for row in rows if row.prefix is not None]
+            for batch in ([row for row in rows if row.prefix is None], *([row] for row in alone)):
+                if batch:
+                    self._infer(batch)
             if ends:
                 return
 
@@ -151,7 +155,14 @@ class InferenceWorker:
         except RemoteError as error:
             job.done(error)
             return None
-        return _Row(job, observation, request.get("number"), request.get("seed"))
+        prefix = request.get("prefix")
+        return _Row(
+            job,
+            observation,
+            request.get("number"),
+            request.get("seed"),
+            None if prefix is None else Prefix(prefix["actions"], prefix["frozen"]),
+        )
 
     def _infer(self, rows: Sequence[_Row]) -> None:
         policy, version = self._served
@@ -161,7 +172,8 @@ class InferenceWorker:
             seeds = [secrets.randbits(63) if row.seed is None else row.seed for row in rows]
         self._began_s = began = time.monotonic()
         try:
-            chunks = np.asarray(policy.infer(stacked, seeds=seeds))
+            continued = {} if rows[0].prefix is None else {"prefix": rows[0].prefix}
+            chunks = np.asarray(policy.infer(stacked, seeds=seeds, **continued))
             if chunks.ndim != 3 or len(chunks) != len(rows) or not np.isfinite(chunks).all():
                 raise ValueError(
                     f"it gave {chunks.dtype}{list(chunks.shape)}, or numbers that are not finite"

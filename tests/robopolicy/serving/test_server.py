@@ -32,6 +32,7 @@ from robopolicy_datasets.errors import ConfigError, RemoteError, UnknownNameErro
 from robopolicy_datasets.spec import Spec
 from robopolicy_drivers.client import OpenpiPolicy, RemotePolicy
 from robopolicy_drivers.client.wire import pack, unpack
+from robopolicy_drivers.interfaces import Prefix, TakesPrefix
 
 TOKEN = "0123456789abcdef0123"
 
@@ -84,6 +85,52 @@ def test_images_travel_as_jpeg_where_that_is_asked_for(serve):
     assert found["auto"] == found["raw"] == exact  # this machine: no need to compress
     assert found["jpeg"] != exact
     assert found["jpeg"] == pytest.approx(exact, abs=2)
+
+
+def test_a_prefix_reaches_the_policy_of_the_robot_that_sent_it_only(serve):
+    server, start = serve(batch_window_s=0.2), threading.Barrier(3)
+
+    def robot(index):
+        prefix = Prefix(np.full((3, 4), 10.0 * index), frozen=2) if index else None
+        with RemotePolicy(server.address, timeout_s=30) as remote:
+            assert isinstance(remote, TakesPrefix)
+            assert remote.takes_prefix
+            start.wait(30)
+            return remote.infer(observation(0.5), seeds=[0], prefix=prefix)[0, :4, 0].tolist()
+
+    with ThreadPoolExecutor(3) as pool:
+        answers = list(pool.map(robot, range(3)))
+    assert answers == [[0.5, 1.5, 2.5, 3.5], [10, 10, 2.5, 3.5], [20, 20, 2.5, 3.5]]
+
+
+def test_a_prefix_goes_to_servers_only_that_take_it(serve):
+    server = serve(takes_prefix=False)
+    with RemotePolicy(server.address) as remote:
+        assert not remote.takes_prefix
+        with pytest.raises(ConfigError, match="takes no prefix"):
+            remote.infer(observation(1), prefix=Prefix(np.zeros((1, 4)), 0))
+    with raw_connection(server.address) as socket_:
+        prefix = {"actions": np.zeros((1, 4)), "frozen": 0}
+        assert "does not take" in ask(socket_, one(robopolicy={"prefix": prefix}))
+
+
+@pytest.mark.parametrize(
+    "prefix",
+    [
+        3,
+        {},
+        {"actions": np.zeros((1, 4))},
+        {"actions": np.zeros((1, 5)), "frozen": 0},
+        {"actions": np.zeros(4), "frozen": 0},
+        {"actions": np.full((1, 4), np.nan), "frozen": 0},
+        {"actions": [[0.0] * 4], "frozen": 0},
+        {"actions": np.zeros((1, 4)), "frozen": -1},
+        {"actions": np.zeros((1, 4)), "frozen": 0.5},
+    ],
+)
+def test_a_prefix_that_cannot_be_used_is_told(lasting, prefix):
+    with raw_connection(lasting.address) as socket_:
+        assert "prefix cannot be used" in ask(socket_, one(robopolicy={"prefix": prefix}))
 
 
 def test_what_is_wrong_with_a_call_is_told_before_anything_is_sent(serve):
@@ -268,8 +315,8 @@ def test_weights_change_between_chunks_and_replies_tell_which_they_are_from(serv
 def test_another_policy_is_not_swapped_in():
     server = PolicyServer(TellingPolicy(), ServerConfig(port=0))
     other = TellingPolicy(spec=Spec((STATE,), (ACTION,)))
-    other.dt = 1.0
-    with pytest.raises(ConfigError, match="another spec, dt"):
+    other.dt, other.takes_prefix = 1.0, False
+    with pytest.raises(ConfigError, match="another spec, dt, takes_prefix"):
         server.swap(other)
     assert server.swap(TellingPolicy()) == 2
 
