@@ -73,7 +73,7 @@ class ChunkPolicy(Protocol):
         """Samples chunks.
 
         Args:
-            observation: per key ``[N, To, ...]``, oldest first.
+            observation: per key ``[N, To, ...]``, oldest first; it may be read-only.
             seeds: one seed for each of the N samples; None draws fresh noise.
 
         Returns:

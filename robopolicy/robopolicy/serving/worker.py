@@ -166,7 +166,7 @@ class InferenceWorker:
 
     def _infer(self, rows: Sequence[_Row]) -> None:
         policy, version = self._served
-        stacked = {key: np.stack([row.observation[key] for row in rows]) for key in rows[0].observation}
+        stacked = {key: _stacked([row.observation[key] for row in rows]) for key in rows[0].observation}
         seeds = None
         if any(row.seed is not None for row in rows):
             seeds = [secrets.randbits(63) if row.seed is None else row.seed for row in rows]
@@ -189,6 +189,11 @@ class InferenceWorker:
         infer_s = time.monotonic() - began
         for row, chunk in zip(rows, chunks, strict=True):
             row.job.done(pack(_reply(row, chunk, version, len(rows), began, infer_s)))
+
+
+def _stacked(values: Sequence[NDArray]) -> NDArray:
+    """Returns ``[N, ...]``; of a single one a view, because copying images takes a while."""
+    return values[0][None] if len(values) == 1 else np.stack(values)
 
 
 def _reply(
