@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -36,19 +37,22 @@ def rows_of(folder):
 def test_a_person_judges_repeats_and_ends(checkpoint, tmp_path):
     words = ("compare", str(checkpoint), str(checkpoint), "pairs=3", "seconds=0.5", "ask=true")
     process = subprocess.run(
-        [sys.executable, "-m", "robopolicy_launch", *words, f"runs={tmp_path}"],
+        [sys.executable, "-m", "robopolicy_launch", *words, f"runs={tmp_path}", "runtime.hold_s=1"],
         input="s\nr\nwhat\nf\ns\nq\n",
         capture_output=True,
         text=True,
     )
     assert process.returncode == 0, process.stderr
+    looks = [line.split(maxsplit=2)[1:] for line in process.stdout.splitlines() if line.startswith("  ok ")]
+    assert [look[0] for look in looks].count("stop") == 1  # the robot is looked at once for both
+    assert [look[1][0] for look in looks if look[0] == "policy"] == ["A", "B"]
     (folder,) = (tmp_path / "compare").iterdir()
     rows = rows_of(folder / "comparison")
     assert [row[0] for row in rows] == ["0", "0", "1"]
     assert {row[1] for row in rows[:2]} == {"A", "B"}
     assert [row[2] for row in rows] == ["1", "0", "1"]
-    for row in rows:
-        assert f"{row[1]} " not in process.stdout.partition("pairs ")[0]  # nobody is told which it was
+    trials = process.stdout.partition("Trial 1 ")[2].partition("pairs ")[0]
+    assert not any(f"{row[1]} " in trials for row in rows)  # nobody is told which it was
     summary = json.loads((folder / "summary.json").read_text())
     winner = rows[0][1].lower()
     assert summary["pairs"] == 1
@@ -114,7 +118,8 @@ def test_the_operator_sets_the_scene_up_by_a_picture(tmp_path, monkeypatch):
         monkeypatch.setattr(sys, "stdin", stdin)
         threading.Thread(target=operate, daemon=True).start()
         policies = [Still(calls, "A"), Still(calls, "B")]
-        result = compare(policies, ["a", "b"], None, tmp_path, pairs=1, first_seed=0, seconds=0.5, ask=False)
+        paths = [Path("a"), Path("b")]
+        result = compare(policies, paths, None, tmp_path, pairs=1, first_seed=0, seconds=0.5, ask=False)
     assert result["pairs"] == 1
     assert set(calls) == {"A", "B"}
     assert rows_of(tmp_path)[0][2] == "1"
@@ -137,7 +142,7 @@ def test_what_cannot_be_compared_is_refused(tmp_path):
     other.dt = 0.05
     for policies, pairs in (([Still([], "A"), other], 1), ([Still([], "A")] * 2, 0)):
         with pytest.raises(ConfigError, match=r"0\.1 s"):
-            compare(policies, ["a", "b"], None, tmp_path, pairs=pairs, first_seed=0, seconds=1.0, ask=False)
+            compare(policies, [], None, tmp_path, pairs=pairs, first_seed=0, seconds=1.0, ask=False)
 
 
 def test_the_interval_of_a_difference_is_newcombe_s():

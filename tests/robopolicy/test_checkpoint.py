@@ -21,6 +21,7 @@ from robopolicy.checkpoint import find_checkpoint, load_policy, read_config, sav
 from robopolicy.policies.configs import FlowConfig
 from robopolicy.policies.generative import FlowPolicy
 from robopolicy_datasets.errors import CheckpointError, ConfigError, RobopolicyError, UnknownNameError
+from robopolicy_drivers.runtime.certificate import POLICY_FILES
 
 from .conftest import PLANE_SPEC, tiny
 
@@ -41,11 +42,7 @@ def chunk_of(policy):
 
 
 def test_the_folder_holds_readable_parts(checkpoint):
-    assert sorted(file.name for file in checkpoint.iterdir()) == [
-        "config.json",
-        "model.safetensors",
-        "normalizer.safetensors",
-    ]
+    assert sorted(file.name for file in checkpoint.iterdir()) == sorted(POLICY_FILES)
     config = read_config(checkpoint)
     assert (config["schema"], config["policy"], config["steps"], config["dt"]) == (1, "flow", 7, 0.1)
     assert config["config"]["mlp"]["width"] == 96

@@ -10,13 +10,14 @@ import pytest
 from robopolicy_datasets.clock import now_ns
 from robopolicy_datasets.errors import DeviceError
 from robopolicy_datasets.spec import Feature, Spec
-from robopolicy_drivers.runtime.preflight import preflight
+from robopolicy_drivers.runtime.certificate import CERTIFICATE, POLICY_FILES
+from robopolicy_drivers.runtime.preflight import Candidate, preflight
 from robopolicy_drivers.safety.configs import SafetyConfig
 from robopolicy_sim.configs import SimulatedRobotConfig
 from robopolicy_sim.robot import make_robot
 from robopolicy_sim.tasks.manipulation import manipulation_spec
 
-NAMES = ["fit", "state", "camera 0", "commands", "stop", "limits", "policy"]
+NAMES = ["fit", "certificate", "state", "camera 0", "commands", "stop", "limits", "policy"]
 
 
 class Policy:
@@ -55,7 +56,8 @@ def robot():
 
 
 def found(robot, policy=None, cameras=()) -> dict[str, tuple[bool, str]]:
-    findings = list(preflight(robot, [*robot.cameras, *cameras], policy or Policy()))
+    candidate = Candidate(policy or Policy(), "the test")
+    findings = list(preflight(robot, [*robot.cameras, *cameras], [candidate]))
     return {finding.name: (finding.passed, finding.text) for finding in findings}
 
 
@@ -65,6 +67,7 @@ def test_a_robot_in_order_passes_and_does_not_move(robot):
     assert list(findings) == NAMES
     assert all(passed for passed, _ in findings.values()), findings
     assert "enforced: position" in findings["limits"][1]
+    assert "on a server" in findings["certificate"][1]
     np.testing.assert_allclose(robot.state()[1]["robot0_joint_pos"], before, atol=1e-3)
     assert not robot.states.newest().data["stopped"]
 
@@ -72,7 +75,7 @@ def test_a_robot_in_order_passes_and_does_not_move(robot):
 def test_a_stop_that_somebody_has_latched_is_left_as_it_is(robot):
     robot.stop("a hand was in the way")
     findings = found(robot)
-    assert list(findings) == ["fit", "state", "camera 0", "commands"]
+    assert list(findings) == ["fit", "certificate", "state", "camera 0", "commands"]
     passed, text = findings["commands"]
     assert not passed
     assert "a hand was in the way" in text
@@ -118,6 +121,16 @@ def test_a_robot_without_the_features_is_told(robot):
     assert list(findings) == ["fit"]
     assert not findings["fit"][0]
     assert "robot0_wrench" in findings["fit"][1]
+
+
+def test_a_certificate_of_other_weights_is_refused(robot, tmp_path):
+    for name in POLICY_FILES:
+        (tmp_path / name).write_text(name)
+    (tmp_path / CERTIFICATE).write_text('{"sha256": {}}')
+    findings = preflight(robot, robot.cameras, [Candidate(Policy(), "the test", tmp_path)])
+    (finding,) = [finding for finding in findings if not finding.passed]
+    assert finding.name == "certificate"
+    assert "Certify it again" in finding.text
 
 
 def test_limits_that_are_not_enforced_are_told():

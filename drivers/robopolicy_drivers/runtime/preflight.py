@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,14 +15,30 @@ from robopolicy_datasets.errors import DeviceError, RobopolicyError
 from robopolicy_datasets.spec import Spec
 from robopolicy_drivers.conformance import holding_target
 from robopolicy_drivers.interfaces import Camera, ChunkPolicy, IsGuarded, Robot
+from robopolicy_drivers.runtime.certificate import check_certificate
 from robopolicy_drivers.safety.configs import Mode
 
 _PATIENCE_S = 1.0
 _POLL_S = 0.002
 _INFERENCES = 5
-# What comes after needs these; and a stop that somebody has latched is not for us to release.
-_NEEDED = ("fit", "commands")
 _STOP_REASON = "pre-flight: the stop is tried"
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A policy that is to drive the robot.
+
+    Attributes:
+        policy: in this process or on a server.
+        source: where it is from, for messages, e.g. ``"checkpoint 'runs/a'"``.
+        checkpoint: its folder; None where it is on a server.
+        name: told after what was looked at, where there are several.
+    """
+
+    policy: ChunkPolicy
+    source: str
+    checkpoint: Path | None = None
+    name: str = ""
 
 
 @dataclass(frozen=True)
@@ -39,30 +56,39 @@ class Finding:
     text: str
 
 
-def preflight(robot: Robot, cameras: Sequence[Camera], policy: ChunkPolicy) -> Iterator[Finding]:
+def preflight(robot: Robot, cameras: Sequence[Camera], candidates: Sequence[Candidate]) -> Iterator[Finding]:
     """Looks at everything that a deployment needs; yields each finding as it is there.
 
     Args:
         robot: connected, and ready to be commanded.
         cameras: connected.
-        policy: is asked for some chunks of what is seen now.
+        candidates: are asked for some chunks of what is seen now.
     """
-    looks: list[tuple[str, Callable[[], str]]] = [
-        ("fit", lambda: _fit(robot, cameras, policy)),
+
+    def each(what: str, look: Callable[[Candidate], str]) -> Iterator[tuple[str, Callable[[], str]]]:
+        for candidate in candidates:
+            yield f"{what} {candidate.name}".rstrip(), lambda c=candidate: look(c)  # type: ignore[misc]
+
+    # What comes after needs these; and a stop that somebody has latched is not for us to release.
+    fit = list(each("fit", lambda candidate: _fit(robot, cameras, candidate.policy)))
+    commands = [("commands", lambda: _takes_commands(robot))]
+    needed = {name for name, _ in (*fit, *commands)}
+    for name, look in (
+        *fit,
+        *each("certificate", _certificate),
         ("state", lambda: _lives("state", robot.state)),
         *((f"camera {number}", lambda c=camera: _camera(c)) for number, camera in enumerate(cameras)),
-        ("commands", lambda: _takes_commands(robot)),
+        *commands,
         ("stop", lambda: _stop(robot)),
         ("limits", lambda: _limits(robot)),
-        ("policy", lambda: _policy(robot, cameras, policy)),
-    ]
-    for name, look in looks:
+        *each("policy", lambda candidate: _policy(robot, cameras, candidate.policy)),
+    ):
         try:
             finding = Finding(name, True, look())
         except RobopolicyError as error:
             finding = Finding(name, False, str(error))
         yield finding
-        if name in _NEEDED and not finding.passed:
+        if name in needed and not finding.passed:
             return
 
 
@@ -76,6 +102,12 @@ def _fit(robot: Robot, cameras: Sequence[Camera], policy: ChunkPolicy) -> str:
     offered = offered_spec(robot, cameras)
     policy.spec.require(offered, needs="policy", provides="robot with its cameras")
     return f"the robot has all {len(policy.spec.observation)} features that the policy reads"
+
+
+def _certificate(candidate: Candidate) -> str:
+    if candidate.checkpoint is None:
+        return "not known: the policy is on a server"
+    return check_certificate(candidate.checkpoint)
 
 
 def _lives(what: str, read: Callable[[], tuple[int, dict[str, NDArray]]]) -> str:

@@ -15,6 +15,7 @@ import numpy as np
 
 from robopolicy_datasets.errors import ConfigError
 from robopolicy_datasets.store.episode import EpisodeInfo
+from robopolicy_drivers.runtime.preflight import Candidate
 from robopolicy_launch import console
 from robopolicy_launch.run_folder import write_text_atomic
 from robopolicy_launch.stages.deploying import STORE, KnowsTask, ready_robot, run_one
@@ -22,6 +23,7 @@ from robopolicy_launch.stages.deployment_store import DeploymentStore
 
 if TYPE_CHECKING:
     from robopolicy_drivers.interfaces import ChunkPolicy
+    from robopolicy_drivers.runtime.configs import RuntimeConfig
 
 LETTERS = "AB"
 RESET_PICTURE = "reset.png"
@@ -52,7 +54,7 @@ class Trial:
 
 def compare(
     policies: Sequence[ChunkPolicy],
-    sources: Sequence[str],
+    checkpoints: Sequence[Path],
     robot_config: Any,
     folder: Path,
     *,
@@ -60,6 +62,7 @@ def compare(
     first_seed: int,
     seconds: float,
     ask: bool,
+    runtime: RuntimeConfig | None = None,
 ) -> dict[str, Any]:
     """Tries two policies in pairs of trials, in a random order within each pair.
 
@@ -69,13 +72,14 @@ def compare(
 
     Args:
         policies: two.
-        sources: where they are from.
+        checkpoints: the folders that they are from.
         robot_config: config of a registered robot.
         folder: for ``trials.csv``, the picture and ``episodes.zarr``.
         pairs: how many.
         first_seed: of the order, the policies' noise and, in simulation, the scenes.
         seconds: longest duration of a trial [s].
         ask: the operator judges, also where the robot can.
+        runtime: how chunks become commands; None for the defaults.
 
     Returns:
         The success rates with their intervals, the difference, and how likely it is by chance.
@@ -90,12 +94,15 @@ def compare(
             f"seconds={seconds:g}."
         )
     trials: list[Trial] = []
-    named = {f"policy {LETTERS[number]}": policy for number, policy in enumerate(policies)}
-    with ready_robot(robot_config, named) as (name, robot, cameras):
+    candidates = [
+        Candidate(policy, f"policy {letter}", checkpoint, letter)
+        for letter, policy, checkpoint in zip(LETTERS, policies, checkpoints, strict=True)
+    ]
+    with ready_robot(robot_config, candidates) as (name, robot, cameras):
         folder.mkdir(parents=True, exist_ok=True)
-        metadata = {"policies": list(sources), "robot": name}
+        metadata = {"policies": list(map(str, checkpoints)), "robot": name}
         with DeploymentStore(folder / STORE, robot, cameras, policies[0].dt, metadata) as store:
-            session = _Session(robot, cameras, store, folder, seconds, ask)
+            session = _Session(robot, cameras, store, folder, seconds, ask, runtime)
             try:
                 for pair in range(pairs):
                     seed = first_seed + pair
@@ -148,9 +155,10 @@ class _Session:
         folder: Path,
         seconds: float,
         ask: bool,
+        runtime: RuntimeConfig | None,
     ) -> None:
         self._robot, self._cameras, self._store, self._folder = robot, cameras, store, folder
-        self._seconds, self._ask = seconds, ask
+        self._seconds, self._ask, self._runtime = seconds, ask, runtime
         self._first: Any = None
 
     def trial(self, policy: ChunkPolicy, seed: int, *, number: int) -> bool:
@@ -160,7 +168,15 @@ class _Session:
             if not knows:
                 self._set_up(again=number % 2 == 1)
             with self._store.episode(EpisodeInfo(operator="blind trial")):
-                report = run_one(self._robot, self._cameras, policy, self._seconds, seed, [self._store.step])
+                report = run_one(
+                    self._robot,
+                    self._cameras,
+                    policy,
+                    self._seconds,
+                    seed,
+                    [self._store.step],
+                    self._runtime,
+                )
             success = report.success if knows and not self._ask else self._judged()
             if success is None:
                 self._store.drop()

@@ -7,7 +7,7 @@ import csv
 import io
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from robopolicy_drivers.interfaces import ChunkPolicy
     from robopolicy_drivers.realtime.sections import CycleSummary
     from robopolicy_drivers.runtime.configs import RuntimeConfig
-    from robopolicy_drivers.runtime.preflight import Finding
+    from robopolicy_drivers.runtime.preflight import Candidate, Finding
     from robopolicy_drivers.runtime.records import EpisodeReport, StepRecord
 
 STORE = "episodes.zarr"
@@ -135,11 +135,10 @@ class Deployment:
 
 
 def deploy(
-    policy: ChunkPolicy,
+    candidate: Candidate,
     robot_config: Any,
     folder: Path,
     *,
-    source: str,
     episodes: int,
     first_seed: int,
     seconds: float,
@@ -149,10 +148,9 @@ def deploy(
     """Lets a policy drive a robot for some episodes.
 
     Args:
-        policy: in this process or on a server.
+        candidate: the policy.
         robot_config: config of a registered robot.
         folder: for ``episodes.csv``, ``timing.json``, videos, and ``episodes.zarr``, a demo store of it all.
-        source: where the policy is from, for messages, e.g. ``"checkpoint 'runs/a'"``.
         episodes: how many.
         first_seed: of the policy's noise and, in simulation, of the scenes.
         seconds: longest duration of an episode [s].
@@ -176,10 +174,11 @@ def deploy(
 
         require_encoder()
     with contextlib.ExitStack() as resources:
-        name, robot, cameras = resources.enter_context(ready_robot(robot_config, {source: policy}))
+        name, robot, cameras = resources.enter_context(ready_robot(robot_config, [candidate]))
+        policy = candidate.policy
         folder.mkdir(parents=True, exist_ok=True)
         deployment = Deployment(judged=isinstance(robot, KnowsTask))
-        metadata = {"policy": source, "robot": name}
+        metadata = {"policy": candidate.source, "robot": name}
         store = resources.enter_context(DeploymentStore(folder / STORE, robot, cameras, policy.dt, metadata))
         progress = resources.enter_context(console.Progress(f"Deploying on '{name}'", episodes))
         for index in range(episodes):
@@ -203,14 +202,12 @@ def deploy(
 
 
 @contextlib.contextmanager
-def ready_robot(
-    robot_config: Any, policies: Mapping[str, ChunkPolicy]
-) -> Iterator[tuple[str, Any, list[Any]]]:
+def ready_robot(robot_config: Any, candidates: Sequence[Candidate]) -> Iterator[tuple[str, Any, list[Any]]]:
     """Connects a robot with its cameras and looks at everything before it may move.
 
     Args:
         robot_config: config of a registered robot.
-        policies: that will drive it, by where they are from, for messages.
+        candidates: the policies that will drive it.
 
     Yields:
         the robot's name, the robot and its cameras; they are closed at the end.
@@ -224,14 +221,15 @@ def ready_robot(
     name = registered_name("robot", robot_config)
     robot = robots.build(name, robot_config)
     cameras = list(getattr(robot, "cameras", ()))
-    for source, policy in policies.items():
-        policy.spec.require(offered_spec(robot, cameras), needs=source, provides=f"robot '{name}'")
+    for candidate in candidates:
+        candidate.policy.spec.require(
+            offered_spec(robot, cameras), needs=candidate.source, provides=f"robot '{name}'"
+        )
     with contextlib.ExitStack() as devices:
         for device in (robot, *cameras):
             device.connect()
             devices.callback(device.close)
-        for policy in policies.values():
-            _check_before_it_moves(preflight(robot, cameras, policy))
+        _check_before_it_moves(preflight(robot, cameras, candidates))
         yield name, robot, cameras
 
 
@@ -316,7 +314,7 @@ def _check_before_it_moves(findings: Iterable[Finding]) -> None:
     failed = []
     console.line("Before it moves:")
     for finding in findings:
-        console.line(f"  {'ok' if finding.passed else 'NO':3} {finding.name:10} {finding.text}")
+        console.line(f"  {'ok' if finding.passed else 'NO':3} {finding.name:13} {finding.text}")
         if not finding.passed:
             failed.append(finding.name)
     if failed:

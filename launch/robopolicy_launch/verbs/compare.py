@@ -7,12 +7,13 @@ rates and their difference with 95 % intervals, and how likely a difference like
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from omegaconf import MISSING, DictConfig
 
+from robopolicy_drivers.runtime.configs import RuntimeConfig
 from robopolicy_launch.reports import report
 from robopolicy_launch.run_folder import RunFolder
 from robopolicy_launch.stages.comparing import compare
@@ -34,6 +35,7 @@ class Settings:
         ask: you judge, also where the robot can tell success.
         name: a word for the run folder's name.
         runs: where run folders lie.
+        runtime: how the policies' chunks become commands.
         robot: what is driven.
     """
 
@@ -45,6 +47,7 @@ class Settings:
     ask: bool = False
     name: str = ""
     runs: str = "runs"
+    runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
     robot: Any = MISSING
 
 
@@ -57,13 +60,14 @@ def run(settings: Settings, config: DictConfig) -> int:
     with RunFolder.create("compare", root=settings.runs, name=settings.name, config=config) as folder:
         figures = compare(
             policies,
-            [str(checkpoint) for checkpoint in checkpoints],
+            checkpoints,
             settings.robot,
             folder.path / "comparison",
             pairs=settings.pairs,
             first_seed=settings.first_seed,
             seconds=settings.seconds,
             ask=settings.ask,
+            runtime=settings.runtime,
         )
         folder.add_figures(figures)
         report.write(folder, "Comparison")

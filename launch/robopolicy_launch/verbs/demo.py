@@ -158,13 +158,13 @@ def _evaluate(settings: Settings, folder: RunFolder) -> dict[str, Any]:
 
 def _deploy(settings: Settings, folder: RunFolder) -> dict[str, Any]:
     from robopolicy.checkpoint import find_checkpoint, load_policy
+    from robopolicy_drivers.runtime.preflight import Candidate
 
     checkpoint = find_checkpoint(folder.path)
     return deploy(
-        load_policy(checkpoint, threads=1),
+        Candidate(load_policy(checkpoint, threads=1), f"checkpoint '{checkpoint}'", checkpoint),
         settings.robot,
         folder.path / "deployment",
-        source=f"checkpoint '{checkpoint}'",
         episodes=settings.deploy_episodes,
         first_seed=settings.deploy_first_seed,
         seconds=settings.deploy_seconds,

@@ -21,7 +21,7 @@ from robopolicy_launch.run_folder import RunFolder
 from robopolicy_launch.stages.deploying import deploy
 
 if TYPE_CHECKING:
-    from robopolicy_drivers.interfaces import ChunkPolicy
+    from robopolicy_drivers.runtime.preflight import Candidate
 
 GROUPS: dict[str, str | None] = {"robot": "sim"}
 POSITIONAL = ("checkpoint",)
@@ -73,15 +73,14 @@ class Settings:
 def run(settings: Settings, config: DictConfig) -> int:
     """Deploys the policy."""
     with contextlib.ExitStack() as resources:
-        policy, source = _policy(settings, resources)
+        candidate = _candidate(settings, resources)
         folder = resources.enter_context(
             RunFolder.create("deploy", root=settings.runs, name=settings.name, config=config)
         )
         figures = deploy(
-            policy,
+            candidate,
             settings.robot,
             folder.path / "deployment",
-            source=source,
             episodes=settings.episodes,
             first_seed=settings.first_seed,
             seconds=settings.seconds,
@@ -94,19 +93,21 @@ def run(settings: Settings, config: DictConfig) -> int:
     return 0
 
 
-def _policy(settings: Settings, resources: contextlib.ExitStack) -> tuple[ChunkPolicy, str]:
-    """Returns the policy, local or remote, and where it is from."""
+def _candidate(settings: Settings, resources: contextlib.ExitStack) -> Candidate:
+    """Returns the policy, local or remote."""
+    from robopolicy_drivers.runtime.preflight import Candidate
+
     if settings.server:
         from robopolicy_drivers.client import RemotePolicy
         from robopolicy_drivers.client.token import read_token
 
         token = read_token(settings.token_file)
         remote = RemotePolicy(settings.server, token=token, certificate=settings.certificate)
-        return resources.enter_context(remote), f"policy at {settings.server}"
+        return Candidate(resources.enter_context(remote), f"policy at {settings.server}")
     from robopolicy.checkpoint import find_checkpoint, load_policy
 
     checkpoint = find_checkpoint(Path(settings.checkpoint).expanduser())
-    return load_policy(checkpoint, threads=1), f"checkpoint '{checkpoint}'"
+    return Candidate(load_policy(checkpoint, threads=1), f"checkpoint '{checkpoint}'", checkpoint)
 
 
 def _runtime(settings: Settings) -> RuntimeConfig:
