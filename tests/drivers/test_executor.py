@@ -221,8 +221,10 @@ class Continuing(TowardsGoal):
         return super().infer(observation, seeds=seeds)
 
 
-@pytest.mark.parametrize(("latency_s", "frozen"), [(0.0, {0}), (0.12, {3})])
-def test_real_time_chunking_hands_over_what_will_be_played_and_for_how_long(latency_s, frozen):
+@pytest.mark.parametrize(
+    ("latency_s", "expected_s", "frozen"), [(0.0, 0.0, {0}), (0.12, 0.0, {3}), (0.0, 0.12, {3})]
+)
+def test_real_time_chunking_hands_over_what_will_be_played_and_for_how_long(latency_s, expected_s, frozen):
     robot, policy, records = PointRobot(), Continuing(latency_s), []
     report = run_episode(
         robot,
@@ -230,7 +232,7 @@ def test_real_time_chunking_hands_over_what_will_be_played_and_for_how_long(late
         policy,
         duration_s=2.0,
         recorder=records.append,
-        runtime=RuntimeConfig(real_time_chunking=True),
+        runtime=RuntimeConfig(real_time_chunking=True, inference_latency_s=expected_s),
     )
     warm_up, first = policy.prefixes[1:3]
     assert len(warm_up.actions) == 16  # so that the first one that counts takes no longer than the others

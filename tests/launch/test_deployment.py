@@ -65,12 +65,14 @@ def test_what_was_done_is_a_demo_store(robopolicy, checkpoint, tmp_path):
 
 def test_measured_latencies_are_reckoned_with(tmp_path):
     seconds = {"robot": 0.05, "gripper": 0.09, "camera0_rgb": 0.12, "camera1_rgb": -0.001}
-    model = LatencyModel({name: DeviceLatency.of([value], "today") for name, value in seconds.items()})
+    devices = {name: DeviceLatency.of([value], "today") for name, value in seconds.items()}
+    model = LatencyModel(devices | {"inference": DeviceLatency(0.1, 0.2, 50, "today")})
     (tmp_path / "latency.json").write_text(model.to_json())
     settings = deploy.Settings(checkpoint="x", latency=str(tmp_path / "latency.json"), robot=None)
     settings.runtime.latencies_s = {"camera1_rgb": 0.02}  # what is said beats what was measured
     runtime = deploy._runtime(settings)
     assert runtime.action_latency_s == 0.05
+    assert runtime.inference_latency_s == 0.2  # what a schedule that must rarely be late reckons with
     assert runtime.latencies_s == {"camera0_rgb": 0.12, "camera1_rgb": 0.02}
     assert deploy._runtime(deploy.Settings(checkpoint="x", robot=None)) == RuntimeConfig()
 

@@ -71,11 +71,14 @@ def test_check_fails_where_a_device_does_not_conform(capsys, monkeypatch):
     assert "Expected: read() has camera0_rgb: uint8" in capsys.readouterr().err
 
 
-def test_latency_writes_what_deploy_reads(capsys, tmp_path):
+def test_latency_writes_what_deploy_reads(checkpoint, capsys, tmp_path):
     words = ["robot=sim", "repeats=1", "seconds=3", "cycles=3", f"output={tmp_path / 'latency.json'}"]
+    words.append(f"checkpoint={checkpoint}")
     assert command.main(["devices", "latency", *words, f"runs={tmp_path / 'runs'}"]) == 0
     model = load_latency(tmp_path / "latency.json")
-    assert set(model.devices) == {"robot", "gripper", "camera0_rgb", "camera1_rgb"}
+    assert set(model.devices) == {"robot", "gripper", "camera0_rgb", "camera1_rgb", "inference"}
+    assert 0 < model["inference"].median_s <= model["inference"].p95_s < 1
+    assert model["inference"].samples == 50
     assert 0.0 < model["robot"].median_s < 0.3
     (folder,) = (tmp_path / "runs" / "devices-latency").iterdir()
     assert load_latency(folder / "latency.json") == model

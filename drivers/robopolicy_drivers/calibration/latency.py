@@ -54,10 +54,11 @@ class LatencyModel:
     """The latencies of a set-up.
 
     ``robot`` and ``gripper`` are how much later than asked they are where they were commanded to be; a camera
-    is how much later than what it shows the time stamp of its image is.
+    is how much later than what it shows the time stamp of its image is. ``inference`` is how long a policy
+    takes for a chunk, a server and the network to it included.
 
     Attributes:
-        devices: latency by name, e.g. ``"robot"``, ``"gripper"`` or the key of a camera's image.
+        devices: latency by name, e.g. ``"robot"``, ``"inference"`` or the key of a camera's image.
     """
 
     devices: Mapping[str, DeviceLatency] = field(default_factory=dict)

@@ -22,6 +22,8 @@ class RuntimeConfig:
         latencies_s: by feature key, how much later than the world its time stamps are [s].
         action_latency_s: how much later than commanded the robot is where it should be [s]; commands are
             given for so much earlier.
+        inference_latency_s: how long an inference may take [s]. Real-time chunking reckons with it, or with
+            the longest of the last five where that is longer.
     """
 
     blending: str = "newest"
@@ -31,12 +33,14 @@ class RuntimeConfig:
     hold_s: float = 2.0
     latencies_s: dict[str, float] = field(default_factory=dict)
     action_latency_s: float = 0.0
+    inference_latency_s: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("max_speed_m", "max_speed_rad", "hold_s"):
             if not getattr(self, name) > 0:
                 raise ConfigError(f"runtime.{name} is {getattr(self, name)}; give a number above 0.")
-        if not 0 <= self.action_latency_s < math.inf:
-            raise ConfigError(
-                f"runtime.action_latency_s is {self.action_latency_s}; give a number of seconds from 0."
-            )
+        for name in ("action_latency_s", "inference_latency_s"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ConfigError(
+                    f"runtime.{name} is {getattr(self, name)}; give a number of seconds from 0."
+                )

@@ -312,7 +312,7 @@ class _Episode:
         rows = self.scheduler.prefix(step)
         if not len(rows):
             return None
-        latency_s = self.inference.longest_latency_s
+        latency_s = max(self.inference.longest_latency_s, self.runtime.inference_latency_s)
         waited_for = latency_s < START_DELAY_SHARE * self.policy.dt
         return Prefix(rows, 0 if waited_for else math.ceil(latency_s / self.policy.dt))
 

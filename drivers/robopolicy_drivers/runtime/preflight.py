@@ -92,6 +92,37 @@ def preflight(robot: Robot, cameras: Sequence[Camera], candidates: Sequence[Cand
             return
 
 
+def timed_inferences(
+    robot: Robot, cameras: Sequence[Camera], policy: ChunkPolicy, count: int
+) -> tuple[NDArray[np.floating], list[float]]:
+    """Asks a policy again and again for a chunk of what is seen now, once before to warm up.
+
+    Args:
+        robot: connected.
+        cameras: connected.
+        policy: that is asked.
+        count: how often, at least once.
+
+    Returns:
+        the last chunk ``[1, T, A]``, and how long each took [s].
+    """
+    state = robot.state()[1]
+    for camera in cameras:
+        state |= camera.read()[1]
+    observation = {
+        feature.key: np.stack([state[feature.key]] * policy.observation_steps)[None]
+        for feature in policy.spec.observation
+    }
+    policy.reset()
+    policy.infer(observation)
+    took = []
+    for _ in range(count):
+        began = time.perf_counter()
+        actions = np.asarray(policy.infer(observation))
+        took.append(time.perf_counter() - began)
+    return actions, took
+
+
 def offered_spec(robot: Robot, cameras: Sequence[Camera]) -> Spec:
     """Returns what a robot with its cameras offers to a policy."""
     images = [feature for camera in cameras for feature in camera.spec.observation]
@@ -171,20 +202,7 @@ def _limits(robot: Robot) -> str:
 
 
 def _policy(robot: Robot, cameras: Sequence[Camera], policy: ChunkPolicy) -> str:
-    state = robot.state()[1]
-    for camera in cameras:
-        state |= camera.read()[1]
-    observation = {
-        feature.key: np.stack([state[feature.key]] * policy.observation_steps)[None]
-        for feature in policy.spec.observation
-    }
-    policy.reset()
-    policy.infer(observation)  # to warm up
-    took = []
-    for _ in range(_INFERENCES):
-        began = time.perf_counter()
-        actions = np.asarray(policy.infer(observation))
-        took.append(time.perf_counter() - began)
+    actions, took = timed_inferences(robot, cameras, policy, _INFERENCES)
     if not np.isfinite(actions).all():
         raise DeviceError("The policy's actions for what is seen now are not finite. Check its training.")
     slowest, rows = max(took), actions.shape[1]

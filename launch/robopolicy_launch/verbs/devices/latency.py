@@ -3,11 +3,13 @@
 It makes a small motion that begins and ends where it stands: with the keys below, 2 cm up and back, four
 times in four seconds, at most 0.1 m/s; then its gripper closes by 2 cm and opens. Commands and measurements
 are compared by cross-correlation, and so are what the robot measures and what its cameras show. Leave room
-above the tool, and keep everything else still.
+above the tool, and keep everything else still. Given a checkpoint or a server, it also measures how long the
+policy takes for a chunk of what is seen.
 """
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,6 +20,7 @@ from omegaconf import MISSING, DictConfig
 from robopolicy_datasets.errors import ConfigError, DeviceError
 from robopolicy_launch import console
 from robopolicy_launch.run_folder import RunFolder, write_text_atomic
+from robopolicy_launch.stages.choosing import PolicyPlace, chosen_policy
 
 if TYPE_CHECKING:
     from robopolicy_drivers.calibration.delay import Delay
@@ -29,11 +32,12 @@ GROUPS: dict[str, str | None] = {"robot": None}
 POSITIONAL = ()
 
 FILE = "latency.json"
-HEADER = ("device", "median [ms]", "p95 [ms]", "motions", "smallest correlation")
+HEADER = ("device", "median [ms]", "p95 [ms]", "samples", "smallest correlation")
+INFERENCES = 50
 
 
 @dataclass
-class Settings:
+class Settings(PolicyPlace):
     """Settings of ``robopolicy devices latency``.
 
     Attributes:
@@ -61,6 +65,7 @@ class Settings:
     robot: Any = MISSING
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.repeats < 1:
             raise ConfigError(f"repeats={self.repeats} is not possible; give 1 or more.")
 
@@ -73,11 +78,13 @@ class _Measurements:
         delays: of each device, one a motion.
         failures: why a device could not be measured, at the last motion where it could not.
         examples: the last recording of each motion, by the device that was moved.
+        inferences: how long each took [s].
     """
 
     delays: dict[str, list[Delay]] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
     examples: dict[str, Recording] = field(default_factory=dict)
+    inferences: list[float] = field(default_factory=list)
 
     def add(self, device: str, recording: Recording) -> None:
         """Adds the delay of a device that was moved; without it there is nothing to measure.
@@ -101,23 +108,27 @@ class _Measurements:
         from robopolicy_drivers.calibration.latency import DeviceLatency, LatencyModel
 
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        return LatencyModel(
-            {
-                name: DeviceLatency.of([delay.seconds for delay in delays], now)
-                for name, delays in self.delays.items()
-                if delays
-            }
-        )
+        seconds = {name: [delay.seconds for delay in delays] for name, delays in self.delays.items()}
+        seconds["inference"] = self.inferences
+        return LatencyModel({name: DeviceLatency.of(each, now) for name, each in seconds.items() if each})
 
 
 def run(settings: Settings, config: DictConfig) -> int:
     """Measures, prints a table and writes the latencies."""
+    from robopolicy_drivers.runtime.preflight import timed_inferences
     from robopolicy_launch.verbs.devices.connecting import build, connected
 
     robot = build(settings.robot)
-    with RunFolder.create("devices-latency", root=settings.runs, name=settings.name, config=config) as folder:
+    with contextlib.ExitStack() as resources:
+        given = settings.checkpoint or settings.server
+        policy = chosen_policy(settings, resources).policy if given else None
+        folder = resources.enter_context(
+            RunFolder.create("devices-latency", root=settings.runs, name=settings.name, config=config)
+        )
         with connected(robot) as cameras:
             measured = _measure(robot, cameras, settings)
+            if policy is not None:
+                _, measured.inferences = timed_inferences(robot, cameras, policy, INFERENCES)
         model = measured.model()
         paths = [folder.path / FILE, *([Path(settings.output).expanduser()] if settings.output else [])]
         for path in paths:
@@ -163,7 +174,7 @@ def _rows(measured: _Measurements, model: LatencyModel) -> list[tuple[Any, ...]]
             1e3 * latency.median_s,
             1e3 * latency.p95_s,
             latency.samples,
-            min(delay.correlation for delay in measured.delays[name]),
+            min([delay.correlation for delay in measured.delays.get(name, ())], default=""),
         )
         for name, latency in model.devices.items()
     ]
