@@ -117,6 +117,17 @@ def test_a_late_sample_is_not_a_missing_one():
     assert watch.missing == {"force": 5}
 
 
+def test_an_early_sample_makes_up_for_the_gap_after_it():
+    """As the steps of a policy whose newest image was an old one once: none of them was left out."""
+    watch = GapWatch({"steps": 10.0})
+    watch.saw("steps", np.array([0, 100, 110, 290, 395, 400, 410, 690]) * MS)
+    assert watch.missing == {}
+    watch.saw("steps", np.array([700, 1000, 1095]) * MS)  # 0.9 periods early, and then 2 of them without
+    assert watch.missing == {"steps": 1}
+    watch.saw("steps", np.array([1100, 1200, 1400]) * MS)  # what was early before it was in time again
+    assert watch.missing == {"steps": 2}
+
+
 def test_reported_losses_count_where_no_rate_is_known_and_before_any_sample_comes():
     watch = GapWatch({"contact": 0.0})
     watch.saw("contact", np.array([5, 900]))

@@ -12,7 +12,7 @@ from robopolicy_datasets.clock import NANOSECONDS
 from robopolicy_datasets.store import Event
 
 _LATE = 1.5  # periods from one sample to the next from which on one is missing,
-_EARLY = 0.5  # unless the next ones follow so closely: then it was late, and they make up for it
+_EARLY = 0.5  # unless its neighbours follow so closely: then it was late, or those before were early
 
 
 @dataclass
@@ -43,6 +43,7 @@ class GapWatch:
         self._lost: dict[str, int] = {}  # since the newest sample
         self._gaps: list[_Gap] = []
         self._last: dict[str, _Gap] = {}
+        self._early: dict[str, tuple[int, float]] = {}  # when the newest one came, how many periods early
 
     def saw(self, key: str, time_ns: NDArray[np.int64], lost: int = 0) -> None:
         """Notes samples.
@@ -58,15 +59,16 @@ class GapWatch:
         times = np.concatenate([[self._newest.get(key, time_ns[0])], time_ns])
         self._newest[key], self._lost[key] = int(time_ns[-1]), 0
         periods = np.diff(times) * (self._rates_hz[key] / NANOSECONDS)
-        odd = (periods > _LATE) | ((periods < _EARLY) & (self._rates_hz[key] > 0))
+        odd = (periods > _LATE) | ((periods < _EARLY) & (periods > 0))  # 0 is before the first one
         odd[0] |= lost > 0
         for index in np.flatnonzero(odd).tolist():
             start_ns, end_ns = times[index : index + 2].tolist()
             lost_here = lost if index == 0 else 0
             if periods[index] > _LATE or lost_here:
-                self._begin(_Gap(key, start_ns, end_ns, max(0.0, periods[index] - 1), lost_here, end_ns))
-            elif key in self._last:
-                self._make_up(self._last[key], start_ns, end_ns, 1 - periods[index])
+                without = periods[index] - 1 - self._early_by(key, start_ns)
+                self._begin(_Gap(key, start_ns, end_ns, max(0.0, without), lost_here, end_ns))
+            else:
+                self._came_early(key, start_ns, end_ns, 1 - periods[index])
 
     @property
     def missing(self) -> dict[str, int]:
@@ -102,7 +104,16 @@ class GapWatch:
             self._last[gap.key] = gap
             self._gaps.append(gap)
 
-    def _make_up(self, gap: _Gap, start_ns: int, end_ns: int, periods: float) -> None:
-        """Takes from a gap what a sample that follows upon it makes up for."""
-        if gap.made_up_ns == start_ns:
-            gap.periods, gap.made_up_ns = gap.periods - periods, end_ns
+    def _came_early(self, key: str, start_ns: int, end_ns: int, periods: float) -> None:
+        """Takes what an early sample makes up for from the gap before it; the rest is for one after it."""
+        gap = self._last.get(key)
+        if gap is not None and gap.made_up_ns == start_ns:
+            made_up = min(gap.periods, periods)
+            gap.periods, gap.made_up_ns = gap.periods - made_up, end_ns
+            periods -= made_up
+        self._early[key] = end_ns, periods + self._early_by(key, start_ns)
+
+    def _early_by(self, key: str, time_ns: int) -> float:
+        """Returns how many periods early the sample of a time came."""
+        early_ns, periods = self._early.get(key, (time_ns, 0.0))
+        return periods if early_ns == time_ns else 0.0
