@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from robopolicy_datasets.errors import ConfigError, DeviceError, SpecError
 from robopolicy_datasets.spec import Feature, Spec
-from robopolicy_drivers.interfaces import RecallsStates, Robot, Sensor
+from robopolicy_drivers.interfaces import RecallsStates, ReportsLateness, Robot, Sensor
+from robopolicy_drivers.realtime.statistics import LatenessSummary
 
 if TYPE_CHECKING:
     from robopolicy_datasets.store.events import Event
@@ -59,6 +60,11 @@ class CompositeRobot:
             part.name: slice(int(end) - part.size, int(end))
             for part, end in zip(self._robots, ends, strict=True)
         }
+
+    @property
+    def parts(self) -> dict[str, Robot]:
+        """The robots that it consists of, by name."""
+        return {part.name: part.device for part in self._robots}
 
     def connect(self) -> None:
         """Connects the parts in their order; where one fails, those before it are closed again."""
@@ -131,6 +137,11 @@ class CompositeRobot:
             for event in part.device.safety_events()
         ]
         return sorted(events, key=lambda event: event.start_ns)
+
+    def lateness(self) -> LatenessSummary:
+        """Returns how late the ticks of all parts that count them were; without any all figures are 0."""
+        reports = [robot.lateness() for robot in self.parts.values() if isinstance(robot, ReportsLateness)]
+        return LatenessSummary.joined(reports)
 
     def close(self) -> None:
         """Closes every part, the last one first; calling it again does nothing."""

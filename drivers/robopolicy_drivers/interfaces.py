@@ -274,6 +274,15 @@ class IsGuarded(Protocol):
 
 
 @runtime_checkable
+class IsComposed(Protocol):
+    """A robot that consists of others, each with a safety gate of its own."""
+
+    @property
+    def parts(self) -> Mapping[str, Robot]:
+        """The robots that it consists of, by name."""
+
+
+@runtime_checkable
 class BringsCameras(Protocol):
     """A robot that has cameras of its own."""
 

@@ -253,3 +253,25 @@ def test_whatever_stands_in_the_place_of_a_number_is_refused_by_its_place(place,
         embodiment_from_json(data)
     words = "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in path)
     assert str(refusal.value).startswith(f"embodiment{words} is ")
+
+
+@pytest.fixture
+def lab(tmp_path, monkeypatch):
+    """An installed package that registers two embodiments, of which one has a file."""
+    package, metadata = tmp_path / "lab_bodies", tmp_path / "lab_bodies-0.1.dist-info"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "lab_arm.json").write_text(json.dumps(data_of("fr3") | {"name": "lab_arm"}))
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: lab-bodies\nVersion: 0.1\n")
+    names = "".join(f"{name} = lab_bodies\n" for name in ("lab_arm", "lab_ghost", "ur5e"))
+    (metadata / "entry_points.txt").write_text(f"[robopolicy.embodiments]\n{names}")
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+
+def test_other_packages_register_theirs(lab):
+    assert {"lab_arm", "ur5e"} <= set(embodiment_names())
+    assert load_embodiment("lab_arm").name == "lab_arm"
+    assert load_embodiment("ur5e").name == "ur5e"  # nobody replaces ours
+    with pytest.raises(ConfigError, match=r"'lab_bodies', where lab_ghost\.json is not found"):
+        load_embodiment("lab_ghost")

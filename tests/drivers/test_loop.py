@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from robopolicy_datasets.errors import ConfigError
 from robopolicy_drivers.realtime.loop import DeadlineLoop
-from robopolicy_drivers.realtime.statistics import LATE_NS, VERY_LATE_NS, LatenessStatistics
+from robopolicy_drivers.realtime.statistics import LATE_NS, VERY_LATE_NS, LatenessStatistics, LatenessSummary
 
 
 @given(st.lists(st.tuples(st.integers(-1000, 10**11), st.booleans()), max_size=200))
@@ -51,6 +51,18 @@ def test_a_summary_since_an_earlier_one_counts_only_what_came_after(first, secon
         )
     for name in ("p50_ms", "p99_ms", "p999_ms", "max_ms"):
         assert getattr(since, name) == pytest.approx(getattr(expected, name), rel=0.08, abs=2e-4)
+
+
+@given(st.lists(st.lists(st.integers(0, 10**11), max_size=30), max_size=4))
+def test_joined_summaries_are_that_of_all_ticks(loops):
+    together, summaries = LatenessStatistics(), []
+    for latenesses in loops:
+        statistics = LatenessStatistics()
+        for lateness in latenesses:
+            for each in (statistics, together):
+                each.add(lateness, skipped=lateness % 2 == 1)
+        summaries.append(statistics.summary())
+    assert LatenessSummary.joined(summaries) == together.summary()
 
 
 def test_an_empty_summary_and_reset():

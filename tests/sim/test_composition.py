@@ -12,6 +12,7 @@ from robopolicy_datasets.errors import DeviceError
 from robopolicy_datasets.registry import robots
 from robopolicy_drivers.composition import CompositeRobot
 from robopolicy_drivers.conformance import check_camera, check_driver
+from robopolicy_drivers.runtime.preflight import preflight
 from robopolicy_sim.configs import SimulatedRobotConfig
 from robopolicy_sim.robot import make_robot
 
@@ -65,6 +66,11 @@ def test_both_arms_move_hold_and_stop_together():
         wait_until(lambda: np.abs(poses(composite) - target)[[2, 9]].max() < 0.002)
         oldest = min(part.state()[0] for part in parts)
         assert composite.state()[0] >= oldest
+        assert composite.lateness().ticks >= max(part.lateness().ticks for part in parts)
+        findings = {finding.name: finding for finding in preflight(composite, (), ())}
+        assert all(finding.passed for finding in findings.values())
+        for name in ("robot0", "robot1"):
+            assert f"{name}: enforced: position" in findings["limits"].text
         composite.stop("the red button")
         for part in parts:
             with pytest.raises(DeviceError, match="the red button"):

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
+from importlib.metadata import entry_points
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
@@ -28,6 +29,8 @@ from robopolicy_drivers.embodiments.parts import (
 from robopolicy_drivers.embodiments.reading import read_record
 
 _SUFFIX = ".json"
+_OURS = "robopolicy_drivers.embodiments"
+_GROUP = "robopolicy.embodiments"  # entry points: the name of an embodiment = the package that holds its file
 
 
 @dataclass(frozen=True)
@@ -165,9 +168,8 @@ class Embodiment:
 
 
 def embodiment_names() -> list[str]:
-    """Returns the names of our own data files, sorted."""
-    entries = files("robopolicy_drivers.embodiments").iterdir()
-    return sorted(entry.name.removesuffix(_SUFFIX) for entry in entries if entry.name.endswith(_SUFFIX))
+    """Returns the names of ours and of those that other packages register, sorted."""
+    return sorted(_packages())
 
 
 @cache
@@ -175,26 +177,40 @@ def load_embodiment(name: str) -> Embodiment:
     """Reads an embodiment's data file.
 
     Args:
-        name: one of ours (``embodiment_names``), or the path of a file that ends in ``.json``.
+        name: one of ``embodiment_names``, or the path of a file that ends in ``.json``.
 
     Raises:
         UnknownNameError: there is no such embodiment.
         ConfigError: the file is missing or does not describe one.
     """
+    packages = _packages()
     if name.endswith(_SUFFIX):
         path = Path(name)
         if not path.is_file():
             raise ConfigError(f"There is no embodiment file {path.absolute()}; check the path.")
         text = path.read_text(encoding="utf-8")
-    elif name in embodiment_names():
-        text = files("robopolicy_drivers.embodiments").joinpath(name + _SUFFIX).read_text(encoding="utf-8")
+    elif name in packages:
+        try:
+            text = files(packages[name]).joinpath(name + _SUFFIX).read_text(encoding="utf-8")
+        except (ModuleNotFoundError, FileNotFoundError) as error:
+            raise ConfigError(
+                f"The embodiment '{name}' is registered to lie in the package '{packages[name]}', where "
+                f"{name}{_SUFFIX} is not found ({error}). Mend that package's entry point, or its files."
+            ) from error
     else:
-        raise unknown_name("embodiment", name, embodiment_names())
+        raise unknown_name("embodiment", name, packages)
     try:
         data = json.loads(text)
     except ValueError as error:
         raise ConfigError(f"The embodiment file '{name}' is not JSON: {error}.") from error
     return embodiment_from_json(data)
+
+
+def _packages() -> dict[str, str]:
+    """Returns in which package the file of each embodiment lies, by its name; nobody replaces ours."""
+    names = (entry.name for entry in files(_OURS).iterdir())
+    ours = {name.removesuffix(_SUFFIX): _OURS for name in names if name.endswith(_SUFFIX)}
+    return {point.name: point.value for point in entry_points(group=_GROUP)} | ours
 
 
 def embodiment_from_json(data: Mapping[str, Any]) -> Embodiment:

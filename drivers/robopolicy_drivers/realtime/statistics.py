@@ -21,6 +21,7 @@ LATE_NS = 10_000_000
 VERY_LATE_NS = 50_000_000
 
 _TICKS, _LATE, _VERY_LATE, _SKIPPED, _LONGEST, _FIRST_BIN = range(6)
+_COUNTED = ("ticks", "late_10ms", "late_50ms", "skipped")  # what the first four are called in a summary
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,19 @@ class LatenessSummary:
     def late_share(self) -> float:
         """Share of deadlines met more than 10 ms late, in [0, 1]."""
         return self.late_10ms / self.ticks if self.ticks else 0.0
+
+    @classmethod
+    def joined(cls, summaries: Sequence[LatenessSummary]) -> LatenessSummary:
+        """Returns the figures of several loops together; without any all are 0."""
+        bins = np.zeros(NUM_BINS, np.int64)
+        for summary in summaries:
+            first = round(math.log10(summary.histogram_edges_ms[0] / _edge_ms(0)) * BINS_PER_DECADE)
+            bins[first : first + len(summary.histogram)] += summary.histogram
+        return _summary(
+            [sum(getattr(summary, name) for summary in summaries) for name in _COUNTED],
+            max((summary.max_ms for summary in summaries), default=0.0),
+            bins,
+        )
 
     def since(self, earlier: LatenessSummary) -> LatenessSummary:
         """Returns the figures of the deadlines after an earlier summary of the same loop.
@@ -117,22 +131,7 @@ class LatenessStatistics:
     def summary(self) -> LatenessSummary:
         """Returns the figures so far."""
         counts = self._counts.copy()
-        bins = counts[_FIRST_BIN:]
-        used = np.flatnonzero(bins)
-        first, last = (int(used[0]), int(used[-1])) if used.size else (0, 0)
-        longest_ms = float(counts[_LONGEST]) / 1e6
-        edges = tuple(_edge_ms(index) for index in range(first, last + 2))
-        histogram = tuple(int(count) for count in bins[first : last + 1])
-        return LatenessSummary(
-            ticks=int(counts[_TICKS]),
-            late_10ms=int(counts[_LATE]),
-            late_50ms=int(counts[_VERY_LATE]),
-            skipped=int(counts[_SKIPPED]),
-            **_percentiles_ms(histogram, edges, longest_ms),
-            max_ms=longest_ms,
-            histogram_edges_ms=edges,
-            histogram=histogram,
-        )
+        return _summary(counts[:_LONGEST].tolist(), float(counts[_LONGEST]) / 1e6, counts[_FIRST_BIN:])
 
 
 def _bin_of(lateness_ns: int) -> int:
@@ -143,6 +142,25 @@ def _bin_of(lateness_ns: int) -> int:
 
 def _edge_ms(index: int) -> float:
     return FLOOR_NS * 10 ** (index / BINS_PER_DECADE) / 1e6
+
+
+def _summary(counted: Sequence[int], longest_ms: float, bins: NDArray[np.int64]) -> LatenessSummary:
+    """Returns the figures of the counts ``_COUNTED``, the largest lateness and a histogram of all bins."""
+    used = np.flatnonzero(bins)
+    first, last = (int(used[0]), int(used[-1])) if used.size else (0, 0)
+    edges = tuple(_edge_ms(index) for index in range(first, last + 2))
+    histogram = tuple(bins[first : last + 1].tolist())
+    ticks, late, very_late, skipped = counted
+    return LatenessSummary(
+        ticks=ticks,
+        late_10ms=late,
+        late_50ms=very_late,
+        skipped=skipped,
+        **_percentiles_ms(histogram, edges, longest_ms),
+        max_ms=longest_ms,
+        histogram_edges_ms=edges,
+        histogram=histogram,
+    )
 
 
 def _percentiles_ms(counts: Sequence[int], edges_ms: Sequence[float], longest_ms: float) -> dict[str, float]:

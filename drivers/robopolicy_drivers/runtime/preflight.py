@@ -14,7 +14,7 @@ from robopolicy_datasets.clock import now_ns, ns_to_seconds
 from robopolicy_datasets.errors import DeviceError, RobopolicyError
 from robopolicy_datasets.spec import Spec
 from robopolicy_drivers.conformance import holding_target
-from robopolicy_drivers.interfaces import Camera, ChunkPolicy, IsGuarded, Robot
+from robopolicy_drivers.interfaces import Camera, ChunkPolicy, IsComposed, IsGuarded, Robot
 from robopolicy_drivers.runtime.certificate import check_certificate
 from robopolicy_drivers.safety.configs import Mode
 
@@ -192,6 +192,8 @@ def _stop(robot: Robot) -> str:
 
 
 def _limits(robot: Robot) -> str:
+    if isinstance(robot, IsComposed):
+        return "; ".join(f"{name}: {_limits(part)}" for name, part in robot.parts.items())
     if not isinstance(robot, IsGuarded):
         return "the driver does not say what its safety gate enforces"
     modes = {name: value for name, value in vars(robot.safety).items() if isinstance(value, Mode)}
