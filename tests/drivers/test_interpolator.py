@@ -6,7 +6,7 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.interpolate import CubicHermiteSpline
@@ -65,6 +65,19 @@ def test_speed_and_acceleration_are_bounded_and_the_last_waypoint_is_reached(sta
         assert angle_between(before[3:6], after[3:6]) <= TURN_SPEED * (1 + 1e-6) * TICK / SECOND + 1e-7
     end = trajectory.evaluate(trajectory.finish_ns)
     np.testing.assert_allclose(end, plan[-1][0], atol=1e-9)
+
+
+@example([(-0.03, 0.09, 290), (0.01, 0.08, 50), (0.08, 0.08, 470), (0.0, 0.02, 110)])
+@given(st.lists(st.tuples(*[st.floats(-0.1, 0.1)] * 2, st.integers(50, 500)), min_size=2, max_size=4))
+def test_a_zigzag_is_not_passed_faster_than_allowed(corners):
+    """A corner's velocity alone may be the largest that is allowed, in another direction than the ways."""
+    trajectory, at_ns = line(SPEED, 50.0, size=2), 0
+    for *corner, milliseconds in corners:
+        at_ns += milliseconds * SECOND // 1000
+        trajectory.schedule(corner, at_ns, 0)
+    times, states = sampled(trajectory, 0, trajectory.finish_ns, 1500)
+    velocity = np.diff(states, axis=0) / np.diff(times)[:, None]
+    assert np.linalg.norm(velocity, axis=1).max() <= SPEED * (1 + 1e-6)
 
 
 @given(turns, st.lists(turns, min_size=1, max_size=4))

@@ -27,7 +27,7 @@ _BRAKING_SHARE = 4.0 / 6.0  # of the acceleration limit, for the transient
 _SHORTEST_S = 1e-6
 _TINY = 1e-12
 _TOLERANCE = 1e-9
-_HALVINGS = 4  # of the search for a duration
+_DOUBLINGS, _HALVINGS = 4, 4  # of the search for a duration
 
 
 class Way:
@@ -50,6 +50,10 @@ class Way:
         if self._keeps(shortest):
             return shortest
         longest = max([shortest, *[part.sufficient_s for part in self._parts]])
+        for _ in range(_DOUBLINGS):
+            if self._keeps(longest):
+                break
+            shortest, longest = longest, 2.0 * longest
         for _ in range(_HALVINGS):
             middle = math.sqrt(shortest * longest)
             if self._keeps(middle):
