@@ -209,26 +209,31 @@ class WaypointInterpolator:
         """Returns a waypoint with the velocity that it is passed with."""
         wanted_s = max(ns_to_seconds(waypoint.time_ns - before.time_ns), _SHORTEST_S)
         after_s = ns_to_seconds(after.time_ns - waypoint.time_ns)
-        vectors = self._vectors(before, waypoint)
-        vectors[:, 2] = self._vectors(waypoint, after)[:, 0]
+        vectors = self._vectors(self._between(before, waypoint), before.velocity)
+        vectors[:, 2] = self._between(waypoint, after)
         velocity = via_velocity(vectors, wanted_s, after_s, self._speed, self._acceleration)
         return waypoint._replace(velocity=velocity)
 
     def _way(self, start: _State, end: _State) -> Way:
-        return Way(self._vectors(start, end), self._speed, self._acceleration)
-
-    def _vectors(self, start: _State, end: _State) -> Array:
-        """Returns the way from one state to another, and its first and last velocity ``[P, 3, W]``."""
-        vectors = np.empty((len(self._speed), 3, self._shape[1]))
-        vectors[:, 0] = end.places - start.places
-        vectors[:, 1] = start.velocity
+        vectors = self._vectors(self._between(start, end), start.velocity)
         vectors[:, 2] = end.velocity
-        for (row, _), one, other in zip(self._rotations, start.turns, end.turns, strict=True):
-            turn = turn_between(one, other)
-            vectors[row, 0, :3] = turn
+        for row, _ in self._rotations:
             velocity = vectors[row, 2, :3].tolist()
             if any(velocity):
-                vectors[row, 2, :3] = rate_of_turn(turn, velocity)
+                vectors[row, 2, :3] = rate_of_turn(vectors[row, 0, :3].tolist(), velocity)
+        return Way(vectors, self._speed, self._acceleration)
+
+    def _between(self, start: _State, end: _State) -> Array:
+        """Returns the way from one state to another ``[P, W]``, of rotations as axis-angles."""
+        way = end.places - start.places
+        for (row, _), one, other in zip(self._rotations, start.turns, end.turns, strict=True):
+            way[row, :3] = turn_between(one, other)
+        return way
+
+    def _vectors(self, way: Array, first: Array) -> Array:
+        """Returns what a ``Way`` is made of ``[P, 3, W]``, its last row to be filled."""
+        vectors = np.empty((len(way), 3, self._shape[1]))
+        vectors[:, 0], vectors[:, 1] = way, first
         return vectors
 
     def _segment(self, time_ns: int) -> _Segment | None:

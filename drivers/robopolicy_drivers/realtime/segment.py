@@ -117,7 +117,7 @@ class _Part:
 
     @cached_property
     def sufficient_s(self) -> float:
-        """A duration that is long enough: the transient takes its share, the cubic the rest [s]."""
+        """A duration that mostly is long enough: a share for the transient, the rest for the cubic [s]."""
         rest = (1 - _BRAKING_SHARE) * self.acceleration
         last = 4 * math.sqrt(self.ll)
         cubic_s = (last + math.sqrt(last * last + 24 * math.sqrt(self.dd) * rest)) / (2 * rest)
