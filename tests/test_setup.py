@@ -50,6 +50,12 @@ def checkout(tmp_path):
     return tmp_path
 
 
+SIDE_BY_SIDE_AND_ALONE = [
+    "-m pytest -n auto --maxprocesses 4 tests/datasets tests/robopolicy",
+    "-m pytest --ignore=tests/datasets --ignore=tests/robopolicy",
+]
+
+
 def calls(checkout):
     path = checkout / "calls.txt"
     return path.read_text().splitlines() if path.exists() else []
@@ -72,10 +78,19 @@ def test_a_second_run_installs_nothing(checkout):
     assert "check_system.py --render" in draws
     assert tests == "-m pytest -k spec"
     make("test", folder=checkout)
-    assert calls(checkout)[4:] == ["-m pytest"]
+    assert calls(checkout)[4:] == SIDE_BY_SIDE_AND_ALONE
     os.utime(checkout / "constraints.txt", (4e9, 4e9))
     make("test", folder=checkout)
-    assert "pip install" in calls(checkout)[5]
+    assert "pip install" in calls(checkout)[6]
+
+
+@pytest.mark.parametrize("failing", ["-n auto", "--ignore"])
+def test_a_failure_in_one_half_of_the_tests_is_one_of_all(checkout, failing):
+    make("test", folder=checkout)
+    python = checkout / ".venv" / "bin" / "python"
+    python.write_text(f'{python.read_text()}case "$*" in *"{failing}"*) exit 1;; esac\n')
+    assert make("test", folder=checkout).returncode != 0
+    assert calls(checkout)[-2:] == SIDE_BY_SIDE_AND_ALONE
 
 
 def test_metaworld_gets_an_environment_of_its_own(checkout):
