@@ -101,6 +101,9 @@ class ForeignProcess:
             self._fail(self._how_it_ended())
         except foreign_server.WireError as error:
             self._fail(f"and robopolicy do not understand each other ({error}); it was ended")
+        except BaseException:  # an interrupt: the answer that is still to come fits no later question
+            self.close()
+            raise
         if not isinstance(answer, dict) or not answer.keys() <= {"value", "error"} or len(answer) != 1:
             self._fail(f"answered '{operation}' with something else than an answer and was ended")
         if "error" in answer:
