@@ -17,6 +17,7 @@ from robopolicy_drivers.control.flying_body import STATE_SIZE, BaseState, Flying
 from robopolicy_drivers.control.joint_lag import JointLag
 from robopolicy_drivers.control.kinematics import Kinematics
 from robopolicy_drivers.control.rotation_group import cross_matrix
+from robopolicy_drivers.control.tracking import require_finite
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class FlyingArmState:
         """Returns it in double precision.
 
         Raises:
-            SpecError: a shape does not fit.
+            SpecError: a shape does not fit, or a number is not finite.
         """
         sizes = {"quaternion": 4, "joints": joints, "joint_targets": joints}
         values = {name: np.asarray(value, dtype=np.float64) for name, value in vars(self).items()}
@@ -57,6 +58,7 @@ class FlyingArmState:
                     f"The state's '{name}' has the shape {list(value.shape)}; "
                     f"{[batch, sizes.get(name, 3)]} is needed beside a reference of {batch}."
                 )
+            require_finite(f"The state's '{name}'", value)
         return FlyingArmState(**values)
 
 

@@ -24,7 +24,7 @@ def split_reference(reference: Array, steps: int | None = None) -> tuple[Array, 
         steps: H, where the controller has a fixed one.
 
     Raises:
-        SpecError: the reference has another shape.
+        SpecError: the reference has another shape, or numbers that are not finite.
     """
     reference = np.asarray(reference, dtype=np.float64)
     wanted = "H" if steps is None else steps
@@ -37,7 +37,17 @@ def split_reference(reference: Array, steps: int | None = None) -> tuple[Array, 
             f"The reference has the shape {list(reference.shape)}; [B, {wanted}, 9] is needed: position (3) "
             "and rot6d (6) of each step."
         )
+    require_finite("The reference", reference)
     return reference[..., :3], rot6d_to_matrix(reference[..., 3:])
+
+
+def require_finite(who: str, values: Array) -> None:
+    """Raises ``SpecError`` where a number is not finite: a solver would give back its start for it."""
+    if not np.isfinite(values).all():
+        raise SpecError(
+            f"{who} has numbers that are not finite; find out where they come from, and send nothing until "
+            "then."
+        )
 
 
 def gradient_of_rot6d(rot6d: Array, gradient: Array) -> Array:

@@ -33,20 +33,19 @@ def references(kinematics, random, batch, steps, way):
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("way", [0.02, 0.5])
-def test_the_gradient_is_that_of_the_roll_out(name, way):
+@pytest.mark.parametrize("count", [100, pytest.param(1000, marks=pytest.mark.soak)])
+def test_the_gradient_is_that_of_the_roll_out(name, way, count):
     kinematics = Kinematics(load_embodiment(name))
     ik = DifferentialIK(kinematics, period_s=0.05, iterations=2)
     random = np.random.default_rng(0)
-    reference, start = references(kinematics, random, 40, 8, way)
-    _, gradient = ik.cost_and_grad(reference, start)
-    right = 0
-    for _ in range(4):
-        step = 1e-6 * random.normal(size=reference.shape)
-        ahead, behind = (ik.cost_and_grad(reference + sign * step, start)[0] for sign in (1, -1))
-        analytic = 2 * np.sum(gradient * step, axis=(1, 2))
-        scale = 2 * np.linalg.norm(gradient, axis=(1, 2)) * np.linalg.norm(step, axis=(1, 2))
-        right += np.sum(np.abs(ahead - behind - analytic) <= 1e-4 * np.abs(analytic) + 1e-6 * scale)
-    assert right >= 0.95 * 160  # at a limit that begins or ends to bind there is no derivative
+    reference, start = references(kinematics, random, count, 8, way)
+    cost, gradient = ik.cost_and_grad(reference, start)
+    step = 1e-6 * random.normal(size=reference.shape)
+    ahead, behind = (ik.cost_and_grad(reference + sign * step, start)[0] for sign in (1, -1))
+    analytic = 2 * np.sum(gradient * step, axis=(1, 2))
+    right = np.abs(ahead - behind - analytic) <= 1e-3 * np.abs(analytic) + 1e-13 * cost + 1e-16
+    print(f"{name}, ways of {way} m: {right.sum()} of {count} gradients within 1e-3")
+    assert right.mean() >= 0.95  # at a limit that begins or ends to bind there is no derivative
 
 
 def test_a_batch_costs_what_its_rows_cost():

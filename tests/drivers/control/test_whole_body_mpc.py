@@ -1,5 +1,7 @@
 """The flying arm's model and its predictive controller: derivatives, minima, limits, flight."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scenes import ARM, Flight, random_scene, standing_reference
@@ -146,6 +148,10 @@ def test_what_does_not_fit_is_refused():
         MPC.solve(reference[:, :7], state)
     with pytest.raises(SpecError, match="'position'"):
         MPC.solve(reference, state.rows(np.array([0])))
+    with pytest.raises(SpecError, match="reference has numbers that are not finite"):
+        MPC.solve(reference * np.nan, state)
+    with pytest.raises(SpecError, match="'joints' has numbers that are not finite"):
+        MPC.solve(reference, replace(state, joints=state.joints * np.inf))
     with pytest.raises(SpecError, match="warm start"):
         MPC.solve(reference, state, np.zeros((2, 9)))
     with pytest.raises(ConfigError, match="'ur5e' has no flying base"):
