@@ -1,0 +1,1 @@
+"""Persons who demonstrate the simulated tasks."""
