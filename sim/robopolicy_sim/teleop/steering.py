@@ -34,17 +34,15 @@ def person_axes(camera: Array) -> Array:
     """Returns the world's axes as a person sees them who looks through a camera.
 
     Args:
-        camera: its axes ``[3, 3]`` in the world, as columns: right, up and backward.
+        camera: its axes ``[3, 3]`` in the world, as columns: right, up and backward; right is level.
 
     Returns:
         Three columns ``[3, 3]``: away from the person (the horizontal axis of the world that lies nearest to
         where the camera looks), to the left, and up.
     """
-    looks = camera[:2, 1] - camera[:2, 2]  # up and forward: the one counts looking down, the other level
-    away = np.zeros(3)
-    nearest = int(np.argmax(np.abs(looks)))
-    away[nearest] = 1.0 if looks[nearest] > 0 else -1.0
-    up = np.array([0.0, 0.0, 1.0])
+    looks = np.array([-camera[1, 0], camera[0, 0], 0.0])  # a quarter turn to the left of right
+    nearest = np.argmax(np.abs(looks))
+    away, up = np.sign(looks[nearest]) * np.eye(3)[nearest], np.array([0.0, 0.0, 1.0])
     return np.column_stack([away, np.cross(up, away), up])
 
 
