@@ -1,6 +1,7 @@
 """Records demonstrations into a store.
 
-teleop=scripted lets the task's scripted expert demonstrate in simulation, with human-like variation.
+teleop=scripted lets the task's scripted expert demonstrate in simulation, with human-like variation;
+teleop=keyboard opens a window in which you demonstrate with keyboard and mouse.
 An interrupted collection keeps the episodes recorded so far.
 """
 

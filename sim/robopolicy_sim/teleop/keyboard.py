@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import multiprocessing
 from collections.abc import Iterable, Iterator
 from enum import Enum
 from typing import Any
@@ -54,13 +55,15 @@ def collect(config: KeyboardConfig, task_config: Any, seeds: Iterable[int]) -> I
         The data, ``[T, ...]`` for every key of the environment's Spec, and what is known of the episode.
 
     Raises:
-        ConfigError: a setting is out of range, or it is no manipulation task.
+        ConfigError: a setting is out of range, it is no manipulation task, or this is a worker's process.
         DeviceError: there is no screen.
     """
     if not (config.speed > 0 and config.turn_speed > 0):
         raise ConfigError(
             f"teleop=keyboard got speed={config.speed} and turn_speed={config.turn_speed}; give both above 0."
         )
+    if multiprocessing.parent_process() is not None:
+        raise ConfigError("teleop=keyboard has one window for one person; give workers=1.")
     env = load_target(task_config.target)(task_config)
     if not isinstance(env, ManipulationEnv):
         raise ConfigError(

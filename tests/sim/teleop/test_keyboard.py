@@ -11,6 +11,7 @@ from robopolicy_datasets.errors import ConfigError, SimulationError
 from robopolicy_datasets.registry import teleops
 from robopolicy_datasets.store.demo_store import DemoStore
 from robopolicy_drivers.embodiments import Pose
+from robopolicy_sim.demonstrating import demonstrations
 from robopolicy_sim.tasks.configs import PickPlaceConfig, PushTStateConfig
 from robopolicy_sim.tasks.manipulation import ManipulationEnv
 from robopolicy_sim.tasks.pick_place import PickPlaceScene
@@ -183,6 +184,11 @@ def test_speeds_out_of_range_are_refused(config):
 def test_tasks_without_a_tool_are_refused():
     with pytest.raises(ConfigError, match=r"PushTEnv has none.*task=pick_place"):
         next(collect(KeyboardConfig(), PushTStateConfig(), [0]))
+
+
+def test_workers_are_refused():
+    with pytest.raises(ConfigError, match="give workers=1"):
+        next(demonstrations(KeyboardConfig(), PickPlaceConfig(), 0, workers=2))
 
 
 def test_is_registered_as_teleoperation():
