@@ -116,6 +116,7 @@ def _no_screen(reason: str) -> DeviceError:
 
 def _import_pygame() -> Any:
     os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
-    # To choose the faster way, SDL would make a GLX context, which X refuses beside MuJoCo's EGL context.
-    os.environ.setdefault("SDL_FRAMEBUFFER_ACCELERATION", "0")
+    if sys.platform == "linux" and "DISPLAY" in os.environ:
+        # SDL would make a GLX context to draw with, which X refuses beside MuJoCo's EGL context.
+        os.environ.setdefault("SDL_FRAMEBUFFER_ACCELERATION", "0")
     return importlib.import_module("pygame")
