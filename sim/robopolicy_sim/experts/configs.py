@@ -17,7 +17,8 @@ class ScriptedConfig:
     """
 
     target: ClassVar[str] = "robopolicy_sim.experts.collecting:collect"
-    tasks: ClassVar[tuple[str, ...]] = ("pick_place",)  # that it can demonstrate
+    # Those that it can demonstrate.
+    tasks: ClassVar[tuple[str, ...]] = ("pick_place", "peel", "wipe", "lift_together", "tidy_table")
 
     disturbance: float = 1.0
     recovery_rate: float = 0.15

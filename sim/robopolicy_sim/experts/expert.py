@@ -28,6 +28,7 @@ class Expert(ABC):
     """Demonstrates a task. It decides by what is true now, so it takes up again from any state.
 
     Attributes:
+        noise_near: standard deviation of the disturbance near the objects, each axis [m].
         mishaps: what can be made to go wrong once in an episode, by name; see ``mishappen``.
         world: the task's world, which has just been reset; true states are read from it.
         scene: its scene.
@@ -40,6 +41,7 @@ class Expert(ABC):
         random: see above.
     """
 
+    noise_near: ClassVar[float] = NOISE_NEAR
     mishaps: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, world: World, config: ScriptedConfig, random: np.random.Generator) -> None:
@@ -69,7 +71,7 @@ class Expert(ABC):
         fresh = math.sqrt(1.0 - NOISE_MEMORY**2) * self.random.standard_normal(self._noise.shape)
         self._noise = NOISE_MEMORY * self._noise + fresh
         executed = action.copy()
-        position_scale = self._scale * (NOISE_NEAR if self.near else NOISE_MOVING)
+        position_scale = self._scale * (self.noise_near if self.near else NOISE_MOVING)
         commands = executed.reshape(-1, POSE_WIDTH)
         for robot, command, noise in zip(self.world.robots, commands, self._noise, strict=True):
             command[:3] += robot.pace * position_scale * noise[:3]

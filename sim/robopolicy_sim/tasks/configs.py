@@ -34,6 +34,108 @@ class PickPlaceConfig:
 
 
 @dataclass
+class SurfaceConfig:
+    """How the surface of a task that presses on it lies and moves; the numbers are ours and stay fixed.
+
+    RDP (arXiv 2503.02881) moves the object by hand after contact and publishes no amount. Our standard
+    perturbation is ``shift=0.015``: 9 mm up or down, which is half of the tool's spring, and 12 mm to a side.
+
+    Attributes:
+        tilt: largest tilt about each horizontal axis, new in each episode [rad].
+        shift: how far the surface moves in a random direction, once a fifth of the work is done [m].
+        shift_seconds: that the move takes [s].
+    """
+
+    tilt: float = 0.12
+    shift: float = 0.0
+    shift_seconds: float = 1.0
+
+
+@dataclass
+class PeelConfig:
+    """Pick up a peeler and peel a strip of a cucumber, pressing with a wanted force.
+
+    Attributes:
+        embodiment: name or file of the robot.
+        image_size: height and width of both camera images [px].
+        max_steps: control steps (10 Hz) until the episode is truncated.
+        disturbance: what makes it harder.
+        surface: how the cucumber lies and moves.
+    """
+
+    target: ClassVar[str] = "robopolicy_sim.tasks.peel:PeelEnv"
+    expert: ClassVar[str] = "robopolicy_sim.experts.peel:PeelExpert"
+
+    embodiment: str = "ur5e"
+    image_size: int = 64
+    max_steps: int = 160
+    disturbance: DisturbanceConfig = field(default_factory=DisturbanceConfig)
+    surface: SurfaceConfig = field(default_factory=SurfaceConfig)
+
+
+@dataclass
+class WipeConfig:
+    """Pick up an eraser and wipe the ink off a tilted board, pressing with a wanted force.
+
+    Attributes:
+        embodiment: name or file of the robot.
+        image_size: height and width of both camera images [px].
+        max_steps: control steps (10 Hz) until the episode is truncated.
+        disturbance: what makes it harder.
+        surface: how the board lies and moves.
+    """
+
+    target: ClassVar[str] = "robopolicy_sim.tasks.wipe:WipeEnv"
+    expert: ClassVar[str] = "robopolicy_sim.experts.wipe:WipeExpert"
+
+    embodiment: str = "ur5e"
+    image_size: int = 64
+    max_steps: int = 160
+    disturbance: DisturbanceConfig = field(default_factory=DisturbanceConfig)
+    surface: SurfaceConfig = field(default_factory=SurfaceConfig)
+
+
+@dataclass
+class LiftTogetherConfig:
+    """Lift a tray with a cup on it with two robots.
+
+    Attributes:
+        embodiment: name or file of both robots.
+        image_size: height and width of the camera images [px].
+        max_steps: control steps (10 Hz) until the episode is truncated.
+        disturbance: what makes it harder.
+    """
+
+    target: ClassVar[str] = "robopolicy_sim.tasks.lift_together:LiftTogetherEnv"
+    expert: ClassVar[str] = "robopolicy_sim.experts.lift_together:LiftTogetherExpert"
+
+    embodiment: str = "ur5e"
+    image_size: int = 64
+    max_steps: int = 100
+    disturbance: DisturbanceConfig = field(default_factory=DisturbanceConfig)
+
+
+@dataclass
+class TidyTableConfig:
+    """Open a drawer, put two coloured cubes in, close it: four stages, each with a sentence.
+
+    Attributes:
+        embodiment: name or file of the robot.
+        image_size: height and width of both camera images [px].
+        max_steps: control steps (10 Hz) until the episode is truncated.
+        disturbance: what makes it harder.
+    """
+
+    target: ClassVar[str] = "robopolicy_sim.tasks.tidy_table:TidyTableEnv"
+    expert: ClassVar[str] = "robopolicy_sim.experts.tidy_table:TidyTableExpert"
+
+    embodiment: str = "ur5e"
+    image_size: int = 64
+    max_steps: int = 320
+    disturbance: DisturbanceConfig = field(default_factory=DisturbanceConfig)
+
+
+@dataclass
 class PushTStateConfig:
     """Push a T-shaped block onto its target, from the block's pose.
 

@@ -52,7 +52,7 @@ class Scene(ABC):
         center: the middle of where tools work, on the table or in the air (3) [m].
         extent: how far from there they must reach along each axis (3) [m].
         tool: orientation of the tools when an episode begins ``[3, 3]``.
-        start: where the tools are then, beside ``center`` (3) [m].
+        start: where the tools are then, beside each robot's ``reach_center`` (3) [m].
         views: the cameras of the scene by name; ``"video"`` is drawn smoothly, for people.
         scale: of the areas in which objects begin; below 1 where an arm is small.
     """
@@ -103,16 +103,16 @@ class Scene(ABC):
         """Returns how far the task is, from 0 to 1 at success, without jumps."""
 
     def base_pose(self, embodiment: Embodiment, number: int) -> Pose:
-        """Returns where robot ``number`` stands, if it stands: its tool's home is above ``center``."""
+        """Returns where robot ``number`` stands, if it stands: its tool's home is above its ``reach_center``."""
         if embodiment.base:
             return Pose((0.0, 0.0, 0.0), UPRIGHT)
         home = Kinematics(embodiment).forward(embodiment.home_positions)[:3, 3]
-        x, y = (round(center - at, 3) for center, at in zip(self.center, home[:2], strict=False))
+        x, y = (round(center - at, 3) for center, at in zip(self.reach_center(number), home[:2], strict=False))
         return Pose((x, y, 0.0), UPRIGHT)
 
     def start_pose(self, number: int) -> Array:
         """Returns the pose ``[4, 4]`` in the world of robot ``number``'s tool when an episode begins."""
-        return pose_matrix(np.add(self.center, self.start), self.tool)
+        return pose_matrix(np.add(self.reach_center(number), self.start), self.tool)
 
     def reach_center(self, number: int) -> tuple[float, float, float]:
         """Returns the middle (3) [m] of where robot ``number``'s tool must reach, ``extent`` to all sides."""
