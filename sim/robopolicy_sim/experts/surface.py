@@ -105,7 +105,7 @@ class SurfaceExpert(Expert):
 
     def _left(self) -> Array:
         """Where marks are left to do, along the stroke ``[M]`` [m]."""
-        return self.scene.mark_places[~self.scene.done, 0]
+        return self.scene.mark_places[np.logical_not(self.scene.done), 0]
 
     def _to_surface(self) -> Array:
         """Brings the tool over the end of what is left, and down there."""
@@ -152,7 +152,7 @@ class SurfaceExpert(Expert):
         return self.style.force * self.scene.wanted_force / SPRING
 
     def _tool_goal(self, along: float) -> Array:
-        """Returns the pose ``[4, 4]`` of a tool that just touches the surface at a place of the stroke [m]."""
+        """Returns the pose ``[4, 4]`` of a tool that just touches the surface, ``along`` the stroke [m]."""
         goal = self.scene.surface_pose @ self.scene.frame_at(along, 0.0)
         goal[:3, 3] += SOLE_BELOW * goal[:3, 2]
         if goal[:3, 0] @ self.scene.tool_pose[:3, 0] < 0.0:  # the sole looks the same from both sides

@@ -15,7 +15,6 @@ from robopolicy_sim.tasks.tidy_table import (
     CUBE_HALF_SIZE,
     CUBES,
     HANDLE_HALF_SIZE,
-    OPEN,
     TidyTableScene,
 )
 from robopolicy_sim.worlds.scene import TOOL_DOWN
@@ -110,18 +109,22 @@ class TidyTableExpert(Expert):
         cube = self._cube(stage)
         if cube is None:
             handle = self.scene.handle_pose
-            place = handle[:3, 3] + [0.0, 0.0, 0.008]
+            place = np.add(handle[:3, 3], (0.0, 0.0, 0.008))
             return Grasp(pose_matrix(place, handle[:3, :3] @ TOOL_DOWN), 2 * HANDLE_HALF_SIZE[1])
         pose = self.scene.cube_pose(cube)
         side = pose[:3, np.argmin(np.abs(pose[2, :3]))]  # of whichever faces are upright
         yaw = np.arctan2(side[1], side[0])
         turn = np.array([[np.cos(yaw), -np.sin(yaw), 0.0], [np.sin(yaw), np.cos(yaw), 0.0], [0.0, 0.0, 1.0]])
-        return Grasp(pose_matrix(pose[:3, 3], turn @ TOOL_DOWN), 2 * CUBE_HALF_SIZE, np.pi / 2, clearance=0.08)
+        return Grasp(
+            pose_matrix(pose[:3, 3], turn @ TOOL_DOWN), 2 * CUBE_HALF_SIZE, np.pi / 2, clearance=0.08
+        )
 
     def _slide(self, stage: int) -> Array:
         """Pulls or pushes the held handle."""
         robot, grasp = self.world.robot, self._grasp(stage)
-        move = np.clip((OPENED if stage == 0 else -0.01) - self.scene.opening, -self.style.pull, self.style.pull)
+        move = np.clip(
+            (OPENED if stage == 0 else -0.01) - self.scene.opening, -self.style.pull, self.style.pull
+        )
         place = grasp.pose[:3, 3] - move * grasp.pose[:3, 0]
         return command(robot, pose_matrix(place, grasp.rotation(robot)), 0.0, self.style.speed)
 
@@ -133,7 +136,7 @@ class TidyTableExpert(Expert):
         above = float(cube[2, 3] - slot[2])
         if beside < 0.015 and above < ABOVE_SLOT + 0.006:
             return let_go(robot, LET_GO_WIDTH)
-        place = slot + [0.0, 0.0, ABOVE_SLOT + funnel(beside - 0.008, OVER_WALLS)]
+        place = np.add(slot, (0.0, 0.0, ABOVE_SLOT + funnel(beside - 0.008, OVER_WALLS)))
         if above < 0.8 * OVER_WALLS and beside > 0.04:  # up before it goes sideways
             place[:2] = cube[:2, 3]
             place[2] = slot[2] + OVER_WALLS

@@ -1,4 +1,4 @@
-"""Lifting together: two robots lift a tray with a cup on it, after RDP's bimanual lifting (arXiv 2503.02881)."""
+"""Two robots lift a tray with a cup on it, after RDP's bimanual lifting (arXiv 2503.02881)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from robopolicy_sim.tasks.manipulation import ManipulationEnv
 from robopolicy_sim.worlds.body import Body
 from robopolicy_sim.worlds.mjcf import Element, add, add_geom, section
 from robopolicy_sim.worlds.scene import Scene, View
-from robopolicy_sim.worlds.scenery import add_table
+from robopolicy_sim.worlds.scenery import GRASPED, add_table
 
 TRAY_HALF_SIZE = (0.09, 0.19, 0.004)  # [m]
 TRAY_MASS = 0.35  # [kg]
@@ -33,8 +33,6 @@ LIFTED = 0.12  # [m] that the tray must rise
 LEVEL = 0.14  # [rad] that the tray may lean at success
 UPRIGHT_CUP = 0.5  # [rad] that the cup may lean on the tray
 STILL = 0.15  # [m/s] of the tray at success, at most
-
-_CONTACT = {"priority": 1, "condim": 4, "friction": (1.5, 0.02, 0.001), "solref": (0.01, 1)}
 
 
 class LiftTogetherScene(Scene):
@@ -64,39 +62,15 @@ class LiftTogetherScene(Scene):
         """Adds the table, the tray and the cup."""
         add_table(root)
         world = section(root, "worldbody")
-        x, y, z = TRAY_HALF_SIZE
-        tray = add(world, "body", name="tray", pos=(*self.center[:2], z))
+        tray = add(world, "body", name="tray", pos=(*self.center[:2], TRAY_HALF_SIZE[2]))
         add(tray, "freejoint", name="tray")
-        add_geom(tray, "box", solid=True, size=TRAY_HALF_SIZE, mass=TRAY_MASS, material="arm", **_CONTACT)
-        for place, size in (
-            ((x, 0, RIM), (0.003, y, RIM)),
-            ((-x, 0, RIM), (0.003, y, RIM)),
-            ((0, y, RIM), (x, 0.003, RIM)),
-            ((0, -y, RIM), (x, 0.003, RIM)),
-        ):
-            add_geom(tray, "box", solid=True, pos=place, size=size, material="accent")
+        _add_tray(tray)
         for number, side in enumerate((-1.0, 1.0)):
             place = (0, side * HANDLE_BESIDE, HANDLE_HALF_SIZE[2] + RIM)
-            handle = add(tray, "body", name=f"handle{number}", pos=place)
-            add(
-                handle,
-                "joint",
-                name=f"handle{number}",
-                type="slide",
-                axis=(0, 1, 0),
-                range=(-HANDLE_TRAVEL, HANDLE_TRAVEL),
-                stiffness=HANDLE_STIFFNESS,
-                damping=8.0,
-            )
-            add_geom(handle, "box", solid=True, size=HANDLE_HALF_SIZE, mass=HANDLE_MASS, material="cube", **_CONTACT)
-            foot = {"pos": (0, 0, -HANDLE_HALF_SIZE[2]), "size": (0.012, 0.02, 0.004)}
-            add_geom(handle, "box", material="accent", **foot)
-        cup = add(world, "body", name="cup", pos=(*self.center[:2], 2 * z + CUP_HALF_HEIGHT))
+            _add_handle(add(tray, "body", name=f"handle{number}", pos=place), number)
+        cup = add(world, "body", name="cup", pos=(*self.center[:2], _CUP_HEIGHT))
         add(cup, "freejoint", name="cup")
-        size = (CUP_RADIUS, CUP_HALF_HEIGHT)
-        add_geom(cup, "cylinder", solid=True, size=size, mass=CUP_MASS, material="pad", friction=(0.8, 0.01, 0.001))
-        top = {"pos": (0, 0, CUP_HALF_HEIGHT), "size": (0.8 * CUP_RADIUS, 0.0005)}
-        add_geom(cup, "cylinder", material="pad_centre", **top)
+        _add_cup(cup)
 
     def bind(self, model: Any, data: Any, robots: Sequence[Body]) -> None:
         """Looks up the tray, its handles and the cup."""
@@ -114,8 +88,7 @@ class LiftTogetherScene(Scene):
         axes = np.array([[np.cos(yaw), -np.sin(yaw)], [np.sin(yaw), np.cos(yaw)]])
         cup = place + axes @ (0.5 * random.uniform(-1.0, 1.0, 2) * CUP_AREA)
         turn = (np.cos(0.5 * yaw), 0.0, 0.0, np.sin(0.5 * yaw))
-        z = TRAY_HALF_SIZE[2]
-        for name, at in (("tray", (*place, z)), ("cup", (*cup, 2 * z + CUP_HALF_HEIGHT))):
+        for name, at in (("tray", (*place, TRAY_HALF_SIZE[2])), ("cup", (*cup, _CUP_HEIGHT))):
             start = self._joints[name]
             self._data.qpos[start : start + 7] = (*at, *turn)
 
@@ -163,6 +136,40 @@ class LiftTogetherScene(Scene):
 
     def _pose(self, body: int) -> Array:
         return pose_matrix(self._data.xpos[body], self._data.xmat[body].reshape(3, 3))
+
+
+_CUP_HEIGHT = 2 * TRAY_HALF_SIZE[2] + CUP_HALF_HEIGHT  # of its middle, on a tray on the table
+
+
+def _add_tray(tray: Element) -> None:
+    x, y, _ = TRAY_HALF_SIZE
+    add_geom(tray, "box", solid=True, size=TRAY_HALF_SIZE, mass=TRAY_MASS, material="arm", **GRASPED)
+    for sign in (-1, 1):
+        for place, size in (((sign * x, 0, RIM), (0.003, y, RIM)), ((0, sign * y, RIM), (x, 0.003, RIM))):
+            add_geom(tray, "box", solid=True, pos=place, size=size, material="accent")
+
+
+def _add_handle(handle: Element, number: int) -> None:
+    add(
+        handle,
+        "joint",
+        name=f"handle{number}",
+        type="slide",
+        axis=(0, 1, 0),
+        range=(-HANDLE_TRAVEL, HANDLE_TRAVEL),
+        stiffness=HANDLE_STIFFNESS,
+        damping=8.0,
+    )
+    size, mass = HANDLE_HALF_SIZE, HANDLE_MASS
+    add_geom(handle, "box", solid=True, size=size, mass=mass, material="cube", **GRASPED)
+    add_geom(handle, "box", pos=(0, 0, -size[2]), size=(0.012, 0.02, 0.004), material="accent")
+
+
+def _add_cup(cup: Element) -> None:
+    size, friction = (CUP_RADIUS, CUP_HALF_HEIGHT), (0.8, 0.01, 0.001)
+    add_geom(cup, "cylinder", solid=True, size=size, mass=CUP_MASS, material="pad", friction=friction)
+    top = (0.8 * CUP_RADIUS, 0.0005)
+    add_geom(cup, "cylinder", pos=(0, 0, CUP_HALF_HEIGHT), size=top, material="pad_centre")
 
 
 class LiftTogetherEnv(ManipulationEnv):

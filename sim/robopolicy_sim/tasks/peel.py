@@ -64,7 +64,13 @@ class PeelScene(SurfaceScene):
             low, high = -self.surface_place[2], -1.5 * RADIUS
             for y in (-0.015, 0.015):
                 add_geom(surface, "capsule", fromto=(x, 2 * y, low, x, y, high), size=0.006, material="dark")
-        add_geom(surface, "box", pos=(0, 0, 0.004 - self.surface_place[2]), size=(0.13, 0.05, 0.004), material="arm")
+        add_geom(
+            surface,
+            "box",
+            pos=(0, 0, 0.004 - self.surface_place[2]),
+            size=(0.13, 0.05, 0.004),
+            material="arm",
+        )
 
     def build_mark(self, mark: Element) -> None:
         """See ``SurfaceScene``: a piece of flesh."""

@@ -16,12 +16,18 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from robopolicy_datasets.errors import ConfigError
-from robopolicy_datasets.geometry import Array, invert_pose, matrix_to_quaternion, pose_matrix, quaternion_to_matrix
+from robopolicy_datasets.geometry import (
+    Array,
+    invert_pose,
+    matrix_to_quaternion,
+    pose_matrix,
+    quaternion_to_matrix,
+)
 from robopolicy_sim.tasks.configs import SurfaceConfig
 from robopolicy_sim.worlds.body import Body
 from robopolicy_sim.worlds.mjcf import Element, add, add_geom, section
 from robopolicy_sim.worlds.scene import Scene
-from robopolicy_sim.worlds.scenery import add_table
+from robopolicy_sim.worlds.scenery import GRASPED, add_table
 
 HANDLE_HALF_SIZE = (0.009, 0.009, 0.032)  # [m]
 HANDLE_MASS = 0.08  # [kg]
@@ -40,7 +46,6 @@ SURFACE_YAW = 0.3  # [rad]
 AREA = (0.06, 0.04)  # [m] x and y extent of the places of the tool, and of the surface
 
 PAD_CONTACT = {"priority": 2, "friction": (0.3, 0.005, 0.0001), "solref": (0.01, 1)}
-HANDLE_CONTACT = {"priority": 1, "condim": 4, "friction": (1.5, 0.02, 0.001), "solref": (0.01, 1)}
 
 
 class SurfaceScene(Scene):
@@ -77,7 +82,7 @@ class SurfaceScene(Scene):
             value = getattr(config, name)
             if not 0.0 <= value <= (0.3 if name == "tilt" else 0.03):
                 raise ConfigError(
-                    f"task.surface.{name} is {value}; give a tilt from 0 to 0.3 rad and a shift from 0 to 0.03 m."
+                    f"task.surface.{name} is {value}; give at most 0.3 rad of tilt, 0.03 m of shift."
                 )
         if not config.shift_seconds > 0:
             raise ConfigError(f"task.surface.shift_seconds is {config.shift_seconds}; give more than 0.")
@@ -117,7 +122,7 @@ class SurfaceScene(Scene):
             size=HANDLE_HALF_SIZE,
             mass=HANDLE_MASS,
             material="accent",
-            **HANDLE_CONTACT,
+            **GRASPED,
         )
         sole = add(tool, "body", name="sole", pos=(0, 0, -SOLE_BELOW))
         add(
@@ -133,7 +138,14 @@ class SurfaceScene(Scene):
         half = 0.5 * SOLE_THICKNESS
         size = (*self.sole, half)
         add_geom(
-            sole, "box", solid=True, pos=(0, 0, half), size=size, mass=SOLE_MASS, material="finger", **PAD_CONTACT
+            sole,
+            "box",
+            solid=True,
+            pos=(0, 0, half),
+            size=size,
+            mass=SOLE_MASS,
+            material="finger",
+            **PAD_CONTACT,
         )
         # The rod that slides into the handle.
         add_geom(
@@ -163,7 +175,7 @@ class SurfaceScene(Scene):
         yaw = 0.5 * np.pi + random.uniform(-TOOL_YAW, TOOL_YAW)
         pose = (*tool, SOLE_BELOW, np.cos(0.5 * yaw), 0.0, 0.0, np.sin(0.5 * yaw))
         self._data.qpos[self._tool_joint : self._tool_joint + 7] = pose
-        place = np.array(self.surface_place) + [*random.uniform(-half, half), 0.0]
+        place = np.add(self.surface_place, (*random.uniform(-half, half), 0.0))
         tilt = random.uniform(-self._config.tilt, self._config.tilt, 2)
         turn = Rotation.from_euler("xyz", [*tilt, 0.5 * np.pi + random.uniform(-SURFACE_YAW, SURFACE_YAW)])
         self._data.mocap_pos[self._surface] = place
@@ -177,7 +189,7 @@ class SurfaceScene(Scene):
 
     def advance(self, seconds: float) -> None:
         """Marks what the sole has worked on; moves the surface once a part of the work is done."""
-        done = self.done | self._worked_on()
+        done = np.logical_or(self.done, self._worked_on())
         if done.mean() >= SHIFT_AFTER:
             move = self._data.mocap_pos[self._goal] - self._data.mocap_pos[self._surface]
             largest = seconds * self._config.shift / self._config.shift_seconds
@@ -228,14 +240,14 @@ class SurfaceScene(Scene):
         surface = self.surface_pose
         at = (self._data.mocap_pos[self._marks] - surface[:3, 3]) @ surface[:3, :3]
         sunk = np.linalg.norm(at - self._frames[:, :3, 3], axis=1) > 0.5 * SUNK
-        return ~sunk if self.appears else sunk
+        return np.logical_not(sunk) if self.appears else sunk
 
     def success(self) -> bool:
         """Returns whether enough of the surface is done."""
         return bool(self.done.mean() >= self.needed)
 
     def progress(self) -> float:
-        """Returns how far the task is: 0.15 for reaching the tool, 0.15 for bringing it, the rest for the work."""
+        """Returns how far the task is: 0.15 for reaching the tool, 0.15 for bringing it, then the work."""
         share = min(1.0, self.done.mean() / self.needed)
         tool = self.tool_pose[:3, 3]
         reached = _nearness(self._robot.tcp_pose[:3, 3] - tool)
@@ -243,7 +255,7 @@ class SurfaceScene(Scene):
         return 0.7 * share + 0.15 * max(reached, share) + 0.15 * max(brought, share)
 
     def _worked_on(self) -> Array:
-        """Returns which marks lie under the working part of a sole that presses as it should, ``[N]`` bool."""
+        """Returns which marks are under the working part of a sole that presses well, ``[N]`` bool."""
         lowest, highest = self.force_band
         if not lowest <= self.force <= highest:
             return np.zeros(len(self._frames), bool)

@@ -1,4 +1,4 @@
-"""Tidying a table in stages: open a drawer, put two coloured cubes in, close it. Each stage has a sentence."""
+"""Tidying in stages, each with a sentence: open a drawer, put two coloured cubes in, close it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from robopolicy_sim.tasks.manipulation import ManipulationEnv
 from robopolicy_sim.worlds.body import Body
 from robopolicy_sim.worlds.mjcf import Element, add, add_geom, section
 from robopolicy_sim.worlds.scene import Scene, View
-from robopolicy_sim.worlds.scenery import add_table
+from robopolicy_sim.worlds.scenery import GRASPED, add_table
 
 CUBE_HALF_SIZE = 0.015  # [m]
 CUBE_MASS = 0.08  # [kg]
@@ -27,13 +27,11 @@ CLOSED = 0.008  # [m] that counts as closed
 HANDLE_HALF_SIZE = (0.008, 0.009, 0.032)  # [m]
 HANDLE_BEFORE = 0.032  # [m] of the drawer's front
 CABINET_PLACE = (0.635, 0.0)  # [m] of the closed drawer's middle
-CABINET_AREA = (0.02, 0.06)  # [m] x and y extent of its places
-CABINET_YAW = 0.15  # [rad] largest turn to either side
-CUBE_AREA = ((0.36, 0.47), (0.16, 0.22))  # [m] from and to, along x and to either side along y
+CABINET_AREA = (0.02, 0.04)  # [m] x and y extent of its places
+CABINET_YAW = 0.12  # [rad] largest turn to either side
+CUBE_AREA = ((0.34, 0.43), (0.15, 0.22))  # [m] from and to: along x, and to either side along y
 SLOTS = ((-0.005, -0.045), (-0.005, 0.045))  # [m] for the cubes in the drawer
 LET_GO = 0.006  # [m] that the gripper must be wider than a cube in the drawer
-
-_CONTACT = {"priority": 1, "condim": 4, "friction": (1.5, 0.02, 0.001), "solref": (0.01, 1)}
 
 
 class TidyTableScene(Scene):
@@ -45,8 +43,8 @@ class TidyTableScene(Scene):
 
     name = "tidy_table"
     task_text = "open the drawer, put the red cube and the blue cube in it, and close it"
-    center = (0.47, 0.0, CUBE_HALF_SIZE)
-    extent = (0.09, 0.21, 0.0)
+    center = (0.45, 0.0, CUBE_HALF_SIZE)
+    extent = (0.11, 0.21, 0.0)
     views = {  # noqa: RUF012 (never changed)
         "camera0": View((0.92, 0.46, 0.62), (0.475, 0.0, 0.03), 36.0),
         "video": View((0.72, -0.92, 0.72), (0.42, 0.0, 0.12), 39.0),
@@ -81,7 +79,7 @@ class TidyTableScene(Scene):
             cube = add(world, "body", name=f"{color}_cube", pos=self.center)
             add(cube, "freejoint", name=f"{color}_cube")
             size = (CUBE_HALF_SIZE,) * 3
-            add_geom(cube, "box", solid=True, size=size, mass=CUBE_MASS, rgba=rgba, **_CONTACT)
+            add_geom(cube, "box", solid=True, size=size, mass=CUBE_MASS, rgba=rgba, **GRASPED)
 
     def bind(self, model: Any, data: Any, robots: Sequence[Body]) -> None:
         """Looks up the cabinet, the drawer and the cubes."""
@@ -214,7 +212,7 @@ def _add_drawer(drawer: Element) -> None:
         size=HANDLE_HALF_SIZE,
         mass=0.15,
         material="dark",
-        **_CONTACT,
+        **GRASPED,
     )
 
 

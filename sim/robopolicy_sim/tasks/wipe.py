@@ -57,7 +57,13 @@ class WipeScene(SurfaceScene):
         add_geom(surface, "box", solid=True, pos=(0, 0, -z), size=BOARD_HALF_SIZE, rgba=(0.95, 0.95, 0.93, 1))
         frame = (x + 0.006, y + 0.006, z)
         add_geom(surface, "box", pos=(0, 0, -z - 0.001), size=frame, material="dark")
-        add_geom(surface, "cylinder", fromto=(0, 0, -2 * z, 0, 0, -self.surface_place[2]), size=0.02, material="arm")
+        add_geom(
+            surface,
+            "cylinder",
+            fromto=(0, 0, -2 * z, 0, 0, -self.surface_place[2]),
+            size=0.02,
+            material="arm",
+        )
 
     def build_mark(self, mark: Element) -> None:
         """See ``SurfaceScene``: a dab of ink."""

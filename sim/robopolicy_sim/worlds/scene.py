@@ -103,11 +103,13 @@ class Scene(ABC):
         """Returns how far the task is, from 0 to 1 at success, without jumps."""
 
     def base_pose(self, embodiment: Embodiment, number: int) -> Pose:
-        """Returns where robot ``number`` stands, if it stands: its tool's home is above its ``reach_center``."""
+        """Returns where robot ``number`` stands, if it stands: its tool's home is above its middle."""
         if embodiment.base:
             return Pose((0.0, 0.0, 0.0), UPRIGHT)
         home = Kinematics(embodiment).forward(embodiment.home_positions)[:3, 3]
-        x, y = (round(center - at, 3) for center, at in zip(self.reach_center(number), home[:2], strict=False))
+        x, y = (
+            round(center - at, 3) for center, at in zip(self.reach_center(number), home[:2], strict=False)
+        )
         return Pose((x, y, 0.0), UPRIGHT)
 
     def start_pose(self, number: int) -> Array:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache
+from types import MappingProxyType
+from typing import Any
 
 import cv2
 import numpy as np
@@ -12,6 +15,12 @@ from robopolicy_sim.rendering import SCENERY
 from robopolicy_sim.worlds.mjcf import Element, add, add_geom, section
 
 WOOD = "wood.png"
+
+# Contact settings of things that are grasped; they count with everything that touches the thing: stiff, and
+# with friction that holds.
+GRASPED: Mapping[str, Any] = MappingProxyType(
+    {"priority": 1, "condim": 4, "friction": (1.5, 0.02, 0.001), "solref": (0.01, 1)}
+)
 
 _MATERIALS = {
     "arm": (0.80, 0.82, 0.85, 1),
