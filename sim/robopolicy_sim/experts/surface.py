@@ -68,7 +68,7 @@ class SurfaceExpert(Expert):
         self.style = Style.draw(random)
         self._rest = self.style.pause
         angle = random.uniform(-np.pi, np.pi)
-        self._kick = 0.04 * np.array([np.cos(angle), np.sin(angle), 0.2])
+        self._kick = 0.04 * np.array([np.cos(angle), np.sin(angle), 0.7])
 
     def act(self) -> Array:
         """See ``Expert``."""

@@ -21,8 +21,9 @@ from robopolicy_sim.worlds.scene import TOOL_DOWN
 from robopolicy_sim.worlds.world import World
 
 LET_GO_WIDTH = 0.055  # [m] to which the gripper opens in the drawer, beside its walls and the other cube
-OPENED = 0.109  # [m] to which the drawer is pulled
-OVER_WALLS = 0.09  # [m] of a cube's middle over its place while it is brought there
+OPENED = 0.105  # [m] to which the drawer is pulled
+BEYOND = 0.005  # [m] that the handle is moved beyond what is wanted of the drawer
+OVER_WALLS = 0.10  # [m] of a cube's middle over its place while it is brought there
 ABOVE_SLOT = 0.008  # [m] over its place that a cube is let go
 MISS_ABOVE = 0.05  # [m] over the thing at which a miss sets in
 
@@ -67,11 +68,13 @@ class TidyTableExpert(Expert):
         self._rests = list(self.style.pauses)
         self._clumsy = int(random.integers(len(CUBES)))
         angle = random.uniform(-np.pi, np.pi)
-        self._kick = 0.04 * np.array([np.cos(angle), np.sin(angle), 0.2])
+        self._kick = 0.04 * np.array([np.cos(angle), np.sin(angle), 0.7])
 
     def act(self) -> Array:
         """See ``Expert``."""
         robot, stage = self.world.robot, self.scene.stage
+        if 0 < stage <= len(CUBES) and self.scene.opening < OPENED and holds(robot, self._grasp(0)):
+            stage = 0  # a little further
         grasp = self._grasp(stage)
         if not holds(robot, grasp):
             if self._rests[stage] > 0 and robot.tcp_pose[2, 3] > self.style.height:
@@ -122,9 +125,8 @@ class TidyTableExpert(Expert):
     def _slide(self, stage: int) -> Array:
         """Pulls or pushes the held handle."""
         robot, grasp = self.world.robot, self._grasp(stage)
-        move = np.clip(
-            (OPENED if stage == 0 else -0.01) - self.scene.opening, -self.style.pull, self.style.pull
-        )
+        wanted = OPENED + BEYOND if stage == 0 else -BEYOND
+        move = np.clip(wanted - self.scene.opening, -self.style.pull, self.style.pull)
         place = grasp.pose[:3, 3] - move * grasp.pose[:3, 0]
         return command(robot, pose_matrix(place, grasp.rotation(robot)), 0.0, self.style.speed)
 

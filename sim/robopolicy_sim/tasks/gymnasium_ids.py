@@ -8,8 +8,15 @@ from __future__ import annotations
 
 import gymnasium
 
-gymnasium.register(
-    id="robopolicy/PickPlace-v0",
-    entry_point="robopolicy_sim.tasks.pick_place:PickPlaceEnv",
-    reward_threshold=1.0,
-)
+for _module, _name in (
+    ("pick_place", "PickPlace"),
+    ("peel", "Peel"),
+    ("wipe", "Wipe"),
+    ("lift_together", "LiftTogether"),
+    ("tidy_table", "TidyTable"),
+):
+    gymnasium.register(
+        id=f"robopolicy/{_name}-v0",
+        entry_point=f"robopolicy_sim.tasks.{_module}:{_name}Env",
+        reward_threshold=1.0,
+    )

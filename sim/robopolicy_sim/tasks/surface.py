@@ -21,8 +21,8 @@ from robopolicy_datasets.geometry import (
     invert_pose,
     matrix_to_quaternion,
     pose_matrix,
-    quaternion_to_matrix,
 )
+from robopolicy_sim.rendering import import_mujoco
 from robopolicy_sim.tasks.configs import SurfaceConfig
 from robopolicy_sim.worlds.body import Body
 from robopolicy_sim.worlds.mjcf import Element, add, add_geom, section
@@ -158,6 +158,7 @@ class SurfaceScene(Scene):
 
     def bind(self, model: Any, data: Any, robots: Sequence[Body]) -> None:
         """Looks up the tool, the surface and the marks."""
+        self._mujoco = import_mujoco()
         self._data, self._robot = data, robots[0]
         self._tool, self._sole = model.body("tool").id, model.body("sole").id
         self._tool_joint = int(model.joint("tool").qposadr[0])
@@ -185,11 +186,16 @@ class SurfaceScene(Scene):
         up = SHIFT_UP * random.choice((-1.0, 1.0))
         shift = self._config.shift * np.array([side * np.cos(direction), side * np.sin(direction), up])
         self._data.mocap_pos[self._goal] = place + shift
+        marks = self.surface_pose[:3, :3] @ self._frames[:, :3, :3]
+        self._data.mocap_quat[self._marks] = matrix_to_quaternion(marks)
         self._place_marks(np.zeros(len(self._frames), bool))
 
     def advance(self, seconds: float) -> None:
         """Marks what the sole has worked on; moves the surface once a part of the work is done."""
-        done = np.logical_or(self.done, self._worked_on())
+        worked_on = self._worked_on()
+        if not (self._config.shift or worked_on.any()):
+            return
+        done = np.logical_or(self.done, worked_on)
         if done.mean() >= SHIFT_AFTER:
             move = self._data.mocap_pos[self._goal] - self._data.mocap_pos[self._surface]
             largest = seconds * self._config.shift / self._config.shift_seconds
@@ -210,8 +216,9 @@ class SurfaceScene(Scene):
     @property
     def surface_pose(self) -> Array:
         """True pose ``[4, 4]`` of the surface's frame in the world."""
-        rotation = quaternion_to_matrix(self._data.mocap_quat[self._surface])
-        return pose_matrix(self._data.mocap_pos[self._surface], rotation)
+        rotation = np.empty(9)
+        self._mujoco.mju_quat2Mat(rotation, self._data.mocap_quat[self._surface])
+        return pose_matrix(self._data.mocap_pos[self._surface], rotation.reshape(3, 3))
 
     @property
     def force(self) -> float:
@@ -259,16 +266,15 @@ class SurfaceScene(Scene):
         lowest, highest = self.force_band
         if not lowest <= self.force <= highest:
             return np.zeros(len(self._frames), bool)
-        marks = self.surface_pose @ self._frames
-        sole = self.sole_pose
-        at = np.abs((marks[:, :3, 3] - sole[:3, 3]) @ sole[:3, :3])
+        sole = invert_pose(self.surface_pose) @ self.sole_pose
+        at = np.abs((self._frames[:, :3, 3] - sole[:3, 3]) @ sole[:3, :3])
         return np.all(at <= (*self.works, TOUCHING), axis=1)
 
     def _place_marks(self, done: Array) -> None:
         depth = np.where(done == self.appears, 0.0, SUNK)
-        marks = self.surface_pose @ self._frames
-        self._data.mocap_pos[self._marks] = marks[:, :3, 3] - depth[:, None] * marks[:, :3, 2]
-        self._data.mocap_quat[self._marks] = matrix_to_quaternion(marks[:, :3, :3])
+        places = self._frames[:, :3, 3] - depth[:, None] * self._frames[:, :3, 2]
+        surface = self.surface_pose
+        self._data.mocap_pos[self._marks] = surface[:3, 3] + places @ surface[:3, :3].T
 
 
 def _nearness(away: Array) -> float:

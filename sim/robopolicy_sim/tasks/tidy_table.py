@@ -22,15 +22,15 @@ DRAWER_HALF_SIZE = (0.065, 0.095, 0.022)  # [m] outside
 WALL = 0.004  # [m] half of the drawer's walls
 DRAWER_ABOVE = 0.006  # [m] of the drawer's underside over the table
 TRAVEL = 0.115  # [m] of the drawer
-OPEN = 0.10  # [m] that counts as open
+OPEN = 0.08  # [m] that counts as open
 CLOSED = 0.008  # [m] that counts as closed
-HANDLE_HALF_SIZE = (0.008, 0.009, 0.032)  # [m]
+HANDLE_HALF_SIZE = (0.008, 0.009, 0.022)  # [m]
 HANDLE_BEFORE = 0.032  # [m] of the drawer's front
 CABINET_PLACE = (0.635, 0.0)  # [m] of the closed drawer's middle
 CABINET_AREA = (0.02, 0.04)  # [m] x and y extent of its places
 CABINET_YAW = 0.12  # [rad] largest turn to either side
 CUBE_AREA = ((0.34, 0.43), (0.15, 0.22))  # [m] from and to: along x, and to either side along y
-SLOTS = ((-0.005, -0.045), (-0.005, 0.045))  # [m] for the cubes in the drawer
+SLOTS = ((-0.02, -0.045), (-0.02, 0.045))  # [m] for the cubes in the drawer
 LET_GO = 0.006  # [m] that the gripper must be wider than a cube in the drawer
 
 
