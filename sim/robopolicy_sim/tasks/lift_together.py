@@ -48,6 +48,7 @@ class LiftTogetherScene(Scene):
     center = (0.46, 0.0, 0.0)
     extent = (0.08, 0.06, 0.0)
     start = (0.0, 0.0, 0.22)
+    scales = False
     views = {  # noqa: RUF012 (never changed)
         "camera0": View((1.04, 0.0, 0.66), (0.46, 0.0, 0.08), 36.0),
         "video": View((1.42, -0.80, 0.86), (0.30, 0.0, 0.18), 42.0),
@@ -82,7 +83,7 @@ class LiftTogetherScene(Scene):
 
     def reset(self, random: np.random.Generator) -> None:
         """Puts the tray at a random place, and the cup somewhere on it."""
-        half = 0.5 * self.scale * np.array(AREA)
+        half = 0.5 * np.array(AREA)
         place = np.array(self.center[:2]) + random.uniform(-half, half)
         yaw = random.uniform(-YAW, YAW)
         axes = np.array([[np.cos(yaw), -np.sin(yaw)], [np.sin(yaw), np.cos(yaw)]])

@@ -75,6 +75,7 @@ class SurfaceScene(Scene):
     mark_places: ClassVar[Array]
     tool_place: ClassVar[tuple[float, float]]
     surface_place: ClassVar[tuple[float, float, float]]
+    scales = False
     touch_sensors: ClassVar[tuple[str, ...]] = ("robot0_wrench", "robot0_tactile0_markers")
 
     def __init__(self, config: SurfaceConfig) -> None:
@@ -171,7 +172,7 @@ class SurfaceScene(Scene):
 
     def reset(self, random: np.random.Generator) -> None:
         """Puts tool and surface at random places, the surface tilted, nothing done."""
-        half = 0.5 * self.scale * np.array(AREA)
+        half = 0.5 * np.array(AREA)
         tool = np.array(self.tool_place) + random.uniform(-half, half)
         yaw = 0.5 * np.pi + random.uniform(-TOOL_YAW, TOOL_YAW)
         pose = (*tool, SOLE_BELOW, np.cos(0.5 * yaw), 0.0, 0.0, np.sin(0.5 * yaw))

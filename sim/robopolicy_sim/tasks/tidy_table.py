@@ -45,6 +45,7 @@ class TidyTableScene(Scene):
     task_text = "open the drawer, put the red cube and the blue cube in it, and close it"
     center = (0.45, 0.0, CUBE_HALF_SIZE)
     extent = (0.11, 0.21, 0.0)
+    scales = False
     views = {  # noqa: RUF012 (never changed)
         "camera0": View((0.92, 0.46, 0.62), (0.475, 0.0, 0.03), 36.0),
         "video": View((0.72, -0.92, 0.72), (0.42, 0.0, 0.12), 39.0),

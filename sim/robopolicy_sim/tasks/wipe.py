@@ -34,7 +34,7 @@ class WipeScene(SurfaceScene):
     start = (0.0, 0.0, 0.18)
     views = {  # noqa: RUF012 (never changed)
         "camera0": View((0.98, 0.02, 0.60), (0.455, 0.0, 0.06), 32.0),
-        "video": View((1.16, -0.62, 0.66), (0.38, 0.0, 0.16), 39.0),
+        "video": View((1.16, -0.62, 0.66), (0.40, 0.0, 0.13), 33.0),
     }
 
     sole = (0.02, 0.042)

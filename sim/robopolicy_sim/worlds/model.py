@@ -113,7 +113,7 @@ def _compile(scene: Scene, embodiments: Sequence[Embodiment]) -> WorldModel:
             f"{scene.name} takes {scene.num_robots} robot(s), and {len(embodiments)} were given: "
             f"{', '.join(embodiment.name for embodiment in embodiments)}."
         )
-    postures, scale = [], min(map(_scale, embodiments))
+    postures, scale = [], min(map(_scale, embodiments)) if scene.scales else 1.0
     for number, embodiment in enumerate(embodiments):
         scene.check(embodiment)
         base, start = scene.base_pose(embodiment, number).matrix, scene.start_pose(number)
