@@ -125,7 +125,8 @@ class SurfaceScene(Scene):
             material="accent",
             **GRASPED,
         )
-        sole = add(tool, "body", name="sole", pos=(0, 0, -SOLE_BELOW))
+        # Weightless, so that the spring presses with the force of the contact.
+        sole = add(tool, "body", name="sole", pos=(0, 0, -SOLE_BELOW), gravcomp=1)
         add(
             sole,
             "joint",
