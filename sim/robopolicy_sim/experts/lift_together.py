@@ -17,7 +17,6 @@ from robopolicy_sim.worlds.scene import TOOL_DOWN
 from robopolicy_sim.worlds.world import World
 
 BEYOND = 0.03  # [m] over the height wanted
-MISS_ABOVE = 0.05  # [m] over the handle at which a miss sets in
 
 
 @dataclass(frozen=True)
@@ -84,10 +83,10 @@ class LiftTogetherExpert(Expert):
         """One hand misses its handle."""
         robot = self.world.robots[self._clumsy]
         grasp = self._grasp(robot)
-        happening = not holds(robot, grasp) and -grasp.offset(robot)[2] < MISS_ABOVE
+        happening = not holds(robot, grasp) and grasp.near(robot)
         if happening:
             executed[7 * robot.number : 7 * robot.number + 3] += self._kick
-        return bool(happening)
+        return happening
 
     def _take(self, robot: Body) -> Array:
         grasp = self._grasp(robot)

@@ -17,7 +17,6 @@ from robopolicy_sim.worlds.world import World
 
 BESIDE = 0.012  # [m] from the stroke within which the tool comes down
 OVERRUN = 0.004  # [m] that a stroke goes beyond a mark
-MISS_ABOVE = 0.05  # [m] over the handle at which a miss sets in
 NEAR_SURFACE = 0.02  # [m] over it, below which the sole may touch it
 LIFT = 0.03  # [m] that the tool is lifted off by mishap, a step
 
@@ -90,13 +89,14 @@ class SurfaceExpert(Expert):
 
     def mishappen(self, executed: Array) -> bool:
         """Misses the handle before it is taken, or loses the surface during the stroke."""
-        held = holds(self.world.robot, self._grasp())
+        robot, grasp = self.world.robot, self._grasp()
+        held = holds(robot, grasp)
         if self.mishap == "miss":
-            if happening := not held and -self._grasp().offset(self.world.robot)[2] < MISS_ABOVE:
+            if happening := not held and grasp.near(robot):
                 executed[:3] += self._kick
-        elif happening := held and self.scene.done.mean() > 0.3:
+        elif happening := held and bool(self.scene.done.mean() > 0.3):
             executed[:3] += LIFT * self.scene.surface_pose[:3, 2]
-        return bool(happening)
+        return happening
 
     def _grasp(self) -> Grasp:
         pose = self.scene.tool_pose

@@ -25,7 +25,6 @@ OPENED = 0.105  # [m] to which the drawer is pulled
 BEYOND = 0.005  # [m] that the handle is moved beyond what is wanted of the drawer
 OVER_WALLS = 0.10  # [m] of a cube's middle over its place while it is brought there
 ABOVE_SLOT = 0.008  # [m] over its place that a cube is let go
-MISS_ABOVE = 0.05  # [m] over the thing at which a miss sets in
 
 
 @dataclass(frozen=True)
@@ -98,11 +97,11 @@ class TidyTableExpert(Expert):
         grasp = self._grasp(stage)
         held = holds(robot, grasp)
         if self.mishap == "miss":
-            if happening := not held and -grasp.offset(robot)[2] < MISS_ABOVE:
+            if happening := not held and grasp.near(robot):
                 executed[:3] += self._kick
-        elif happening := held and 0.02 < self.scene.cube_pose(self._clumsy)[2, 3] < 0.06:
+        elif happening := held and bool(0.02 < self.scene.cube_pose(self._clumsy)[2, 3] < 0.06):
             executed[6] = robot.embodiment.parallel_gripper.max_width
-        return bool(happening)
+        return happening
 
     def _cube(self, stage: int) -> int | None:
         """Which cube a stage is about."""
