@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from robopolicy_datasets.errors import DeviceError
+from robopolicy_datasets.registry import tasks
 from robopolicy_datasets.spec import Feature, Spec
 from robopolicy_datasets.store import DemoStore
 from robopolicy_launch import benchmarks, command
@@ -45,7 +46,7 @@ def test_help_of_every_verb_loads_nothing_heavy():
     shown = "\n".join(text)
     for expected in (
         *(verb.summary for verb in VERBS.values()),
-        "pick_place, pusht_image, pusht_state",  # choices
+        ", ".join(tasks.names()),  # choices
         "trainer.gradient_clip: float = 1.0",  # a key, its type and its default
         "data: list[str] = required",
         "largest gradient norm",  # its meaning
@@ -71,7 +72,7 @@ MISTAKES = [
     ("train trainer.bf16=perhaps data=x", "bool", "perhaps"),
     ("train trainer.steps.more=1 data=x", "single value", "trainer.steps.more"),
     ("train", "data=<list[str]>", "data"),
-    ("eval checkpoint=.", "task=pick_place|pusht_image|pusht_state", "task"),
+    ("eval checkpoint=.", "task=" + "|".join(tasks.names()), "task"),
     ("eval checkpoint=. task.max_steps=60", "task=", "needs a task"),
     ("serve", "checkpoint=<str>", "checkpoint"),
     ("deploy", "server=ws://", "checkpoint=FOLDER"),

@@ -18,6 +18,7 @@ HELD_BESIDE = 0.02  # [m] from the grasp that a held thing may be
 NARROWER = 0.006  # [m] than the thing's thickness that the opening may be while it is held
 WIDER = 0.007  # [m]; a thing can lie askew between the fingers
 FINGER_MARGIN = 0.01  # [m] between a finger and a thing beside which it goes down
+OPENS_BESIDE = 0.03  # [m] from the thing within which the fingers open before they go up
 OPEN_BEYOND = 0.055  # [m] that the gripper opens beyond the thickness
 WIDE = 0.018  # [m] that the opening must exceed the thickness to pass the thing
 
@@ -70,33 +71,35 @@ def take(robot: Body, grasp: Grasp, *, height: float, speed: float) -> Array:
         height: above the thing from which the tool comes down [m].
         speed: largest move in a step [m].
     """
-    tcp = robot.tcp_pose
-    rotation = grasp.rotation(robot)
-    angle = float(Rotation.from_matrix(tcp[:3, :3].T @ rotation).magnitude())
-    offset = grasp.offset(robot)
-    beside, above = length(offset[:2]), -float(offset[2])
-    closing = robot.gripper_target < grasp.thickness
-    empty = closing and robot.gripper_width < grasp.thickness - NARROWER
-    within = 2.0 if closing else 1.0
-    if (
-        not empty
-        and beside < within * CLOSE_BESIDE
-        and abs(above) < within * CLOSE_BESIDE
-        and angle < within * CLOSE_ANGLE
-    ):
+    offset, rotation = grasp.offset(robot), grasp.rotation(robot)
+    turn = float(Rotation.from_matrix(robot.tcp_pose[:3, :3].T @ rotation).magnitude())
+    if _around(robot, grasp, offset, turn):
         return command(robot, pose_matrix(grasp.pose[:3, 3], rotation), 0.0, speed)
+    beside, above = length(offset[:2]), -offset[2]
     narrow = max(0.0, grasp.thickness + WIDE - robot.gripper_width)
-    error = beside + 0.1 * max(angle - 0.1, 0.0) + narrow
-    up = np.array([0.0, 0.0, -funnel(error - 0.006, height)])
-    # Fingers that are low beside the thing, or still around another, would push it: up first.
     play = max(0.5 * (robot.gripper_width - grasp.thickness) - FINGER_MARGIN, FINGER_MARGIN)
     if above < grasp.clearance and (beside > play or narrow > 0.0):
-        up = np.array([*offset[:2], -max(height, grasp.clearance + 0.01)])
-        rotation = tcp[:3, :3]
-        if narrow > 0.0 and beside < 0.03:
-            up = offset
-    goal = pose_matrix(grasp.pose[:3, 3] + grasp.pose[:3, :3] @ up, rotation)
-    return command(robot, goal, _opened(robot, grasp.thickness), speed)
+        # Fingers that are low beside the thing, or still around another, would push it: open, then up.
+        opening = narrow > 0.0 and beside < OPENS_BESIDE
+        goal = offset if opening else np.array([*offset[:2], -max(height, grasp.clearance + 0.01)])
+        rotation = robot.tcp_pose[:3, :3]
+    else:
+        error = beside + 0.1 * max(turn - 0.1, 0.0) + narrow
+        goal = np.array([0.0, 0.0, -funnel(error - 0.006, height)])
+    position = grasp.pose[:3, 3] + grasp.pose[:3, :3] @ goal
+    # No wider than needed: wide fingers would touch what is beside the thing.
+    width = min(robot.embodiment.parallel_gripper.max_width, grasp.thickness + OPEN_BEYOND)
+    return command(robot, pose_matrix(position, rotation), width, speed)
+
+
+def _around(robot: Body, grasp: Grasp, offset: Array, turn: float) -> bool:
+    """Returns whether the fingers are where they can close; less exactly, once they do."""
+    closing = robot.gripper_target < grasp.thickness
+    if closing and robot.gripper_width < grasp.thickness - NARROWER:
+        return False  # they have closed on nothing
+    within = 2.0 if closing else 1.0
+    near = max(length(offset[:2]), abs(offset[2])) < within * CLOSE_BESIDE
+    return bool(near and turn < within * CLOSE_ANGLE)
 
 
 def let_go(robot: Body, width: float) -> Array:
@@ -131,8 +134,3 @@ def command(robot: Body, goal: Array, width: float, speed: float) -> Array:
     rotation = Rotation.from_rotvec(turn).as_matrix() @ tcp[:3, :3]
     position = step_towards(tcp[:3, 3], goal[:3, 3], speed * robot.pace)
     return np.concatenate([position, matrix_to_axis_angle(rotation), [width]])
-
-
-def _opened(robot: Body, thickness: float) -> float:
-    """No wider than needed: wide fingers would touch what is beside the thing."""
-    return min(robot.embodiment.parallel_gripper.max_width, thickness + OPEN_BEYOND)

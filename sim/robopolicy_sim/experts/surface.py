@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
+from scipy.spatial.transform import Rotation
 
 from robopolicy_datasets.geometry import Array, axis_angle_to_matrix, pose_matrix
 from robopolicy_sim.experts.configs import ScriptedConfig
@@ -18,6 +19,7 @@ from robopolicy_sim.worlds.world import World
 BESIDE = 0.012  # [m] from the stroke within which the tool comes down
 OVERRUN = 0.004  # [m] that a stroke goes beyond a mark
 NEAR_SURFACE = 0.02  # [m] over it, below which the sole may touch it
+RISE = 0.04  # [m] in a step, of a sole that is low beside its place
 LIFT = 0.03  # [m] that the tool is lifted off by mishap, a step
 
 
@@ -104,23 +106,20 @@ class SurfaceExpert(Expert):
         return Grasp(down, 2 * HANDLE_HALF_SIZE[0], np.pi / 2)
 
     def _left(self) -> Array:
-        """Where marks are left to do, along the stroke ``[M]`` [m]."""
-        return self.scene.mark_places[np.logical_not(self.scene.done), 0]
+        """Where marks are left to do, along the stroke ``[M]`` [m]; all of them once none is."""
+        places, done = self.scene.mark_places[:, 0], self.scene.done
+        return places if done.all() else places[np.logical_not(done)]
 
     def _to_surface(self) -> Array:
         """Brings the tool over the end of what is left, and down there."""
-        left = self._left()
+        left, sole, tool = self._left(), self.scene.sole_place, self.scene.tool_pose
         end = left.min() if self.style.forwards else left.max()
-        sole = self.scene.sole_place
         goal = self._tool_goal(end)
         beside = float(np.linalg.norm(sole[:2] - [end, 0.0]))
-        tilted = float(np.arccos(np.clip(goal[:3, 2] @ self.scene.tool_pose[:3, 2], -1.0, 1.0)))
-        turned = abs(float(goal[:3, 1] @ self.scene.tool_pose[:3, 0]))
-        above = funnel(beside + 0.1 * (tilted + turned) - BESIDE, self.style.height)
-        low = sole[2] < 0.02 and beside > 2 * BESIDE
-        if low:  # a sole beside the surface is not to be dragged against it
-            goal = self.scene.tool_pose
-            above = 0.04
+        turn = Rotation.from_matrix(goal[:3, :3] @ tool[:3, :3].T).magnitude()
+        above = funnel(beside + 0.1 * turn - BESIDE, self.style.height)
+        if sole[2] < NEAR_SURFACE and beside > 2 * BESIDE:
+            goal, above = tool, RISE  # a sole beside its place is not to be dragged there
         elif above == 0.0:
             above = -self._pressed()
         goal[:3, 3] += above * goal[:3, 2]
@@ -129,8 +128,6 @@ class SurfaceExpert(Expert):
     def _ahead(self) -> float:
         """Returns how far the stroke goes on in this step [m]."""
         left, along = self._left(), self.scene.sole_place[0]
-        if len(left) == 0:
-            return 0.0
         sign = 1.0 if self.style.forwards else -1.0
         before = left[sign * (left - along) > -OVERRUN]
         following = before if len(before) else left
@@ -141,7 +138,7 @@ class SurfaceExpert(Expert):
     def _press(self, ahead: float) -> Array:
         """Moves along the surface, and to or from it by what the force lacks."""
         scene = self.scene
-        along = self.scene.sole_place[0]
+        along = scene.sole_place[0]
         here, goal = self._tool_goal(along), self._tool_goal(along + ahead)
         above = float((scene.tool_pose[:3, 3] - here[:3, 3]) @ here[:3, 2])
         goal[:3, 3] += (above + (scene.force / SPRING - self._pressed())) * goal[:3, 2]

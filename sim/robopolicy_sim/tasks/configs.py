@@ -64,7 +64,7 @@ class PeelConfig:
     """
 
     target: ClassVar[str] = "robopolicy_sim.tasks.peel:PeelEnv"
-    expert: ClassVar[str] = "robopolicy_sim.experts.peel:PeelExpert"
+    expert: ClassVar[str] = "robopolicy_sim.experts.surface:SurfaceExpert"
 
     embodiment: str = "ur5e"
     image_size: int = 64
@@ -86,7 +86,7 @@ class WipeConfig:
     """
 
     target: ClassVar[str] = "robopolicy_sim.tasks.wipe:WipeEnv"
-    expert: ClassVar[str] = "robopolicy_sim.experts.wipe:WipeExpert"
+    expert: ClassVar[str] = "robopolicy_sim.experts.surface:SurfaceExpert"
 
     embodiment: str = "ur5e"
     image_size: int = 64
