@@ -29,6 +29,7 @@ class Expert(ABC):
 
     Attributes:
         noise_near: standard deviation of the disturbance near the objects, each axis [m].
+        noise_turn: standard deviation of the disturbance about the tool's axis [rad].
         mishaps: what can be made to go wrong once in an episode, by name; see ``mishappen``.
         world: the task's world, which has just been reset; true states are read from it.
         scene: its scene.
@@ -42,6 +43,7 @@ class Expert(ABC):
     """
 
     noise_near: ClassVar[float] = NOISE_NEAR
+    noise_turn: ClassVar[float] = NOISE_TURN
     mishaps: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, world: World, config: ScriptedConfig, random: np.random.Generator) -> None:
@@ -76,7 +78,7 @@ class Expert(ABC):
         for robot, command, noise in zip(self.world.robots, commands, self._noise, strict=True):
             command[:3] += robot.pace * position_scale * noise[:3]
             if self._scale:
-                turn = axis_angle_to_matrix(np.array([0.0, 0.0, self._scale * NOISE_TURN * noise[3]]))
+                turn = axis_angle_to_matrix(np.array([0.0, 0.0, self._scale * self.noise_turn * noise[3]]))
                 command[3:6] = matrix_to_axis_angle(axis_angle_to_matrix(command[3:6]) @ turn)
         happening = bool(self.mishap) and self.mishappen(executed)
         self._mishap_steps += happening

@@ -50,7 +50,8 @@ class LiftTogetherExpert(Expert):
     """Each hand takes its handle and waits for the other; then both raise the tray, level. See ``Expert``."""
 
     mishaps: ClassVar[tuple[str, ...]] = ("miss",)
-    noise_near: ClassVar[float] = 0.003  # hands that hold one thing feel each other
+    noise_near: ClassVar[float] = 0.003  # hands that hold one thing feel each other ...
+    noise_turn: ClassVar[float] = 0.015  # ... and a twist of one sways the other's handle
 
     scene: LiftTogetherScene
 
@@ -90,8 +91,10 @@ class LiftTogetherExpert(Expert):
 
     def _take(self, robot: Body) -> Array:
         grasp = self._grasp(robot)
-        if holds(robot, grasp):  # waits for the other hand where the handle is
-            return command(robot, pose_matrix(grasp.pose[:3, 3], robot.tcp_pose[:3, :3]), 0.0, 0.01)
+        if holds(robot, grasp):  # waits for the other hand, the tray on the table
+            wait = robot.tcp_pose
+            wait[2, 3] -= self.scene.raised
+            return command(robot, wait, 0.0, self.style.lift)
         return take(robot, grasp, height=self.style.height, speed=self.style.speeds[robot.number])
 
     def _lift(self, robot: Body, tray: Array, goal: Array) -> Array:
