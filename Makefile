@@ -78,14 +78,14 @@ $(VENV)/.demo-ready: pyproject.toml constraints.txt | $(VENV)/bin/python
 
 $(VENV)/.test-ready: pyproject.toml constraints.txt | $(VENV)/bin/python
 	@echo "Installing the tested versions, with the test tools, into $(VENV) (first time: a few minutes)"
-	@$(VENV)/bin/python $(INSTALL) -c constraints.txt -e '.[demo,pusht,dev]'
+	@$(VENV)/bin/python $(INSTALL) -c constraints.txt -e '.[demo,pusht,pybullet,dev]'
 	@$(VENV)/bin/python $(INSTALL) --no-deps openpi-client==0.1.2 openpi-server==0.1.0  # they ask for numpy 1
 	@touch $@ $(VENV)/.demo-ready
 
 $(VENV_MUJOCO4)/.test-ready: pyproject.toml constraints.txt | $(VENV_MUJOCO4)/bin/python
 	@echo "Installing MuJoCo 4 and the tested versions of the rest into $(VENV_MUJOCO4)"
 	@grep -v '^mujoco==' constraints.txt > $(VENV_MUJOCO4)/constraints.txt
-	@$(VENV_MUJOCO4)/bin/python $(INSTALL) -c $(VENV_MUJOCO4)/constraints.txt 'mujoco==4.0.0' -e '.[demo,pusht,dev]'
+	@$(VENV_MUJOCO4)/bin/python $(INSTALL) -c $(VENV_MUJOCO4)/constraints.txt 'mujoco==4.0.0' -e '.[demo,pusht,pybullet,dev]'
 	@touch $@
 
 $(VENV_METAWORLD)/.ready: requirements-metaworld.txt | $(VENV_METAWORLD)/bin/python

@@ -30,6 +30,7 @@ EXTRA_OF_MODULE: Mapping[str, str] = {
     "h5py": "formats",
     "imagecodecs": "formats",
     "pyarrow": "formats",
+    "pybullet": "pybullet",
     "rerun": "viz",
 }
 

@@ -22,6 +22,7 @@ class PickPlaceConfig:
         image_size: height and width of both camera images [px].
         max_steps: control steps (10 Hz) until the episode is truncated.
         disturbance: what makes it harder.
+        simulator: whose physics it is: mujoco, or pybullet for the twin.
     """
 
     target: ClassVar[str] = "robopolicy_sim.tasks.pick_place:PickPlaceEnv"
@@ -31,6 +32,7 @@ class PickPlaceConfig:
     image_size: int = 64
     max_steps: int = 72
     disturbance: DisturbanceConfig = field(default_factory=DisturbanceConfig)
+    simulator: str = "mujoco"
 
 
 @dataclass

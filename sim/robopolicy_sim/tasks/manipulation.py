@@ -12,9 +12,9 @@ import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 
-from robopolicy_datasets.errors import ConfigError, SpecError
+from robopolicy_datasets.errors import ConfigError, SpecError, unknown_name
 from robopolicy_datasets.geometry import Array, pose_from_vector
-from robopolicy_datasets.registry import tasks
+from robopolicy_datasets.registry import load_target, tasks
 from robopolicy_datasets.spec import Feature, Spec
 from robopolicy_sim.tasks.common import checked_max_steps, feature_space
 from robopolicy_sim.tracking import make_tracker
@@ -26,6 +26,11 @@ from robopolicy_sim.worlds.world import World
 RATE_HZ = 10.0
 TICKS = 5  # of the robots' controllers in one control step
 POSE_WIDTH = 7  # numbers that command one robot
+
+SIMULATORS = {
+    "mujoco": "robopolicy_sim.worlds.world:World",
+    "pybullet": "robopolicy_sim.twin.world:PybulletWorld",
+}
 
 _MEASURED = (  # key after the robot's, numbers, kind, unit, frame
     ("eef_pos", 3, "position", "m", "world"),
@@ -85,17 +90,31 @@ class ManipulationEnv(gymnasium.Env[Observation, NDArray[Any]]):
         config: the settings.
         scene: objects and success; serves this environment alone.
         render_mode: ``"rgb_array"`` or None; ``render`` works with both.
+        simulator: whose physics it is, one of ``SIMULATORS``.
+
+    Raises:
+        UnknownNameError: there is no such simulator.
+        MissingExtraError: it is not installed.
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": int(RATE_HZ)}  # noqa: RUF012 (as in gymnasium.Env)
 
-    def __init__(self, config: ManipulationConfig, scene: Scene, render_mode: str | None = None) -> None:
+    def __init__(
+        self,
+        config: ManipulationConfig,
+        scene: Scene,
+        render_mode: str | None = None,
+        simulator: str = "mujoco",
+    ) -> None:
+        if simulator not in SIMULATORS:
+            raise unknown_name("simulator", simulator, SIMULATORS)
         self.config = config
         self.render_mode = render_mode
         self.scene = scene
         self.data_spec = manipulation_spec(config.image_size, scene.num_robots)
         self.dt = 1.0 / RATE_HZ
-        self.world = World(scene, [config.embodiment] * scene.num_robots)
+        make_world: type[World] = load_target(SIMULATORS[simulator])
+        self.world = make_world(scene, [config.embodiment] * scene.num_robots)
         pace = min(robot.pace for robot in self.world.robots)
         self.max_steps = round(checked_max_steps(config.max_steps) / pace)
         self._trackers = [make_tracker(robot, self.dt, TICKS) for robot in self.world.robots]

@@ -114,4 +114,5 @@ class PickPlaceEnv(ManipulationEnv):
     scene: PickPlaceScene
 
     def __init__(self, config: PickPlaceConfig | None = None, render_mode: str | None = None) -> None:
-        super().__init__(config or PickPlaceConfig(), PickPlaceScene(), render_mode)
+        config = config or PickPlaceConfig()
+        super().__init__(config, PickPlaceScene(), render_mode, config.simulator)

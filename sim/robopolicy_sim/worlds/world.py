@@ -110,7 +110,7 @@ class World:
             SimulationError: the physics became unstable.
         """
         self.scene.advance(substeps * TIMESTEP)
-        self._mujoco.mj_step(self.model, self.data, substeps)
+        self._advance(substeps)
         self._update_kinematics()
         # MuJoCo resets an unstable state by itself and counts a warning; a NaN can also slip in from outside.
         unstable = any(warning.number for warning in self._instabilities)
@@ -172,6 +172,9 @@ class World:
             )
         self._mujoco.mj_setState(self.model, self.data, np.asarray(state, dtype=np.float64), self._state_kind)
         self._update_kinematics()
+
+    def _advance(self, steps: int) -> None:
+        self._mujoco.mj_step(self.model, self.data, steps)
 
     def _hover(self) -> None:
         """Lets rotors carry the weight from the first moment on."""

@@ -1,0 +1,1 @@
+"""The PyBullet twin: our worlds under another physics engine, drawn by MuJoCo."""
