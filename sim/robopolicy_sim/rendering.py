@@ -213,9 +213,7 @@ class Renderer:
             SimulationError: the renderer is closed.
         """
         self._resize(width, height)
-        self._option.sitegroup[:], groups = 0, self._option.sitegroup.copy()  # sites are no things
-        self._update_scene(data, self._mujoco.MjvCamera())
-        self._option.sitegroup[:] = groups
+        self._update_things(data, self._mujoco.MjvCamera())
         for eye in self._scene.camera:  # one for each eye of a stereo image; both are used
             eye.pos, eye.forward, eye.up = pose[:3, 3], pose[:3, 2], -pose[:3, 1]
             eye.orthographic, eye.frustum_center, eye.frustum_width = 1, 0.0, 0.5 * size[1]
@@ -230,6 +228,72 @@ class Renderer:
         mujoco.mjr_readPixels(None, depth, view, self._context)
         return depth[::-1] * np.float32(reach)
 
+    def depth(self, data: Any, camera: int, *, width: int, height: int) -> NDArray[np.float32]:
+        """Measures how far things are along the direction in which a camera looks.
+
+        Args:
+            data: ``mujoco.MjData`` with up-to-date kinematics.
+            camera: the camera's index in the model.
+            width: of the image [px].
+            height: of the image [px].
+
+        Returns:
+            z in the camera's frame ``[height, width]`` [m]; where there is nothing, the farthest that is
+            drawn (MuJoCo's ``zfar``).
+
+        Raises:
+            SimulationError: the renderer is closed.
+        """
+        mujoco = self._mujoco
+        reading, self._context.readDepthMap = self._context.readDepthMap, mujoco.mjtDepthMap.mjDEPTH_ZEROFAR
+        _, inverse = self._draw_shapes(data, camera, width, height)
+        self._context.readDepthMap = reading
+        planes, extent = self._model.vis.map, self._model.stat.extent
+        near, far = planes.znear * extent, planes.zfar * extent
+        depth = near * far / (near + inverse.astype(np.float64) * (far - near))
+        return depth[::-1].astype(np.float32)
+
+    def segmentation(self, data: Any, camera: int, *, width: int, height: int) -> NDArray[np.int32]:
+        """Tells which body each pixel shows; not for ``smooth`` renderers, which blend colors at edges.
+
+        Args:
+            data: ``mujoco.MjData`` with up-to-date kinematics.
+            camera: the camera's index in the model.
+            width: of the image [px].
+            height: of the image [px].
+
+        Returns:
+            Indices of bodies in the model ``[height, width]``; 0 is what is fixed to the world, -1 nothing.
+
+        Raises:
+            SimulationError: the renderer is closed.
+        """
+        color, _ = self._draw_shapes(data, camera, width, height)
+        shapes = color.astype(np.int32) @ (1, 1 << 8, 1 << 16)  # their places in the scene, from 1 on
+        bodies = np.full(self._scene.ngeom + 1, -1, dtype=np.int32)
+        kind = self._mujoco.mjtObj.mjOBJ_GEOM
+        for shape in self._scene.geoms[: self._scene.ngeom]:
+            if shape.objtype == kind and shape.segid >= 0:
+                bodies[shape.segid + 1] = self._model.geom_bodyid[shape.objid]
+        return bodies[shapes[::-1]]
+
+    def _draw_shapes(
+        self, data: Any, camera: int, width: int, height: int
+    ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+        """Draws each shape in a color of its own; returns the image and the depth buffer, upside down."""
+        self._resize(width, height)
+        self._camera.fixedcamid = camera
+        self._update_things(data, self._camera)
+        mujoco, view = self._mujoco, self._mujoco.MjrRect(0, 0, width, height)
+        flags = self._scene.flags
+        flags[mujoco.mjtRndFlag.mjRND_SEGMENT] = flags[mujoco.mjtRndFlag.mjRND_IDCOLOR] = 1
+        mujoco.mjr_render(view, self._scene, self._context)
+        flags[mujoco.mjtRndFlag.mjRND_SEGMENT] = flags[mujoco.mjtRndFlag.mjRND_IDCOLOR] = 0
+        color = np.empty((height, width, 3), dtype=np.uint8)
+        depth = np.empty((height, width), dtype=np.float32)
+        mujoco.mjr_readPixels(color, depth, view, self._context)
+        return color, depth
+
     def _resize(self, width: int, height: int) -> None:
         if self._gl is None:
             raise SimulationError("This renderer is closed; make a new one.")
@@ -241,6 +305,12 @@ class Renderer:
     def _update_scene(self, data: Any, camera: Any) -> None:
         everything = self._mujoco.mjtCatBit.mjCAT_ALL.value
         self._mujoco.mjv_updateScene(self._model, data, self._option, None, camera, everything, self._scene)
+
+    def _update_things(self, data: Any, camera: Any) -> None:
+        """Leaves sites out, which are no things."""
+        self._option.sitegroup[:], groups = 0, self._option.sitegroup.copy()
+        self._update_scene(data, camera)
+        self._option.sitegroup[:] = groups
 
     def close(self) -> None:
         """Frees the GL context. A second call does nothing."""

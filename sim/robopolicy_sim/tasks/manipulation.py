@@ -85,6 +85,7 @@ class ManipulationEnv(gymnasium.Env[Observation, NDArray[Any]]):
         max_steps: control steps until truncation: the config's, and more for a body of a slower pace.
         scene: the task's surroundings.
         world: the physics.
+        metadata: Gymnasium's, and under ``"cameras"`` each camera's ``CameraParameters`` as plain data.
 
     Args:
         config: the settings.
@@ -117,6 +118,14 @@ class ManipulationEnv(gymnasium.Env[Observation, NDArray[Any]]):
         self.world = make_world(scene, [config.embodiment] * scene.num_robots)
         pace = min(robot.pace for robot in self.world.robots)
         self.max_steps = round(checked_max_steps(config.max_steps) / pace)
+        size = config.image_size
+        self.metadata = {
+            **self.metadata,
+            "cameras": {
+                key: self.world.camera_parameters(key.removesuffix("_rgb"), size, size).to_json()
+                for key in (feature.key for feature in self.data_spec.observation if feature.is_image)
+            },
+        }
         self._trackers = [make_tracker(robot, self.dt, TICKS) for robot in self.world.robots]
         self._disturbances = Disturbances(self.world, config.disturbance, self.dt / TICKS)
         self._substeps = round(self.dt / self.world.timestep / TICKS)

@@ -12,6 +12,7 @@ from robopolicy_datasets.errors import SimulationError, unknown_name
 from robopolicy_datasets.geometry import Array
 from robopolicy_sim.rendering import import_mujoco, shared_renderer
 from robopolicy_sim.worlds.body import Body
+from robopolicy_sim.worlds.cameras import CameraParameters, camera_parameters, camera_pose
 from robopolicy_sim.worlds.model import TIMESTEP, world_model
 from robopolicy_sim.worlds.scene import Scene
 
@@ -147,10 +148,43 @@ class World:
         Raises:
             UnknownNameError: there is no such camera.
         """
-        if camera not in self._cameras:
-            raise unknown_name("camera", camera, self._cameras)
+        index = self._camera(camera)
         renderer = shared_renderer(self.model, smooth=camera == "video")
-        return renderer.render(self.data, self._cameras[camera], width=width, height=height)
+        return renderer.render(self.data, index, width=width, height=height)
+
+    def depth(self, camera: str, width: int, height: int) -> NDArray[np.float32]:
+        """Measures z in a camera's frame ``[height, width]`` [m], see ``Renderer.depth``.
+
+        Raises:
+            UnknownNameError: there is no such camera.
+        """
+        index = self._camera(camera)
+        return shared_renderer(self.model).depth(self.data, index, width=width, height=height)
+
+    def segmentation(self, camera: str, width: int, height: int) -> NDArray[np.int32]:
+        """Tells which body of ``model`` a camera sees ``[height, width]``, see ``Renderer.segmentation``.
+
+        Raises:
+            UnknownNameError: there is no such camera.
+        """
+        index = self._camera(camera)
+        return shared_renderer(self.model).segmentation(self.data, index, width=width, height=height)
+
+    def camera_parameters(self, camera: str, width: int, height: int) -> CameraParameters:
+        """Returns a camera's intrinsics for images of a size [px], and how it is fixed to what.
+
+        Raises:
+            UnknownNameError: there is no such camera.
+        """
+        return camera_parameters(self.model, self._camera(camera), width, height)
+
+    def camera_pose(self, camera: str) -> Array:
+        """Returns where a camera is in the world now ``[4, 4]`` [m]: x to the right of the image, z ahead.
+
+        Raises:
+            UnknownNameError: there is no such camera.
+        """
+        return camera_pose(self.data, self._camera(camera))
 
     def get_physics_state(self) -> Array:
         """Returns all that the physics needs to go on from here (targets, objects), a vector ``[S]``."""
@@ -172,6 +206,11 @@ class World:
             )
         self._mujoco.mj_setState(self.model, self.data, np.asarray(state, dtype=np.float64), self._state_kind)
         self._update_kinematics()
+
+    def _camera(self, name: str) -> int:
+        if name not in self._cameras:
+            raise unknown_name("camera", name, self._cameras)
+        return self._cameras[name]
 
     def _advance(self, steps: int) -> None:
         self._mujoco.mj_step(self.model, self.data, steps)
