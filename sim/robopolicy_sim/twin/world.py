@@ -8,9 +8,9 @@ import numpy as np
 
 from robopolicy_datasets.errors import ConfigError
 from robopolicy_datasets.geometry import Array
-from robopolicy_drivers.embodiments import load_embodiment
 from robopolicy_sim.twin.physics import BulletPhysics
 from robopolicy_sim.worlds.scene import Scene
+from robopolicy_sim.worlds.user_model import find_embodiment
 from robopolicy_sim.worlds.world import World
 
 
@@ -33,7 +33,7 @@ class PybulletWorld(World):
 
     def __init__(self, scene: Scene, embodiments: Sequence[str] = ("ur5e",)) -> None:
         for name in embodiments:
-            if load_embodiment(name).base is not None:
+            if find_embodiment(name).base is not None:
                 raise ConfigError(
                     f"The embodiment '{name}' flies, and task.simulator=pybullet is for arms on fixed bases. "
                     "Take one of these, or task.simulator=mujoco."

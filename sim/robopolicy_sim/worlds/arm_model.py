@@ -89,7 +89,9 @@ def _add_carrier(root: Element) -> None:
 
 
 def _add_socket(world: Element, joint: Joint) -> None:
-    """Draws what the arm stands on, up to where its first link begins."""
+    """Draws what the arm stands on, up to where its first link begins; nothing where that is not drawn."""
+    if not joint.capsules:
+        return
     pose = Pose(joint.position, joint.quaternion).matrix
     ends = np.array([end for capsule in joint.capsules for end in (capsule.start, capsule.end)])
     height = float((ends @ pose[:3, :3].T + pose[:3, 3])[:, 2].min())

@@ -48,7 +48,20 @@ def add_geom(parent: Element, kind: str, *, solid: bool = False, **attributes: o
 
 
 _NAMES = frozenset(
-    ("name", "joint", "joint1", "joint2", "body1", "body2", "geom1", "geom2", "site", "tendon", "actuator")
+    (
+        "name",
+        "joint",
+        "joint1",
+        "joint2",
+        "body1",
+        "body2",
+        "geom1",
+        "geom2",
+        "site",
+        "tendon",
+        "actuator",
+        "mesh",
+    )
 )
 
 

@@ -11,13 +11,14 @@ import numpy as np
 
 from robopolicy_datasets.errors import ConfigError, SimulationError
 from robopolicy_drivers.control.kinematics import Kinematics
-from robopolicy_drivers.embodiments import Embodiment, Pose, load_embodiment
+from robopolicy_drivers.embodiments import Embodiment, Pose
 from robopolicy_sim.rendering import import_mujoco
 from robopolicy_sim.worlds.arm_model import add_robot
 from robopolicy_sim.worlds.mjcf import Element, add, camera_axes, merge, prefix_names, section
 from robopolicy_sim.worlds.posture import Posture, corners, require_reach, start_posture
 from robopolicy_sim.worlds.scene import Scene
 from robopolicy_sim.worlds.scenery import add_appearance, pictures
+from robopolicy_sim.worlds.user_model import UserEmbodiment, find_embodiment
 
 TIMESTEP = 0.004  # [s]
 FULL_SIZE = 0.48  # [m] of an arm's tool at home from its base, from which on scenes have their full size
@@ -55,7 +56,7 @@ def world_model(scene: Scene, embodiments: Sequence[str]) -> WorldModel:
     """
     key = (type(scene), scene.model_key, tuple(embodiments))
     if key not in _compiled:
-        _compiled[key] = _compile(scene, [load_embodiment(name) for name in embodiments])
+        _compiled[key] = _compile(scene, [find_embodiment(name) for name in embodiments])
     return _compiled[key]
 
 
@@ -88,6 +89,8 @@ def _robot(embodiment: Embodiment, base: Pose, number: int) -> Element:
     """Cameras at the tools count on: ``camera1`` at that of the first robot, ``camera2`` of the next, ..."""
     part = ElementTree.Element("mujoco")
     add_robot(part, embodiment, base)
+    if isinstance(embodiment, UserEmbodiment):
+        embodiment.shell.put_onto(part)
     cameras = list(part.iter("camera"))
     prefix_names(part, _prefix(number))
     for camera in cameras:
@@ -123,8 +126,12 @@ def _compile(scene: Scene, embodiments: Sequence[Embodiment]) -> WorldModel:
                 np.array(scene.reach_center(number)), scale * np.array(scene.extent), start[:3, :3]
             )
             require_reach(embodiment, base, reach, scene.name)
+    files = dict(pictures())
+    for embodiment in embodiments:
+        if isinstance(embodiment, UserEmbodiment):
+            files.update(embodiment.shell.meshes)
     try:
-        model = import_mujoco().MjModel.from_xml_string(world_xml(scene, embodiments), pictures())
+        model = import_mujoco().MjModel.from_xml_string(world_xml(scene, embodiments), files)
     except ValueError as error:
         names = ", ".join(embodiment.name for embodiment in embodiments)
         raise SimulationError(f"MuJoCo refuses {scene.name} with {names}: {error}") from error
