@@ -19,7 +19,6 @@ from robopolicy_datasets.clock import NANOSECONDS, now_ns, ns_to_seconds
 from robopolicy_datasets.errors import ConfigError, DeviceError, SpecError
 from robopolicy_datasets.spec import Feature, Spec
 from robopolicy_datasets.store import Event
-from robopolicy_drivers.embodiments import load_embodiment
 from robopolicy_drivers.realtime.process import DeviceProcess
 from robopolicy_drivers.realtime.ring import Record, Ring
 from robopolicy_drivers.realtime.sections import CycleSummary
@@ -28,6 +27,7 @@ from robopolicy_drivers.runtime.alignment import state_at
 from robopolicy_drivers.safety.configs import SafetyConfig
 from robopolicy_sim.configs import SimulatedRobotConfig
 from robopolicy_sim.tasks.manipulation import manipulation_spec, task_world
+from robopolicy_sim.worlds.user_model import find_embodiment
 
 STATE_SLOTS = 256  # two seconds of states, to look up the one at an image's time
 IMAGE_SLOTS = 8
@@ -51,7 +51,7 @@ class SimulatedRobot:
 
     def __init__(self, config: SimulatedRobotConfig) -> None:
         self.config = config
-        embodiment = load_embodiment(config.embodiment)
+        embodiment = find_embodiment(config.embodiment)
         self._gripper = embodiment.parallel_gripper
         task = manipulation_spec(config.image_size)
         joints = Feature("robot0_joint_pos", (len(embodiment.joints),), kind="joint", unit="rad")
