@@ -138,6 +138,28 @@ class TidyTableConfig:
 
 
 @dataclass
+class PushConfig:
+    """Push a cube onto a pad with the fingers closed, seen by a scene camera and a wrist camera.
+
+    Attributes:
+        embodiment: name or file of the robot.
+        image_size: height and width of both camera images [px].
+        max_steps: control steps (10 Hz) until the episode is truncated.
+        disturbance: what makes it harder.
+        simulator: whose physics it is: mujoco, or pybullet for the twin.
+    """
+
+    target: ClassVar[str] = "robopolicy_sim.tasks.push:PushEnv"
+    expert: ClassVar[str] = "robopolicy_sim.experts.push:PushExpert"
+
+    embodiment: str = "ur5e"
+    image_size: int = 64
+    max_steps: int = 100
+    disturbance: DisturbanceConfig = field(default_factory=DisturbanceConfig)
+    simulator: str = "mujoco"
+
+
+@dataclass
 class PushTStateConfig:
     """Push a T-shaped block onto its target, from the block's pose.
 

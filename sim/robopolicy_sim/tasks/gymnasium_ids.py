@@ -14,6 +14,7 @@ for _module, _name in (
     ("wipe", "Wipe"),
     ("lift_together", "LiftTogether"),
     ("tidy_table", "TidyTable"),
+    ("push", "Push"),
 ):
     gymnasium.register(
         id=f"robopolicy/{_name}-v0",

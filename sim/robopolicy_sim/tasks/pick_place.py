@@ -86,13 +86,16 @@ class PickPlaceScene(Scene):
         return self._data.mocap_pos[self._pad].copy()
 
     def success(self) -> bool:
-        """Returns whether the cube rests on the pad, let go, with the gripper clear of it."""
+        """Returns whether the cube rests on the pad, let go."""
         cube = self._data.qpos[self._cube : self._cube + 3]
         speed = np.linalg.norm(self._data.qvel[self._cube_velocity : self._cube_velocity + 3])
         at_goal = np.linalg.norm(cube[:2] - self.pad_position[:2]) <= SUCCESS_DISTANCE
         resting = abs(cube[2] - CUBE_HALF_SIZE) < 0.005 and speed < 0.05
-        clear = self._robot.gripper_width > SUCCESS_OPENING and self._robot.tcp_pose[2, 3] > SUCCESS_HEIGHT
-        return bool(at_goal and resting and clear)
+        return bool(at_goal and resting and self.let_go())
+
+    def let_go(self) -> bool:
+        """Returns whether the gripper is open and clear of the cube."""
+        return self._robot.gripper_width > SUCCESS_OPENING and self._robot.tcp_pose[2, 3] > SUCCESS_HEIGHT
 
     def progress(self) -> float:
         """Returns how far the task is: 0.3 for reaching the cube, 0.6 for bringing it home."""

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from robopolicy_datasets.errors import ConfigError, SimulationError, UnknownNameError
+from robopolicy_datasets.registry import load_target, tasks
 from robopolicy_sim.conformance import check_env
 from robopolicy_sim.experts.collecting import collect_episode
 from robopolicy_sim.experts.configs import ScriptedConfig
-from robopolicy_sim.experts.pick_place import PickPlaceExpert
 from robopolicy_sim.rendering import import_mujoco
 from robopolicy_sim.tasks.configs import PickPlaceConfig
 from robopolicy_sim.tasks.pick_place import PickPlaceEnv, PickPlaceScene
@@ -151,11 +151,13 @@ def test_equal_seeds_give_equal_episodes_whatever_was_before():
     assert len(check_env(lambda: PickPlaceEnv(SMALL))) > 10
 
 
-def test_the_expert_does_its_task_in_the_twin(count):
-    env = PickPlaceEnv(SMALL)
+@pytest.mark.parametrize("task", ["pick_place", "push"])
+def test_experts_do_their_tasks_in_the_twin(task, count):
+    config = tasks.config_class(task)(image_size=8, simulator="pybullet")
+    env, expert = tasks.build(task, config), load_target(config.expert)
     infos = [
-        collect_episode(env, PickPlaceExpert, ScriptedConfig(), np.random.default_rng(seed))[1]
-        for seed in range(count(6, 100))
+        collect_episode(env, expert, ScriptedConfig(), np.random.default_rng(seed))[1]
+        for seed in range(count(5, 100))
     ]
     assert np.mean([info.success for info in infos]) >= 0.8
 
