@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +53,7 @@ def collect(
     if seed < 0:
         raise ConfigError(f"The seed of the first demonstration is {seed}; give at least 0.")
     task_name, teleop_name = registered_name("task", task), registered_name("teleop", teleop)
-    known = getattr(type(teleop), "tasks", (task_name,))
+    known = _known_tasks(type(teleop), task_name)
     if task_name not in known:
         raise ConfigError(
             f"teleop={teleop_name} does not know task={task_name}; it knows: {', '.join(known)}."
@@ -95,3 +95,11 @@ def collect(
         "seconds": time.monotonic() - started,
         "megabytes": summarise(store).disk_bytes / 1e6,
     }
+
+
+def _known_tasks(teleop_class: type, task_name: str) -> Sequence[str]:
+    """Returns the tasks that a teleoperator knows: those it lists, or whose configs name what it needs."""
+    needs = getattr(teleop_class, "needs", None)
+    if needs:
+        return [name for name in tasks.names() if hasattr(tasks.config_class(name), needs)]
+    return getattr(teleop_class, "tasks", (task_name,))

@@ -17,8 +17,7 @@ class ScriptedConfig:
     """
 
     target: ClassVar[str] = "robopolicy_sim.experts.collecting:collect"
-    # Those that it can demonstrate.
-    tasks: ClassVar[tuple[str, ...]] = ("pick_place", "push", "peel", "wipe", "lift_together", "tidy_table")
+    needs: ClassVar[str] = "expert"  # what the config of a task must name
 
     disturbance: float = 1.0
     recovery_rate: float = 0.15
