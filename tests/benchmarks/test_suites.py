@@ -147,7 +147,7 @@ def test_server():
 
 
 def test_sim():
-    check(sim.run(image=16, seconds=0.0), ["sim_physics", "sim_environment"])
+    check(sim.run(image=16, seconds=0.0), ["sim_physics", "sim_environment", "sim_two_workers"])
 
 
 def test_render():

@@ -1,10 +1,12 @@
 """Simulation beside MuJoCo by hand: physics steps, and a whole environment step with the same work in it.
 
-The ratios are times: 1.1 is a tenth slower than the reference.
+The ratios are times: 1.1 is a tenth slower than the reference. Only the last one is of steps a second: how many
+times as many two workers make.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 
 import numpy as np
@@ -14,6 +16,7 @@ from robopolicy_drivers.control.differential_ik import DifferentialIK
 from robopolicy_launch.benchmarks import Row
 from robopolicy_launch.benchmarks._timing import side_by_side, threads
 from robopolicy_sim.rendering import import_mujoco
+from robopolicy_sim.rollout_speed import RolloutSpeed
 from robopolicy_sim.tasks.configs import PickPlaceConfig
 from robopolicy_sim.tasks.manipulation import TICKS
 from robopolicy_sim.tasks.pick_place import PickPlaceEnv
@@ -38,6 +41,18 @@ def run(*, image: int = 64, seconds: float = 5.0) -> Iterator[Row]:
             [observation[f"robot0_{key}"] for key in ("eef_pos", "eef_rot_axis_angle", "gripper_width")]
         )
         yield _environment(env, _Loop(by_hand, image, substeps), action, seconds)
+    yield _workers(PickPlaceConfig(image_size=image), seconds)
+
+
+def _workers(task: PickPlaceConfig, seconds: float) -> Row:
+    """The ratio is of steps a second: with two workers a whole 2 would be both cores."""
+    with RolloutSpeed(task, workers=1) as one, RolloutSpeed(task, workers=2) as two:
+        speeds = [(two.measure(), one.measure())]
+        end = time.perf_counter() + seconds
+        while time.perf_counter() < end:
+            speeds.append((two.measure(), one.measure()))
+    together, alone = np.median(speeds, axis=0)
+    return Row("sim_two_workers", together, alone, "per_s", "one worker")
 
 
 def _physics(env: PickPlaceEnv, by_hand: PickPlaceEnv, substeps: int, seconds: float) -> Row:
