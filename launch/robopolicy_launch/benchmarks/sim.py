@@ -1,7 +1,7 @@
 """Simulation beside MuJoCo by hand: physics steps, and a whole environment step with the same work in it.
 
-The ratios are times: 1.1 is a tenth slower than the reference. Only the last one is of steps a second: how many
-times as many two workers make.
+The ratios are times: 1.1 is a tenth slower than the reference. Only the last one is of steps a second:
+how many times as many two workers make.
 """
 
 from __future__ import annotations
