@@ -20,7 +20,7 @@ from robopolicy_sim.tasks.tidy_table import (
 from robopolicy_sim.worlds.scene import TOOL_DOWN
 from robopolicy_sim.worlds.world import World
 
-LET_GO_WIDTH = 0.055  # [m] to which the gripper opens in the drawer, beside its walls and the other cube
+LET_GO_WIDTH = 0.05  # [m] to which the gripper opens in the drawer, beside its walls and the other cube
 OPENED = 0.105  # [m] to which the drawer is pulled
 BEYOND = 0.005  # [m] that the handle is moved beyond what is wanted of the drawer
 OVER_WALLS = 0.10  # [m] of a cube's middle over its place while it is brought there
@@ -126,7 +126,8 @@ class TidyTableExpert(Expert):
         robot, grasp = self.world.robot, self._grasp(stage)
         wanted = OPENED + BEYOND if stage == 0 else -BEYOND
         move = np.clip(wanted - self.scene.opening, -self.style.pull, self.style.pull)
-        place = grasp.pose[:3, 3] - move * grasp.pose[:3, 0]
+        along = grasp.offset(robot)[0] - move  # from where the hand is: fingers may have slipped along
+        place = grasp.pose[:3, 3] + along * grasp.pose[:3, 0]
         return command(robot, pose_matrix(place, grasp.rotation(robot)), 0.0, self.style.speed)
 
     def _store(self, number: int) -> Array:

@@ -30,7 +30,7 @@ CABINET_PLACE = (0.635, 0.0)  # [m] of the closed drawer's middle
 CABINET_AREA = (0.02, 0.04)  # [m] x and y extent of its places
 CABINET_YAW = 0.12  # [rad] largest turn to either side
 CUBE_AREA = ((0.34, 0.43), (0.15, 0.22))  # [m] from and to: along x, and to either side along y
-SLOTS = ((-0.02, -0.045), (-0.02, 0.045))  # [m] for the cubes in the drawer
+SLOTS = ((-0.02, -0.036), (-0.02, 0.036))  # [m] for the cubes in the drawer
 LET_GO = 0.006  # [m] that the gripper must be wider than a cube in the drawer
 
 
