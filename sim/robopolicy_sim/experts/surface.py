@@ -11,7 +11,7 @@ from scipy.spatial.transform import Rotation
 from robopolicy_datasets.geometry import Array, axis_angle_to_matrix, pose_matrix
 from robopolicy_sim.experts.configs import ScriptedConfig
 from robopolicy_sim.experts.expert import Expert, funnel
-from robopolicy_sim.experts.grasping import Grasp, bring, holds, take
+from robopolicy_sim.experts.grasping import Grasp, bring, command, holds, take
 from robopolicy_sim.tasks.surface import HANDLE_HALF_SIZE, SOLE_BELOW, SPRING, SurfaceScene
 from robopolicy_sim.worlds.scene import TOOL_DOWN
 from robopolicy_sim.worlds.world import World
@@ -20,6 +20,7 @@ BESIDE = 0.012  # [m] from the stroke within which the tool comes down
 OVERRUN = 0.004  # [m] that a stroke goes beyond a mark
 NEAR_SURFACE = 0.02  # [m] over it, below which the sole may touch it
 RISE = 0.04  # [m] in a step, of a sole that is low beside its place
+FALLEN = 0.8  # height of the tool's axis from which on it has fallen over, and is given up
 LIFT = 0.03  # [m] that the tool is lifted off by mishap, a step
 
 
@@ -69,12 +70,16 @@ class SurfaceExpert(Expert):
         self.style = Style.draw(random)
         self._rest = self.style.pause
         angle = random.uniform(-np.pi, np.pi)
-        self._kick = 0.04 * np.array([np.cos(angle), np.sin(angle), 0.7])
+        self._kick = np.array(
+            [0.03 * np.cos(angle), 0.03 * np.sin(angle), 0.05]
+        )  # over the handle, not into it
 
     def act(self) -> Array:
         """See ``Expert``."""
         robot, grasp = self.world.robot, self._grasp()
         if not holds(robot, grasp):
+            if self.scene.tool_pose[2, 2] < FALLEN:  # no gripper comes around it from the side
+                return command(robot, self.scene.start_pose(0), robot.gripper_width, self.style.speed)
             return take(robot, grasp, height=self.style.height, speed=self.style.speed)
         if not self.scene.touching:
             return self._to_surface()
@@ -95,7 +100,7 @@ class SurfaceExpert(Expert):
         held = holds(robot, grasp)
         if self.mishap == "miss":
             if happening := not held and grasp.near(robot):
-                executed[:3] += self._kick
+                executed[:3] = robot.tcp_pose[:3, 3] + self._kick
         elif happening := held and bool(self.scene.done.mean() > 0.3):
             executed[:3] += LIFT * self.scene.surface_pose[:3, 2]
         return happening
