@@ -113,4 +113,3 @@ def test_an_episode_is_decided_by_its_seed(task, make_env):
 
 def test_the_tasks_are_registered():
     assert set(TASKS) <= set(tasks.names())
-    assert set(TASKS) <= set(ScriptedConfig.tasks)
