@@ -26,7 +26,11 @@ def hold(observation):
     return np.concatenate([observation[key] for key in keys])
 
 
-@pytest.mark.parametrize("name", tasks.names())
+# Foreign environments need a process of their own; they are checked where those are made.
+OURS = [name for name in tasks.names() if tasks.config_class(name).target.startswith("robopolicy_sim.tasks.")]
+
+
+@pytest.mark.parametrize("name", OURS)
 def test_conforms(name):
     if name.startswith("pusht"):
         pytest.importorskip("gym_pusht", reason="the extra 'pusht' is not installed")
@@ -34,7 +38,7 @@ def test_conforms(name):
     assert len(check_env(lambda: tasks.build(name, config))) > 15
 
 
-@pytest.mark.parametrize("name", tasks.names())
+@pytest.mark.parametrize("name", OURS)
 def test_an_episode_has_steps(name):
     with pytest.raises(ConfigError, match=r"task\.max_steps is 0"):
         tasks.build(name, replace(tasks.config_class(name)(), max_steps=0))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from robopolicy_datasets.errors import SimulationError
 from robopolicy_sim.rendering import import_mujoco
-from robopolicy_sim.twin.urdf import body_joint, is_free, solid_geoms, tree_bodies, tree_roots, tree_urdf
+from robopolicy_sim.twin.urdf import body_joint, is_free, link_names, tree_bodies, tree_roots, tree_urdf
 
 BASE = -1  # Bullet's number of a tree's first link
 COUPLING_FORCE = 1e4  # [N] with which joints that move together are held together
@@ -27,7 +28,7 @@ class Tree:
         number: Bullet's.
         root: its first body in MuJoCo's model; 0 is what stands.
         free: MuJoCo's joint that leaves it free; None where it is held.
-        links: Bullet's number of each of its bodies.
+        links: Bullet's numbers of the links of each of its bodies, the body's own first.
         joints: Bullet's number of each of its joints that turn or slide.
         positions: where the joints' positions are in MuJoCo's state.
         speeds: where their speeds are.
@@ -36,7 +37,7 @@ class Tree:
     number: int
     root: int
     free: int | None
-    links: dict[int, int]
+    links: dict[int, list[int]]
     joints: dict[int, int]
     positions: NDArray[np.integer]
     speeds: NDArray[np.integer]
@@ -68,12 +69,15 @@ def _load(bullet: Any, model: Any, root: int, folder: Path) -> Tree:
     number = bullet.loadURDF(str(path), useFixedBase=free is None, flags=flags)
     infos = [bullet.getJointInfo(number, joint) for joint in range(bullet.getNumJoints(number))]
     found = {info[12].decode(): info[0] for info in infos} | {f"body{root}": BASE}
-    links = {body: found[f"body{body}"] for body in tree_bodies(model, root)}
-    for body, link in links.items():
-        surface = _surface(model, body)
-        bullet.changeDynamics(number, link, linearDamping=0, angularDamping=0, restitution=0, **surface)
+    links = {body: [found[name] for name in link_names(model, body)] for body in tree_bodies(model, root)}
+    for body in links:
+        for name, geoms in link_names(model, body).items():
+            surface = _surface(model, geoms)
+            bullet.changeDynamics(
+                number, found[name], linearDamping=0, angularDamping=0, restitution=0, **surface
+            )
     moved = {body: body_joint(model, body) for body in links if body != root}
-    joints = {joint: links[body] for body, joint in moved.items() if joint is not None}
+    joints = {joint: links[body][0] for body, joint in moved.items() if joint is not None}
     for joint, link in joints.items():
         # Until a servo drives it, a joint is only braked as the model says; Bullet's own brake is taken off.
         dof = model.jnt_dofadr[joint]
@@ -84,17 +88,16 @@ def _load(bullet: Any, model: Any, root: int, folder: Path) -> Tree:
     return Tree(number, root, free, links, joints, model.jnt_qposadr[moving], model.jnt_dofadr[moving])
 
 
-def _surface(model: Any, body: int) -> dict[str, float]:
-    """Returns the friction of a body.
+def _surface(model: Any, geoms: list[int]) -> dict[str, float]:
+    """Returns the friction of shapes that have the same.
 
     Bullet multiplies that of two surfaces, MuJoCo takes the larger one: with roots, two equal surfaces come
     out right, and others between the two.
     """
-    geoms = solid_geoms(model, body)
     if not geoms:
         return {}
-    slide, spin, _ = model.geom_friction[geoms].max(axis=0)
-    turns = bool(np.any(model.geom_condim[geoms] > 3))
+    slide, spin, _ = model.geom_friction[geoms[0]]
+    turns = model.geom_condim[geoms[0]] > 3
     return {
         "lateralFriction": float(np.sqrt(slide)),
         "spinningFriction": float(spin / np.sqrt(slide)) if turns else 0.0,
@@ -132,4 +135,5 @@ def _separate(bullet: Any, model: Any, trees: list[Tree]) -> None:
     for signature in model.exclude_signature:
         first, second = int(signature) >> 16, int(signature) & 0xFFFF
         one, other = owners[first], owners[second]
-        bullet.setCollisionFilterPair(one.number, other.number, one.links[first], other.links[second], 0)
+        for link, touched in product(one.links[first], other.links[second]):
+            bullet.setCollisionFilterPair(one.number, other.number, link, touched, 0)

@@ -120,7 +120,7 @@ class BulletPhysics:
         frame = self._bullet.WORLD_FRAME
         for body in np.flatnonzero(self._data.xfrc_applied.any(axis=1)).tolist():
             tree, wrench = self._owners[body], self._data.xfrc_applied[body].tolist()
-            link, at = tree.links[body], self._data.xipos[body].tolist()
+            link, at = tree.links[body][0], self._data.xipos[body].tolist()
             self._bullet.applyExternalForce(tree.number, link, wrench[:3], at, frame)
             self._bullet.applyExternalTorque(tree.number, link, wrench[3:], frame)
 

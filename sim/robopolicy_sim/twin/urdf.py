@@ -5,6 +5,7 @@ MuJoCo's numbers are kept (masses, inertia, joints, limits, shapes); what only l
 
 from __future__ import annotations
 
+import warnings
 import xml.etree.ElementTree as ElementTree
 from typing import Any
 
@@ -34,7 +35,9 @@ def tree_bodies(model: Any, root: int) -> list[int]:
 def tree_urdf(model: Any, root: int) -> str:
     """Returns the URDF text of a tree of bodies.
 
-    Links are called ``body<index>`` and moving joints ``joint<index>``, by their indices in the model.
+    Links and moving joints are called ``body<index>`` and ``joint<index>``, by their indices in the model.
+    PyBullet gives a link one surface: of a body with several, the others are on links without mass that are
+    fixed to it, see ``link_names``.
 
     Args:
         model: a ``mujoco.MjModel``.
@@ -76,24 +79,44 @@ def is_free(model: Any, body: int) -> bool:
     return joint is not None and model.jnt_type[joint] == import_mujoco().mjtJoint.mjJNT_FREE
 
 
-def solid_geoms(model: Any, body: int) -> list[int]:
-    """Returns the shapes of a body that collide."""
-    first, count = model.body_geomadr[body], model.body_geomnum[body]
-    collides = model.geom_contype | model.geom_conaffinity
-    return [geom for geom in range(first, first + count) if collides[geom]]
+def link_names(model: Any, body: int) -> dict[str, list[int]]:
+    """Returns the links of a body, its own first, with the shapes of each that collide.
+
+    Shapes on one link have equal friction.
+    """
+    first, count = int(model.body_geomadr[body]), int(model.body_geomnum[body])
+    surfaces: dict[tuple[float, ...], list[int]] = {}
+    for geom in range(first, first + count):
+        if model.geom_contype[geom] or model.geom_conaffinity[geom]:
+            surface = (*model.geom_friction[geom].tolist(), float(model.geom_condim[geom]))
+            surfaces.setdefault(surface, []).append(geom)
+    own, *others = [*surfaces.values()] or [[]]
+    return {f"body{body}": own} | {f"body{body}_{number}": geoms for number, geoms in enumerate(others, 1)}
 
 
 def _add_link(robot: Element, model: Any, body: int) -> None:
-    link = add(robot, "link", name=f"body{body}")
-    inertial = add(link, "inertial")
-    _add_origin(inertial, model.body_ipos[body], model.body_iquat[body])
-    add(inertial, "mass", value=float(model.body_mass[body]))
-    moments = dict(zip(("ixx", "iyy", "izz"), map(float, model.body_inertia[body]), strict=True))
+    own = f"body{body}"
+    for name, geoms in link_names(model, body).items():
+        link = add(robot, "link", name=name)
+        inertial = add(link, "inertial")
+        if name == own:
+            _add_origin(inertial, model.body_ipos[body], model.body_iquat[body])
+            _add_mass(inertial, float(model.body_mass[body]), model.body_inertia[body])
+        else:
+            _add_mass(inertial, 0.0, np.zeros(3))
+            joint = add(robot, "joint", name=f"fixed_{name}", type="fixed")
+            add(joint, "parent", link=own)
+            add(joint, "child", link=name)
+        for geom in geoms:
+            collision = add(link, "collision")
+            _add_origin(collision, model.geom_pos[geom], model.geom_quat[geom])
+            _add_shape(add(collision, "geometry"), model, geom)
+
+
+def _add_mass(inertial: Element, mass: float, inertia: Array) -> None:
+    add(inertial, "mass", value=mass)
+    moments = dict(zip(("ixx", "iyy", "izz"), map(float, inertia), strict=True))
     add(inertial, "inertia", **moments, ixy=0.0, ixz=0.0, iyz=0.0)
-    for geom in solid_geoms(model, body):
-        collision = add(link, "collision")
-        _add_origin(collision, model.geom_pos[geom], model.geom_quat[geom])
-        _add_shape(add(collision, "geometry"), model, geom)
 
 
 def _add_joint(robot: Element, model: Any, body: int) -> None:
@@ -119,7 +142,9 @@ def _add_joint(robot: Element, model: Any, body: int) -> None:
 
 
 def _add_origin(element: Element, position: Array, quaternion: Array) -> None:
-    angles = Rotation.from_quat(quaternion, scalar_first=True).as_euler("xyz")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # at gimbal lock any of many answers is right
+        angles = Rotation.from_quat(quaternion, scalar_first=True).as_euler("xyz")
     add(element, "origin", xyz=position, rpy=angles)
 
 

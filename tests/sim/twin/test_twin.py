@@ -81,7 +81,7 @@ def test_pybullet_puts_every_body_where_mujoco_does(world):
     world.reset(np.random.default_rng(3))
     physics = world._physics
     for tree in physics._trees:
-        for body, link in tree.links.items():
+        for body, (link, *_) in tree.links.items():
             if link >= 0:
                 found = physics._bullet.getLinkState(tree.number, link, computeForwardKinematics=1)[4]
                 np.testing.assert_allclose(found, world.data.xpos[body], atol=1e-6)
@@ -133,14 +133,17 @@ def test_free_fall_is_free_fall_and_a_push_is_a_push():
 
 
 @pytest.mark.parametrize(("slope", "slides"), [(0.9, False), (1.1, True)])
-def test_equal_surfaces_have_their_friction(slope, slides):
-    """On a tilted plane, a block begins to slide where the tangent is the coefficient of friction."""
+@pytest.mark.parametrize("other", [0.5, 2.0])
+def test_equal_surfaces_have_their_friction(slope, slides, other):
+    """On a tilted plane, a block begins to slide where the tangent is the coefficient of friction of the foot
+    that it stands on, whatever that of its head is."""
     friction, angle = 0.5, np.arctan(0.5 * slope)
     gravity = 9.81 * np.array([np.sin(angle), 0, -np.cos(angle)])
     bodies = (
         f'<geom type="box" size="1 1 0.1" pos="0 0 -0.1" friction="{friction}"/>'
         '<body pos="0 0 0.05"><freejoint/>'
-        f'<geom type="box" size="0.1 0.1 0.05" friction="{friction}"/></body>'
+        f'<geom type="box" size="0.1 0.1 0.04" pos="0 0 -0.01" friction="{friction}"/>'
+        f'<geom type="box" size="0.05 0.05 0.01" pos="0 0 0.04" friction="{other}"/></body>'
     )
     model, data = simulation(bodies, 'gravity="{} {} {}"'.format(*gravity))
     BulletPhysics(model, data).advance(500)
