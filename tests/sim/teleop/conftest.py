@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-PATIENCE = 300.0  # [s] with a process that hangs
+PATIENCE = 120.0  # [s] with a process that hangs
 
 
 class Screen:

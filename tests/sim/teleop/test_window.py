@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from robopolicy_datasets.errors import DeviceError
 from robopolicy_sim.teleop.window import SIZE, Window
 
+PATIENCE = 120.0  # [s] with a window that does not tell what it should
 TARGET = str(Path(__file__).with_name("window_target.py"))
 
 
@@ -21,7 +23,10 @@ def window(screen):
         command, env=screen.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     screen.wait_for(process, lambda picture: picture != screen.empty)
+    patience = threading.Timer(PATIENCE, process.kill)  # ends the reading of its lines
+    patience.start()
     yield process
+    patience.cancel()
     process.kill()
     process.communicate()
 
@@ -42,6 +47,7 @@ def test_keys_are_held_until_they_come_up(screen, window):
     screen.do("key", "space", "Prior")
     taps = lines_until(window, lambda line: "page up" in line["pressed"])
     assert any("space" in line["pressed"] for line in taps)
+    assert all(set(line["pressed"]) <= set(line["held"]) for line in taps)  # however short the tap
     assert all("w" in line["held"] and "w" not in line["pressed"] for line in taps)
     screen.do("keydown", "shift", "keydown", "a")
     lines_until(window, lambda line: {"left shift", "a", "w"} <= set(line["held"]))
