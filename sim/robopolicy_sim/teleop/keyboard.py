@@ -104,7 +104,7 @@ class Desk:
         self._loop = DeadlineLoop(1.0 / env.dt)
         self._steps = (config.speed * env.dt, config.turn_speed * env.dt)  # [m, rad] in a control step
         self._targets: list[ToolTarget] = []
-        self._active = 0
+        self._active = range(0)  # the robots that the keys move
 
     def attempt(self, seed: int, number: int) -> Decision:
         """Begins an episode and goes on until the person has decided or the task is done.
@@ -147,15 +147,15 @@ class Desk:
             ToolTarget(robot.tcp_pose, lower, upper, lead)
             for robot, (lower, upper) in zip(self._env.world.robots, limits, strict=True)
         ]
-        self._active = 0
+        self._active = range(1)
         self._loop.restart()
         return observation
 
     def _look(self, observation: Observation, text: str) -> Inputs:
         """Shows how things are, waits for the next control step, and returns what the person wants."""
-        robots = len(self._targets)
-        text += f"    robot {self._active + 1} of {robots}" if robots > 1 else ""
-        tool_view = observation[f"camera{1 + self._active}_rgb"]
+        if len(self._targets) > 1:
+            text += "    all robots" if len(self._active) > 1 else f"    robot {1 + self._active[0]}"
+        tool_view = observation[f"camera{1 + self._active[0]}_rgb"]
         self.window.show(self._pictures.draw(tool_view, text, HELP))
         self._loop.wait()
         return self.window.poll()
@@ -163,15 +163,23 @@ class Desk:
     def _steer(self, inputs: Inputs) -> bool:
         """Moves the targets; returns whether the person asked for anything."""
         if "tab" in inputs.pressed:
-            self._active = (self._active + 1) % len(self._targets)
-        target, measured = self._targets[self._active], self._env.world.robots[self._active].tcp_pose
+            self._active = self._next_robots()
+        tools = [robot.tcp_pose for robot in self._env.world.robots]
         shift = self._steps[0] * self._pictures.axes @ direction(inputs.held, MOVES)
-        shift = shift + self._pictures.shift(inputs.drag, measured[:3, 3])
+        shift = shift + self._pictures.shift(inputs.drag, tools[self._active[0]][:3, 3])
         turn = self._steps[1] * direction(inputs.held, TURNS)
-        target.move(shift, turn, measured)
-        if "space" in inputs.pressed:
-            target.toggle_gripper()
+        for number in self._active:
+            self._targets[number].move(shift, turn, tools[number])
+            if "space" in inputs.pressed:
+                self._targets[number].toggle_gripper()
         return bool(shift.any() or turn.any() or "space" in inputs.pressed)
+
+    def _next_robots(self) -> range:
+        """Returns the next single robot; after the last one all of them together, and then the first."""
+        count, following = len(self._targets), self._active[-1] + 1
+        if following < count:
+            return range(following, following + 1)
+        return range(count) if len(self._active) == 1 else range(1)
 
     def _enjoy(self, observation: Observation, text: str) -> Decision:
         """Shows a success for a short while, in which it can be thrown away."""

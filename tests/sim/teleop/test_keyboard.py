@@ -105,6 +105,13 @@ def test_tab_switches_the_robot_and_success_ends_the_episode(env):
     assert (hands.pictures[-1] != hands.pictures[0]).any()
 
 
+def test_tab_goes_round_the_robots_one_by_one_and_all_together(env):
+    _, desk, _ = attempt(env, "a", "tab+a", "tab+a", "tab+a", "return")
+    action = desk.episode[0]["action"]
+    moved = np.abs(np.diff(action[:, [1, 8]], axis=0)) > 0.01
+    np.testing.assert_array_equal(moved, [[False, True], [True, True], [True, False]])
+
+
 def test_steps_are_never_faster_than_real_time(env):
     begun = now_ns()
     _, desk, _ = attempt(env, *["d"] * 8, "return")
