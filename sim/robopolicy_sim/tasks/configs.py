@@ -14,25 +14,34 @@ from robopolicy_sim.worlds.configs import DisturbanceConfig
 
 
 @dataclass
-class PickPlaceConfig:
-    """Pick up a cube and place it on a pad, seen by a scene camera and a wrist camera.
+class ManipulationConfig:
+    """What the tasks with robots and objects have in common.
 
     Attributes:
-        embodiment: name or file of the robot.
-        image_size: height and width of both camera images [px].
-        max_steps: control steps (10 Hz) until the episode is truncated.
+        embodiment: name or file of the robot, or of all robots where there are several.
+        image_size: height and width of the camera images [px].
+        max_steps: control steps (10 Hz) until the episode is truncated, for a body of full pace.
+        touch: what is felt beside what is seen, of wrench, markers, taxels and rgb.
         disturbance: what makes it harder.
         simulator: whose physics it is: mujoco, or pybullet for the twin.
     """
 
+    embodiment: str = "ur5e"
+    image_size: int = 64
+    max_steps: int = 100
+    touch: list[str] = field(default_factory=list)
+    disturbance: DisturbanceConfig = field(default_factory=DisturbanceConfig)
+    simulator: str = "mujoco"
+
+
+@dataclass
+class PickPlaceConfig(ManipulationConfig):
+    """Pick up a cube and place it on a pad, seen by a scene camera and a wrist camera."""
+
     target: ClassVar[str] = "robopolicy_sim.tasks.pick_place:PickPlaceEnv"
     expert: ClassVar[str] = "robopolicy_sim.experts.pick_place:PickPlaceExpert"
 
-    embodiment: str = "ur5e"
-    image_size: int = 64
     max_steps: int = 72
-    disturbance: DisturbanceConfig = field(default_factory=DisturbanceConfig)
-    simulator: str = "mujoco"
 
 
 @dataclass
@@ -54,109 +63,63 @@ class SurfaceConfig:
 
 
 @dataclass
-class PeelConfig:
+class PeelConfig(ManipulationConfig):
     """Pick up a peeler and peel a strip of a cucumber, pressing with a wanted force.
 
     Attributes:
-        embodiment: name or file of the robot.
-        image_size: height and width of both camera images [px].
-        max_steps: control steps (10 Hz) until the episode is truncated.
-        disturbance: what makes it harder.
         surface: how the cucumber lies and moves.
     """
 
     target: ClassVar[str] = "robopolicy_sim.tasks.peel:PeelEnv"
     expert: ClassVar[str] = "robopolicy_sim.experts.surface:SurfaceExpert"
 
-    embodiment: str = "ur5e"
-    image_size: int = 64
     max_steps: int = 160
-    disturbance: DisturbanceConfig = field(default_factory=DisturbanceConfig)
     surface: SurfaceConfig = field(default_factory=SurfaceConfig)
 
 
 @dataclass
-class WipeConfig:
+class WipeConfig(ManipulationConfig):
     """Pick up an eraser and wipe the ink off a tilted board, pressing with a wanted force.
 
     Attributes:
-        embodiment: name or file of the robot.
-        image_size: height and width of both camera images [px].
-        max_steps: control steps (10 Hz) until the episode is truncated.
-        disturbance: what makes it harder.
         surface: how the board lies and moves.
     """
 
     target: ClassVar[str] = "robopolicy_sim.tasks.wipe:WipeEnv"
     expert: ClassVar[str] = "robopolicy_sim.experts.surface:SurfaceExpert"
 
-    embodiment: str = "ur5e"
-    image_size: int = 64
     max_steps: int = 160
-    disturbance: DisturbanceConfig = field(default_factory=DisturbanceConfig)
     surface: SurfaceConfig = field(default_factory=SurfaceConfig)
 
 
 @dataclass
-class LiftTogetherConfig:
-    """Lift a tray with a cup on it with two robots.
-
-    Attributes:
-        embodiment: name or file of both robots.
-        image_size: height and width of the camera images [px].
-        max_steps: control steps (10 Hz) until the episode is truncated.
-        disturbance: what makes it harder.
-    """
+class LiftTogetherConfig(ManipulationConfig):
+    """Lift a tray with a cup on it with two robots."""
 
     target: ClassVar[str] = "robopolicy_sim.tasks.lift_together:LiftTogetherEnv"
     expert: ClassVar[str] = "robopolicy_sim.experts.lift_together:LiftTogetherExpert"
 
-    embodiment: str = "ur5e"
-    image_size: int = 64
     max_steps: int = 100
-    disturbance: DisturbanceConfig = field(default_factory=DisturbanceConfig)
 
 
 @dataclass
-class TidyTableConfig:
-    """Open a drawer, put two coloured cubes in, close it: four stages, each with a sentence.
-
-    Attributes:
-        embodiment: name or file of the robot.
-        image_size: height and width of both camera images [px].
-        max_steps: control steps (10 Hz) until the episode is truncated.
-        disturbance: what makes it harder.
-    """
+class TidyTableConfig(ManipulationConfig):
+    """Open a drawer, put two coloured cubes in, close it: four stages, each with a sentence."""
 
     target: ClassVar[str] = "robopolicy_sim.tasks.tidy_table:TidyTableEnv"
     expert: ClassVar[str] = "robopolicy_sim.experts.tidy_table:TidyTableExpert"
 
-    embodiment: str = "ur5e"
-    image_size: int = 64
     max_steps: int = 320
-    disturbance: DisturbanceConfig = field(default_factory=DisturbanceConfig)
 
 
 @dataclass
-class PushConfig:
-    """Push a cube onto a pad with the fingers closed, seen by a scene camera and a wrist camera.
-
-    Attributes:
-        embodiment: name or file of the robot.
-        image_size: height and width of both camera images [px].
-        max_steps: control steps (10 Hz) until the episode is truncated.
-        disturbance: what makes it harder.
-        simulator: whose physics it is: mujoco, or pybullet for the twin.
-    """
+class PushConfig(ManipulationConfig):
+    """Push a cube onto a pad with the fingers closed, seen by a scene camera and a wrist camera."""
 
     target: ClassVar[str] = "robopolicy_sim.tasks.push:PushEnv"
     expert: ClassVar[str] = "robopolicy_sim.experts.push:PushExpert"
 
-    embodiment: str = "ur5e"
-    image_size: int = 64
     max_steps: int = 100
-    disturbance: DisturbanceConfig = field(default_factory=DisturbanceConfig)
-    simulator: str = "mujoco"
 
 
 @dataclass

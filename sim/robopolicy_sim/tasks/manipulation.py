@@ -6,7 +6,7 @@ A task is a ``Scene`` (objects, success) and a subclass of ``ManipulationEnv`` t
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -17,8 +17,10 @@ from robopolicy_datasets.geometry import Array, pose_from_vector
 from robopolicy_datasets.registry import load_target, tasks
 from robopolicy_datasets.spec import Feature, Spec
 from robopolicy_sim.tasks.common import checked_max_steps, feature_space
+from robopolicy_sim.tasks.configs import ManipulationConfig
+from robopolicy_sim.touch import WristWrench, touch_sensors
+from robopolicy_sim.touch.sensor import SimulatedSensor
 from robopolicy_sim.tracking import make_tracker
-from robopolicy_sim.worlds.configs import DisturbanceConfig
 from robopolicy_sim.worlds.disturbances import Disturbances
 from robopolicy_sim.worlds.scene import Scene
 from robopolicy_sim.worlds.world import World
@@ -26,6 +28,7 @@ from robopolicy_sim.worlds.world import World
 RATE_HZ = 10.0
 TICKS = 5  # of the robots' controllers in one control step
 POSE_WIDTH = 7  # numbers that command one robot
+WRENCH = "wrench"  # of the wrist; the other kinds of touch are those of a finger's pad
 
 SIMULATORS = {
     "mujoco": "robopolicy_sim.worlds.world:World",
@@ -39,15 +42,6 @@ _MEASURED = (  # key after the robot's, numbers, kind, unit, frame
 )
 
 Observation = dict[str, NDArray[Any]]
-
-
-class ManipulationConfig(Protocol):
-    """What the configs of these tasks have in common; see ``PickPlaceConfig`` for the meanings."""
-
-    embodiment: str
-    image_size: int
-    max_steps: int
-    disturbance: DisturbanceConfig
 
 
 def manipulation_spec(image_size: int, num_robots: int = 1) -> Spec:
@@ -91,11 +85,11 @@ class ManipulationEnv(gymnasium.Env[Observation, NDArray[Any]]):
         config: the settings.
         scene: objects and success; serves this environment alone.
         render_mode: ``"rgb_array"`` or None; ``render`` works with both.
-        simulator: whose physics it is, one of ``SIMULATORS``.
 
     Raises:
-        UnknownNameError: there is no such simulator.
-        MissingExtraError: it is not installed.
+        UnknownNameError: there is no such simulator, or nothing of the sort to feel with.
+        MissingExtraError: the simulator is not installed.
+        ConfigError: a number is out of range, or a robot cannot do the task.
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": int(RATE_HZ)}  # noqa: RUF012 (as in gymnasium.Env)
@@ -105,17 +99,20 @@ class ManipulationEnv(gymnasium.Env[Observation, NDArray[Any]]):
         config: ManipulationConfig,
         scene: Scene,
         render_mode: str | None = None,
-        simulator: str = "mujoco",
     ) -> None:
-        if simulator not in SIMULATORS:
-            raise unknown_name("simulator", simulator, SIMULATORS)
+        if config.simulator not in SIMULATORS:
+            raise unknown_name("simulator", config.simulator, SIMULATORS)
         self.config = config
         self.render_mode = render_mode
         self.scene = scene
-        self.data_spec = manipulation_spec(config.image_size, scene.num_robots)
         self.dt = 1.0 / RATE_HZ
-        make_world: type[World] = load_target(SIMULATORS[simulator])
+        make_world: type[World] = load_target(SIMULATORS[config.simulator])
         self.world = make_world(scene, [config.embodiment] * scene.num_robots)
+        self._sensors = _sensors(self.world, config)
+        felt = [feature for sensor in self._sensors for feature in sensor.spec.observation]
+        self._felt = frozenset(feature.key for feature in felt)
+        seen = manipulation_spec(config.image_size, scene.num_robots)
+        self.data_spec = Spec((*seen.observation, *felt), seen.action)
         pace = min(robot.pace for robot in self.world.robots)
         self.max_steps = round(checked_max_steps(config.max_steps) / pace)
         size = config.image_size
@@ -123,7 +120,7 @@ class ManipulationEnv(gymnasium.Env[Observation, NDArray[Any]]):
             **self.metadata,
             "cameras": {
                 key: self.world.camera_parameters(key.removesuffix("_rgb"), size, size).to_json()
-                for key in (feature.key for feature in self.data_spec.observation if feature.is_image)
+                for key in (feature.key for feature in seen.observation if feature.is_image)
             },
         }
         self._trackers = [make_tracker(robot, self.dt, TICKS) for robot in self.world.robots]
@@ -193,9 +190,11 @@ class ManipulationEnv(gymnasium.Env[Observation, NDArray[Any]]):
         size = self.config.image_size
         state = self._disturbances.measured(self.world.state())
         observation: Observation = {}
+        for sensor in self._sensors:
+            state.update(sensor.measure())
         self._disturbances.shake()
         for feature in self.data_spec.observation:
-            if feature.is_image:
+            if feature.is_image and feature.key not in self._felt:
                 observation[feature.key] = self.world.render(feature.key.removesuffix("_rgb"), size, size)
             else:
                 observation[feature.key] = state[feature.key]
@@ -230,6 +229,34 @@ class ManipulationEnv(gymnasium.Env[Observation, NDArray[Any]]):
             low += [-1.5, -1.5, -1.5, -np.pi, -np.pi, -np.pi, gripper.min_width]
             high += [1.5, 1.5, 1.5, np.pi, np.pi, np.pi, gripper.max_width]
         return np.array(low, dtype=np.float32), np.array(high, dtype=np.float32)
+
+
+def _sensors(world: World, config: ManipulationConfig) -> list[SimulatedSensor]:
+    """Returns the sensors that give what ``config.touch`` asks for."""
+    if not config.touch:
+        return []
+    if config.simulator != "mujoco":
+        raise ConfigError(
+            f"task.touch is {config.touch}, and touch is computed from MuJoCo's contacts; "
+            "take task.simulator=mujoco."
+        )
+    pads = [name for name in config.touch if name != WRENCH]
+    found = [
+        sensor
+        for robot in world.robots
+        for sensor in touch_sensors(
+            world.model, world.data, robot.embodiment, outputs=pads, prefix=robot.prefix
+        )
+        if sensor.spec.observation and (WRENCH in config.touch or not isinstance(sensor, WristWrench))
+    ]
+    felt = {feature.key for sensor in found for feature in sensor.spec.observation}
+    for name in config.touch:
+        if not any(key.endswith(name) for key in felt):
+            raise ConfigError(
+                f"The embodiment '{config.embodiment}' has no sensor for task.touch={name}. Take one that "
+                f"has (ur5e, fr3), or leave it out of {config.touch}."
+            )
+    return found
 
 
 def task_world(task: str, embodiment: str) -> World:

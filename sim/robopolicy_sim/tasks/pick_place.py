@@ -118,4 +118,4 @@ class PickPlaceEnv(ManipulationEnv):
 
     def __init__(self, config: PickPlaceConfig | None = None, render_mode: str | None = None) -> None:
         config = config or PickPlaceConfig()
-        super().__init__(config, PickPlaceScene(), render_mode, config.simulator)
+        super().__init__(config, PickPlaceScene(), render_mode)

@@ -29,4 +29,4 @@ class PushEnv(ManipulationEnv):
 
     def __init__(self, config: PushConfig | None = None, render_mode: str | None = None) -> None:
         config = config or PushConfig()
-        super().__init__(config, PushScene(), render_mode, config.simulator)
+        super().__init__(config, PushScene(), render_mode)

@@ -63,7 +63,6 @@ class SurfaceScene(Scene):
         mark_places: along and across the stroke ``[N, 2]`` [m].
         tool_place: middle of the places where the tool stands (2) [m].
         surface_place: middle of the places of the surface's origin (3) [m].
-        touch_sensors: what a policy of this task would want to feel beside what it sees.
     """
 
     sole: ClassVar[tuple[float, float]]
@@ -76,7 +75,6 @@ class SurfaceScene(Scene):
     tool_place: ClassVar[tuple[float, float]]
     surface_place: ClassVar[tuple[float, float, float]]
     scales = False
-    touch_sensors: ClassVar[tuple[str, ...]] = ("robot0_wrench", "robot0_tactile0_markers")
 
     def __init__(self, config: SurfaceConfig) -> None:
         for name in ("tilt", "shift"):

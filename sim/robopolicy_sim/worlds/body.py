@@ -28,6 +28,7 @@ class Body:
         number: its keys begin with ``robot<number>_``.
 
     Attributes:
+        prefix: see above.
         embodiment: the robot's.
         kinematics: of its tool, in the frame of its base.
         number: see above.
@@ -38,7 +39,7 @@ class Body:
     def __init__(self, model: Any, data: Any, embodiment: Embodiment, prefix: str, number: int) -> None:
         self.embodiment = embodiment
         self.kinematics = Kinematics(embodiment)
-        self.number = number
+        self.prefix, self.number = prefix, number
         self._mujoco = import_mujoco()
         self._data = data
         self._lower, self._upper = embodiment.position_limits.T
