@@ -13,7 +13,7 @@ class ScriptedConfig:
     Attributes:
         disturbance: scale of the noise added to executed actions, while the recorded ones stay clean;
             1 is about 1.2 cm when moving and 0.6 cm near the objects, 0 is none.
-        recovery_rate: share of episodes in which the gripper is made to miss or lose the cube once.
+        recovery_rate: share of episodes in which the gripper is made to miss or lose something once.
     """
 
     target: ClassVar[str] = "robopolicy_sim.experts.collecting:collect"

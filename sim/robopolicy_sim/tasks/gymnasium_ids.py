@@ -15,6 +15,9 @@ for _module, _name in (
     ("lift_together", "LiftTogether"),
     ("tidy_table", "TidyTable"),
     ("push", "Push"),
+    ("peg_in_hole", "PegInHole"),
+    ("open_and_retrieve", "OpenAndRetrieve"),
+    ("rotate_valve", "RotateValve"),
 ):
     gymnasium.register(
         id=f"robopolicy/{_name}-v0",

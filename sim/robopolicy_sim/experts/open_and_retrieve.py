@@ -1,0 +1,49 @@
+"""A scripted expert for opening a cabinet and taking a can out of it."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from robopolicy_datasets.geometry import Array, pose_matrix
+from robopolicy_sim.experts.fixtures import FixtureExpert, Thing
+from robopolicy_sim.tasks.open_and_retrieve import (
+    CAN_HALF_HEIGHT,
+    CAN_RADIUS,
+    FLOOR,
+    OPEN,
+    SUCCESS_DISTANCE,
+    TRAVEL,
+    OpenAndRetrieveScene,
+)
+
+LIFT = 0.015  # [m] of the can before it is drawn out
+GRIP_HEIGHT = 0.055  # [m] of the tool above the can's bottom: the palm must pass over the cabinet's floor
+BEYOND = 0.05  # [m] further out than success asks for
+
+
+class OpenAndRetrieveExpert(FixtureExpert):
+    """Slides the door aside by its handle, lets go, takes the can and draws it out; see ``FixtureExpert``."""
+
+    scene: OpenAndRetrieveScene
+
+    def thing(self) -> Thing:
+        """The handle until the door is open, then the can."""
+        scene = self.scene
+        if scene.opening < OPEN:
+            return Thing("handle", scene.handle_pose(scene.opening), 0.016, True)
+        place = scene.can_position + (0.0, 0.0, GRIP_HEIGHT - CAN_HALF_HEIGHT)
+        pose = scene.fixture_pose @ pose_matrix(place, scene.tool)
+        return Thing("can", pose, 2 * CAN_RADIUS, False)
+
+    def bring(self) -> Array:
+        """The handle to the right; the can up a little and out."""
+        scene = self.scene
+        if scene.opening < OPEN:
+            return self._same_way(scene.handle_pose(min(scene.opening + self._largest_move, TRAVEL)))
+        can = scene.can_position
+        low = can[2] < FLOOR + CAN_HALF_HEIGHT + 0.5 * LIFT and can[0] > 0.0
+        out = can[0] if low else -SUCCESS_DISTANCE - BEYOND
+        goal = np.array([out, can[1], FLOOR + CAN_HALF_HEIGHT + LIFT])
+        move = scene.fixture_pose[:3, :3] @ (goal - can)
+        tool = self.world.robot.tcp_pose
+        return pose_matrix(tool[:3, 3] + move, self._same_way(scene.fixture_pose @ pose_matrix(goal, scene.tool))[:3, :3])
