@@ -24,7 +24,7 @@ from robopolicy_sim.worlds.world import World
 STOPPING_DISTANCE = 0.05  # [m] in which a flying base must be able to stop
 LARGEST_TURN = 0.2  # [rad] of the tool in a step
 FINGERS = 0.05  # [m] before a thing, from where on the fingers are beside it
-AT_THING = 0.008  # [m] from where the fingers close
+AT_THING = 0.014  # [m] from where the fingers close
 LOST = 0.03  # [m] of the tool from the thing that it holds
 CLOSING_STEPS = 12  # after which whatever is between the fingers is taken
 PAUSE_RATE = 0.01  # of steps at which a person would stop and look
@@ -74,7 +74,7 @@ class FixtureExpert(Expert):
         self.phase = Phase.APPROACH
         self._largest_move = min(random.uniform(0.035, 0.055), largest_move(embodiment))
         self._largest_turn = min(LARGEST_TURN, largest_turn(embodiment))
-        self._standoff = random.uniform(0.08, 0.12)
+        self._standoff = random.uniform(0.075, 0.1)
         self._open = min(self.open_width, embodiment.parallel_gripper.max_width)
         angle = random.uniform(-math.pi, math.pi)
         self._kick = 0.04 * np.array([-0.3, math.cos(angle), math.sin(angle)])
@@ -118,7 +118,7 @@ class FixtureExpert(Expert):
         """Misses a thing before it is taken, or lets go what stays where it is."""
         if self.mishap == "miss":
             if happening := self.phase is Phase.APPROACH and self.near:
-                executed[:3] += self._kick
+                executed[:3] = self.world.robot.tcp_pose[:3, 3] + self._kick
         elif happening := self.phase is Phase.BRING and self._thing.stays:
             executed[6] = self._open
         return happening
@@ -141,13 +141,14 @@ class FixtureExpert(Expert):
         self._leaving = thing
         if phase is Phase.APPROACH:
             return Phase.CLOSE if away < AT_THING else phase
+        empty = width < 0.6 * thing.width
         if phase is Phase.CLOSE and self._steps_in_phase >= 2:
-            closed = width < thing.width + 0.004
-            if away > LOST or width < 0.5 * thing.width:
+            if away > LOST or empty:
                 return Phase.APPROACH
+            closed = width < thing.width + 0.004
             return Phase.BRING if closed or self._steps_in_phase >= CLOSING_STEPS else phase
-        lost = phase is Phase.BRING and (away > LOST or width > thing.width + 0.02)
-        return Phase.APPROACH if lost else phase
+        lost = away > LOST or empty or width > thing.width + 0.02
+        return Phase.APPROACH if phase is Phase.BRING and lost else phase
 
     def _goal(self, tool: Array) -> Array:
         """Returns the tool's pose ``[4, 4]`` to go to."""
@@ -159,7 +160,7 @@ class FixtureExpert(Expert):
             letting_go = self.world.robot.gripper_width < self._leaving.width + 0.02
             back = 0.0 if letting_go else 2.0 * self._standoff
             return pose_matrix(tool[:3, 3] - back * tool[:3, 2], tool[:3, :3])
-        return tool
+        return self._thing.pose
 
 
 def approach(tool: Array, goal: Array, standoff: float) -> Array:
@@ -178,7 +179,7 @@ def approach(tool: Array, goal: Array, standoff: float) -> Array:
     error = beside + 0.1 * max(turn - 0.1, 0.0)
     if before < FINGERS and error > 0.02:  # fingers beside the thing would push it: back first
         return pose_matrix(tool[:3, 3] - standoff * inward, tool[:3, :3])
-    return pose_matrix(goal[:3, 3] - funnel(error - 0.007, standoff) * inward, goal[:3, :3])
+    return pose_matrix(goal[:3, 3] - funnel(error - 0.7 * AT_THING, standoff) * inward, goal[:3, :3])
 
 
 def largest_move(embodiment: Embodiment) -> float:

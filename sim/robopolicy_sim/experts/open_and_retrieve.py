@@ -18,18 +18,21 @@ from robopolicy_sim.tasks.open_and_retrieve import (
 
 LIFT = 0.015  # [m] of the can before it is drawn out
 GRIP_HEIGHT = 0.055  # [m] of the tool above the can's bottom: the palm must pass over the cabinet's floor
-BEYOND = 0.05  # [m] further out than success asks for
+SHUT_AGAIN = 0.02  # [m] less than open, from where on the door is opened again
+BEYOND = 0.04  # [m] further out than success asks for
 
 
 class OpenAndRetrieveExpert(FixtureExpert):
     """Slides the door aside by its handle, lets go, takes the can and draws it out; see ``FixtureExpert``."""
 
     scene: OpenAndRetrieveScene
+    _open_door = False
 
     def thing(self) -> Thing:
         """The handle until the door is open, then the can."""
         scene = self.scene
-        if scene.opening < OPEN:
+        self._open_door = scene.opening > (OPEN - SHUT_AGAIN if self._open_door else OPEN)
+        if not self._open_door:
             return Thing("handle", scene.handle_pose(scene.opening), 0.016, True)
         place = scene.can_position + (0.0, 0.0, GRIP_HEIGHT - CAN_HALF_HEIGHT)
         pose = scene.fixture_pose @ pose_matrix(place, scene.tool)
@@ -38,7 +41,7 @@ class OpenAndRetrieveExpert(FixtureExpert):
     def bring(self) -> Array:
         """The handle to the right; the can up a little and out."""
         scene = self.scene
-        if scene.opening < OPEN:
+        if not self._open_door:
             return self._same_way(scene.handle_pose(min(scene.opening + self._largest_move, TRAVEL)))
         can = scene.can_position
         low = can[2] < FLOOR + CAN_HALF_HEIGHT + 0.5 * LIFT and can[0] > 0.0

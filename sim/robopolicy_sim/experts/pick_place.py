@@ -51,12 +51,12 @@ class Style:
     speed: float
 
     @classmethod
-    def draw(cls, random: np.random.Generator) -> Style:
-        """Draws a style at random."""
+    def draw(cls, random: np.random.Generator, scale: float = 1.0) -> Style:
+        """Draws a style at random; ``scale`` is the scene's: small arms do not look down from high up."""
         return cls(
-            approach_height=random.uniform(0.09, 0.14),
-            carry_height=random.uniform(0.09, 0.14),
-            speed=random.uniform(0.038, 0.06),
+            approach_height=scale * random.uniform(0.09, 0.14),
+            carry_height=scale * random.uniform(0.09, 0.14),
+            speed=scale * random.uniform(0.038, 0.06),
         )
 
 
@@ -112,7 +112,7 @@ class PickPlaceExpert(Expert):
 
     def __init__(self, world: World, config: ScriptedConfig, random: np.random.Generator) -> None:
         super().__init__(world, config, random)
-        self.style = Style.draw(random)
+        self.style = Style.draw(random, world.scene.scale)
         self.phase = Phase.APPROACH
         self._steps_in_phase = 0
         self._grasp_yaw = View.of(world).yaw
@@ -171,8 +171,9 @@ class PickPlaceExpert(Expert):
             return Phase.OPEN
         if phase is Phase.OPEN and view.width > 0.07:
             return Phase.RETREAT
+        clear = view.tcp[2] > cast(PickPlaceScene, self.scene).clear_height
         missed_pad = length(view.cube[:2] - view.pad[:2]) > 0.025
-        if phase is Phase.RETREAT and view.tcp[2] > NEAR_HEIGHT and missed_pad:
+        if phase is Phase.RETREAT and clear and missed_pad:
             return Phase.APPROACH
         return phase
 

@@ -17,17 +17,17 @@ from robopolicy_sim.worlds.mjcf import Element, add, add_geom, section
 from robopolicy_sim.worlds.scene import View
 
 WIDTH, DEPTH = 0.46, 0.16  # [m] of the cabinet
-FLOOR, CEILING = 0.16, 0.36  # [m] of its compartment above the table
+FLOOR, CEILING = 0.26, 0.46  # [m] of its compartment above the table
 BOARD = 0.006  # [m] half the thickness of its boards
 DOOR_HALF_WIDTH = 0.115  # [m]
-TRAVEL = 0.19  # [m] of the door, to the right
-HANDLE = (-0.062, 0.12, 0.25)  # [m] where it is taken, with the door closed
+TRAVEL = 0.215  # [m] of the door, to the right
+HANDLE = (-0.062, 0.12, 0.35)  # [m] where it is taken, with the door closed
 HANDLE_HALF_HEIGHT = 0.045  # [m]
 CAN_RADIUS, CAN_HALF_HEIGHT, CAN_MASS = 0.02, 0.045, 0.08  # [m], [m], [kg]
-CAN_STANDS = (0.065, 0.115)  # [m] on average, in the fixture's frame
-CAN_AREA = (0.03, 0.05)  # [m] extent of its places
-OPEN = 0.17  # [m] that the door must be open for a hand
-SUCCESS_DISTANCE = 0.12  # [m] of the can before the cabinet
+CAN_STANDS = (0.06, 0.13)  # [m] on average, in the fixture's frame
+CAN_AREA = (0.03, 0.04)  # [m] extent of its places
+OPEN = 0.195  # [m] that the door must be open for a hand
+SUCCESS_DISTANCE = 0.1  # [m] of the can before the cabinet
 
 
 class OpenAndRetrieveScene(FixtureScene):
@@ -35,13 +35,13 @@ class OpenAndRetrieveScene(FixtureScene):
 
     name = "open_and_retrieve"
     task_text = "open the cabinet and take out the can"
-    center = (0.56, 0.03, 0.24)
-    start = (-0.12, 0.0, 0.12)
-    extent = (0.10, 0.15, 0.03)
+    center = (0.62, 0.03, 0.34)
+    start = (-0.1, 0.0, 0.05)
+    extent = (0.12, 0.16, 0.04)
     stands = (0.63, 0.0)
     views = {  # noqa: RUF012 (never changed)
-        "camera0": View((0.10, -0.40, 0.66), (0.59, 0.02, 0.22), 40.0),
-        "video": View((0.16, -1.20, 0.86), (0.38, 0.0, 0.24), 38.0),
+        "camera0": View((0.12, -0.42, 0.74), (0.62, 0.02, 0.32), 40.0),
+        "video": View((0.21, -1.20, 0.90), (0.43, 0.00, 0.27), 39.0),
     }
 
     def furnish(self, root: Element, fixture: Element) -> None:
@@ -123,12 +123,12 @@ def _add_cabinet(fixture: Element) -> None:
 
 def _add_door(fixture: Element) -> None:
     tall = 0.5 * (CEILING - FLOOR)
-    door = add(fixture, "body", name="door", pos=(-0.014, HANDLE[1], 0.5 * (FLOOR + CEILING)))
+    door = add(fixture, "body", name="door", pos=(-0.009, HANDLE[1], 0.5 * (FLOOR + CEILING)))
     slide = {"axis": (0, -1, 0), "range": (0, TRAVEL), "frictionloss": 1.5, "damping": 8.0}
     add(door, "joint", name="door", type="slide", **slide)
     size = (0.007, DOOR_HALF_WIDTH, tall)
     add_geom(door, "box", solid=True, size=size, mass=0.6, material="accent")
-    x, z = HANDLE[0] + 0.014, HANDLE[2] - 0.5 * (FLOOR + CEILING)
+    x, z = HANDLE[0] + 0.009, HANDLE[2] - 0.5 * (FLOOR + CEILING)
     grip = {"priority": 1, "friction": (1.0, 0.02, 0.001), "solref": (0.01, 1)}
     bar = {"size": (0.008, 0.008, HANDLE_HALF_HEIGHT), "pos": (x, 0, z)}
     add_geom(door, "box", solid=True, material="finger", mass=0.05, **bar, **grip)

@@ -39,13 +39,13 @@ class PegInHoleScene(FixtureScene):
 
     name = "peg_in_hole"
     task_text = "put the peg into the hole"
-    center = (0.56, 0.0, 0.31)
+    center = (0.62, 0.0, 0.31)
     extent = (0.10, 0.14, 0.05)
-    stands = (0.57, -0.10)
-    holder_stands = (0.57, 0.10)
+    stands = (0.63, -0.10)
+    holder_stands = (0.63, 0.10)
     views = {  # noqa: RUF012 (never changed)
-        "camera0": View((0.98, -0.42, 0.62), (0.55, 0.0, 0.23), 30.0),
-        "video": View((1.25, -0.80, 0.82), (0.38, 0.0, 0.26), 37.0),
+        "camera0": View((1.03, -0.42, 0.62), (0.60, 0.00, 0.23), 30.0),
+        "video": View((1.30, -0.80, 0.82), (0.43, 0.00, 0.26), 37.0),
     }
 
     def furnish(self, root: Element, fixture: Element) -> None:

@@ -23,7 +23,7 @@ CUBE_YAW = np.pi / 4  # [rad] largest turn to either side
 PAD_AREA = (0.22, 0.26)  # [m] x and y extent of the pad's places
 SUCCESS_DISTANCE = 0.03  # [m] of the cube from the pad's centre
 SUCCESS_OPENING = 0.055  # [m] width that counts as open
-SUCCESS_HEIGHT = 0.07  # [m] that the TCP must be above the table
+SUCCESS_CLEARANCE = 0.03  # [m] that the TCP must be above the cube, in scale
 
 
 class PickPlaceScene(Scene):
@@ -69,7 +69,8 @@ class PickPlaceScene(Scene):
         yaw = random.uniform(-CUBE_YAW, CUBE_YAW)
         pad = self._place(random, PAD_AREA)
         while np.max(np.abs(pad - cube)) < PAD_HALF_SIZE + 1.5 * CUBE_HALF_SIZE:
-            pad = self._place(random, PAD_AREA)
+            # In a small area a cube in its middle leaves no place for the pad: both anew.
+            cube, pad = self._place(random, CUBE_AREA), self._place(random, PAD_AREA)
         cube_pose = (*cube, CUBE_HALF_SIZE, np.cos(0.5 * yaw), 0.0, 0.0, np.sin(0.5 * yaw))
         self._data.qpos[self._cube : self._cube + 7] = cube_pose
         self._data.mocap_pos[self._pad] = (*pad, 0.0)
@@ -85,6 +86,11 @@ class PickPlaceScene(Scene):
         """True position ``[3]`` of the goal pad in the world [m]; for experts and scores."""
         return self._data.mocap_pos[self._pad].copy()
 
+    @property
+    def clear_height(self) -> float:
+        """Height of the TCP above the table from which on it is clear of the cube [m]."""
+        return 2 * CUBE_HALF_SIZE + SUCCESS_CLEARANCE * self.scale
+
     def success(self) -> bool:
         """Returns whether the cube rests on the pad, let go."""
         cube = self._data.qpos[self._cube : self._cube + 3]
@@ -95,7 +101,7 @@ class PickPlaceScene(Scene):
 
     def let_go(self) -> bool:
         """Returns whether the gripper is open and clear of the cube."""
-        return self._robot.gripper_width > SUCCESS_OPENING and self._robot.tcp_pose[2, 3] > SUCCESS_HEIGHT
+        return self._robot.gripper_width > SUCCESS_OPENING and self._robot.tcp_pose[2, 3] > self.clear_height
 
     def progress(self) -> float:
         """Returns how far the task is: 0.3 for reaching the cube, 0.6 for bringing it home."""

@@ -33,12 +33,12 @@ class RotateValveScene(FixtureScene):
 
     name = "rotate_valve"
     task_text = "turn the lever of the valve to the green mark"
-    center = (0.56, 0.0, 0.35)
+    center = (0.62, 0.0, 0.35)
     extent = (0.10, 0.11, 0.04)
-    stands = (0.64, 0.0)
+    stands = (0.70, 0.0)
     views = {  # noqa: RUF012 (never changed)
-        "camera0": View((0.18, -0.42, 0.62), (0.57, 0.0, 0.30), 34.0),
-        "video": View((0.25, -1.20, 0.80), (0.36, 0.0, 0.25), 37.0),
+        "camera0": View((0.23, -0.42, 0.62), (0.62, 0.00, 0.30), 34.0),
+        "video": View((0.30, -1.20, 0.80), (0.41, 0.00, 0.25), 37.0),
     }
 
     def furnish(self, root: Element, fixture: Element) -> None:

@@ -15,7 +15,7 @@ from robopolicy_sim.worlds.mjcf import Element, add, section
 from robopolicy_sim.worlds.scene import TOOL_FORWARD, Scene
 from robopolicy_sim.worlds.scenery import add_table
 
-STAND_BACK = 0.2  # [m] that arms stand behind where their home is over the middle: a wrist takes room
+STAND_BACK = 0.26  # [m] that arms stand behind where their home is over the middle: a wrist takes room
 HELD_SECONDS = 0.1  # that success must last, as in UMI-on-Air (arXiv 2510.02614, released code)
 
 
