@@ -20,6 +20,7 @@ from robopolicy_drivers.control.whole_body_mpc import WholeBodyMpc
 from robopolicy_sim.worlds.body import Body
 
 AHEAD_STEPS, AHEAD_STEP_S = 8, 0.08  # [-], [s] that the predictive control looks ahead, as in UMI-on-Air
+SPEED_SHARE = 0.97  # of the joints' limits that targets use: servos overshoot a ramp's speed by 2 %
 
 
 class Tracker(Protocol):
@@ -62,7 +63,7 @@ class ArmTracker:
 
     def __init__(self, robot: Body, period_s: float, ticks: int) -> None:
         self._robot, self._ticks = robot, ticks
-        self._ik = DifferentialIK(robot.kinematics, period_s=period_s)
+        self._ik = DifferentialIK(robot.kinematics, period_s=SPEED_SHARE * period_s)
 
     def reset(self) -> None:
         """Does nothing: all state is the robot's."""

@@ -49,12 +49,14 @@ class Thing:
         pose: of the tool when it takes it, in the world ``[4, 4]``; half a turn about its z is the same.
         width: of the gripper around it [m].
         stays: whether it stays where it is when it is let go.
+        depth: how far behind something that the tool must not touch it lies [m].
     """
 
     name: str
     pose: Array
     width: float
     stays: bool
+    depth: float = 0.0
 
 
 class FixtureExpert(Expert):
@@ -72,7 +74,7 @@ class FixtureExpert(Expert):
         super().__init__(world, config, random)
         embodiment = world.robot.embodiment
         self.phase = Phase.APPROACH
-        self._largest_move = min(random.uniform(0.035, 0.055), largest_move(embodiment))
+        self._largest_move = min(world.scene.scale * random.uniform(0.035, 0.055), largest_move(embodiment))
         self._largest_turn = min(LARGEST_TURN, largest_turn(embodiment))
         self._standoff = random.uniform(0.075, 0.1)
         self._open = min(self.open_width, embodiment.parallel_gripper.max_width)
@@ -124,7 +126,7 @@ class FixtureExpert(Expert):
         return happening
 
     def _same_way(self, pose: Array) -> Array:
-        """Returns the pose or the one half a turn about its z away, whichever is the smaller turn from now."""
+        """Returns the pose, or the one half a turn about its z away where that is the smaller turn."""
         if pose[:3, 0] @ self.world.robot.tcp_pose[:3, 0] >= 0.0:
             return pose
         return pose @ np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -153,7 +155,7 @@ class FixtureExpert(Expert):
     def _goal(self, tool: Array) -> Array:
         """Returns the tool's pose ``[4, 4]`` to go to."""
         if self.phase is Phase.APPROACH:
-            return approach(tool, self._thing.pose, self._standoff)
+            return approach(tool, self._thing, self._standoff)
         if self.phase is Phase.BRING:
             return self.bring()
         if self.phase is Phase.LEAVE:
@@ -163,23 +165,25 @@ class FixtureExpert(Expert):
         return self._thing.pose
 
 
-def approach(tool: Array, goal: Array, standoff: float) -> Array:
-    """Returns the pose ``[4, 4]`` on the way to ``goal``: before it as long as the tool is beside it.
+def approach(tool: Array, thing: Thing, standoff: float) -> Array:
+    """Returns the pose ``[4, 4]`` on the way to a thing: before it as long as the tool is beside it.
 
     Args:
         tool: pose of the tool ``[4, 4]``.
-        goal: pose of the tool at the thing ``[4, 4]``.
-        standoff: how far before the goal the tool stays at most [m].
+        thing: where the tool is to go.
+        standoff: how far before the thing the tool stays at most [m].
     """
+    goal = thing.pose
     inward = goal[:3, 2]
     away = goal[:3, 3] - tool[:3, 3]
     before = float(away @ inward)
     beside = length(away - before * inward)
     turn = length(matrix_to_axis_angle(goal[:3, :3] @ tool[:3, :3].T))
     error = beside + 0.1 * max(turn - 0.1, 0.0)
-    if before < FINGERS and error > 0.02:  # fingers beside the thing would push it: back first
+    if before < FINGERS + thing.depth and error > 0.02:  # fingers beside the thing would push it: back first
         return pose_matrix(tool[:3, 3] - standoff * inward, tool[:3, :3])
-    return pose_matrix(goal[:3, 3] - funnel(error - 0.7 * AT_THING, standoff) * inward, goal[:3, :3])
+    stay = funnel(error - 0.7 * AT_THING, standoff + thing.depth)
+    return pose_matrix(goal[:3, 3] - stay * inward, goal[:3, :3])
 
 
 def largest_move(embodiment: Embodiment) -> float:

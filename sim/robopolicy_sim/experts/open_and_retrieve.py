@@ -19,6 +19,7 @@ from robopolicy_sim.tasks.open_and_retrieve import (
 LIFT = 0.015  # [m] of the can before it is drawn out
 GRIP_HEIGHT = 0.055  # [m] of the tool above the can's bottom: the palm must pass over the cabinet's floor
 SHUT_AGAIN = 0.02  # [m] less than open, from where on the door is opened again
+DOOR = 0.02  # [m] that the door stands before the cabinet's front
 BEYOND = 0.04  # [m] further out than success asks for
 
 
@@ -34,9 +35,9 @@ class OpenAndRetrieveExpert(FixtureExpert):
         self._open_door = scene.opening > (OPEN - SHUT_AGAIN if self._open_door else OPEN)
         if not self._open_door:
             return Thing("handle", scene.handle_pose(scene.opening), 0.016, True)
-        place = scene.can_position + (0.0, 0.0, GRIP_HEIGHT - CAN_HALF_HEIGHT)
+        place = np.add(scene.can_position, (0.0, 0.0, GRIP_HEIGHT - CAN_HALF_HEIGHT))
         pose = scene.fixture_pose @ pose_matrix(place, scene.tool)
-        return Thing("can", pose, 2 * CAN_RADIUS, False)
+        return Thing("can", pose, 2 * CAN_RADIUS, False, depth=max(place[0] + DOOR, 0.0))
 
     def bring(self) -> Array:
         """The handle to the right; the can up a little and out."""
@@ -48,5 +49,5 @@ class OpenAndRetrieveExpert(FixtureExpert):
         out = can[0] if low else -SUCCESS_DISTANCE - BEYOND
         goal = np.array([out, can[1], FLOOR + CAN_HALF_HEIGHT + LIFT])
         move = scene.fixture_pose[:3, :3] @ (goal - can)
-        tool = self.world.robot.tcp_pose
-        return pose_matrix(tool[:3, 3] + move, self._same_way(scene.fixture_pose @ pose_matrix(goal, scene.tool))[:3, :3])
+        forward = self._same_way(scene.fixture_pose @ pose_matrix(goal, scene.tool))
+        return pose_matrix(self.world.robot.tcp_pose[:3, 3] + move, forward[:3, :3])

@@ -113,12 +113,13 @@ class PickPlaceExpert(Expert):
     def __init__(self, world: World, config: ScriptedConfig, random: np.random.Generator) -> None:
         super().__init__(world, config, random)
         self.style = Style.draw(random, world.scene.scale)
+        self._scale *= world.scene.scale  # errors are in proportion to the moves
         self.phase = Phase.APPROACH
         self._steps_in_phase = 0
         self._grasp_yaw = View.of(world).yaw
         self._open = world.robot.embodiment.parallel_gripper.max_width
         angle = random.uniform(-np.pi, np.pi)
-        self._kick = 0.05 * np.array([np.cos(angle), np.sin(angle), 0.2])
+        self._kick = 0.05 * world.scene.scale * np.array([np.cos(angle), np.sin(angle), 0.2])
 
     def act(self) -> Array:
         """See ``Expert``."""

@@ -36,7 +36,7 @@ class OpenAndRetrieveScene(FixtureScene):
     name = "open_and_retrieve"
     task_text = "open the cabinet and take out the can"
     center = (0.62, 0.03, 0.34)
-    start = (-0.1, 0.0, 0.05)
+    start = (-0.16, 0.0, 0.05)
     extent = (0.12, 0.16, 0.04)
     stands = (0.63, 0.0)
     views = {  # noqa: RUF012 (never changed)
@@ -55,8 +55,8 @@ class OpenAndRetrieveScene(FixtureScene):
         size = (CAN_RADIUS, CAN_HALF_HEIGHT)
         add_geom(can, "cylinder", solid=True, size=size, material="cube", mass=CAN_MASS, **grip)
         for side in (-1.0, 1.0):
-            lid = {"size": (1.02 * CAN_RADIUS, 0.003), "pos": (0, 0, side * (CAN_HALF_HEIGHT - 0.0028))}
-            add_geom(can, "cylinder", material="steel", **lid)
+            place = (0, 0, side * (CAN_HALF_HEIGHT - 0.0028))
+            add_geom(can, "cylinder", size=(1.02 * CAN_RADIUS, 0.003), pos=place, material="steel")
 
     def bind(self, model: Any, data: Any, robots: Sequence[Body]) -> None:
         """Looks up the door and the can."""
@@ -94,7 +94,7 @@ class OpenAndRetrieveScene(FixtureScene):
         return held and bool(self.can_position[0] < -SUCCESS_DISTANCE)
 
     def progress(self) -> float:
-        """Returns how far the task is: 0.1 for reaching the handle, 0.3 to open, 0.15 for reaching the can."""
+        """Returns how far the task is: 0.4 for the door (0.1 to reach it), 0.55 for the can (0.15)."""
         tool = (invert_pose(self.fixture_pose) @ self._robot.tcp_pose)[:3, 3]
         opened = min(self.opening / OPEN, 1.0)
         at_handle = np.linalg.norm(tool - HANDLE + (0.0, self.opening, 0.0))
@@ -109,16 +109,16 @@ def _add_cabinet(fixture: Element) -> None:
     tall = 0.5 * (CEILING - FLOOR)
     plinth = {"size": (depth, half, 0.5 * FLOOR), "pos": (depth, 0, 0.5 * FLOOR)}
     roof = {"size": (depth, half, BOARD), "pos": (depth, 0, CEILING + BOARD)}
-    back = {"size": (BOARD, half, tall), "pos": (DEPTH - BOARD, 0, middle)}
-    cover = {"size": (BOARD, 0.25 * WIDTH, tall), "pos": (BOARD, -0.25 * WIDTH, middle)}
+    back = {"size": (BOARD, half - BOARD, tall), "pos": (DEPTH - 2 * BOARD, 0, middle)}
+    cover = {"size": (BOARD, 0.25 * WIDTH - BOARD, tall), "pos": (BOARD, -0.25 * WIDTH, middle)}
     for part in (plinth, roof, back, cover):
         add_geom(fixture, "box", solid=True, material="panel", **part)
     for y in (-half + BOARD, 0.0, half - BOARD):
         side = {"size": (depth, BOARD, tall), "pos": (depth, y, middle)}
         add_geom(fixture, "box", solid=True, material="panel", **side)
     for height in (FLOOR - 0.006, CEILING + 0.006):
-        rail = {"size": (0.014, half, 0.006), "pos": (-0.014, 0, height)}
-        add_geom(fixture, "box", material="dark", **rail)
+        rail = (0.014, half, 0.006)
+        add_geom(fixture, "box", size=rail, pos=(-0.014, 0, height), material="dark")
 
 
 def _add_door(fixture: Element) -> None:

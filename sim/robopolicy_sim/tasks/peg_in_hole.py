@@ -83,7 +83,7 @@ class PegInHoleScene(FixtureScene):
 
     @property
     def peg_pose(self) -> Array:
-        """True pose ``[4, 4]`` of the peg in the world, in the middle of its handle; for experts and scores."""
+        """True pose ``[4, 4]`` of the peg in the world, in its handle's middle; for experts and scores."""
         return self._body_pose(self._peg_body)
 
     @property

@@ -64,7 +64,7 @@ class RotateValveScene(FixtureScene):
 
     def _add_lever(self, fixture: Element) -> None:
         first = matrix_to_quaternion(axis_angle_to_matrix(np.array([-0.5 * RANGE, 0.0, 0.0])))
-        lever = add(fixture, "body", name="lever", pos=PIVOT, quat=first)
+        lever = add(fixture, "body", name="lever", pos=PIVOT, quat=first, gravcomp=1)
         hinge = {"axis": (1, 0, 0), "range": (0, RANGE), "armature": 0.002}
         add(lever, "joint", name="valve", type="hinge", frictionloss=FRICTION, damping=DAMPING, **hinge)
         add_geom(lever, "cylinder", fromto=(-0.016, 0, 0, 0.03, 0, 0), size=0.02, material="dark", mass=0.05)
@@ -91,7 +91,7 @@ class RotateValveScene(FixtureScene):
         return float(self._data.qpos[self._valve])
 
     def grip_pose(self, angle: float) -> Array:
-        """Returns the tool's pose ``[4, 4]`` in the world that takes the lever where it has this angle [rad]."""
+        """Returns the tool's pose ``[4, 4]`` in the world that takes a lever at this angle [rad]."""
         turned = axis_angle_to_matrix(np.array([angle - 0.5 * RANGE, 0.0, 0.0]))
         return self.fixture_pose @ pose_matrix(
             np.add(PIVOT, GRIP_RADIUS * _direction(angle)), turned @ self.tool
