@@ -21,7 +21,6 @@ from robopolicy_sim.experts.expert import Expert, funnel, length, step_towards
 from robopolicy_sim.tasks.manipulation import RATE_HZ
 from robopolicy_sim.worlds.world import World
 
-STOPPING_DISTANCE = 0.05  # [m] in which a flying base must be able to stop
 LARGEST_TURN = 0.2  # [rad] of the tool in a step
 FINGERS = 0.05  # [m] before a thing, from where on the fingers are beside it
 AT_THING = 0.014  # [m] from where the fingers close
@@ -74,7 +73,7 @@ class FixtureExpert(Expert):
         super().__init__(world, config, random)
         embodiment = world.robot.embodiment
         self.phase = Phase.APPROACH
-        self._largest_move = min(world.scene.scale * random.uniform(0.035, 0.055), largest_move(embodiment))
+        self._largest_move = random.uniform(0.035, 0.055) * world.scene.scale * world.robot.pace
         self._largest_turn = min(LARGEST_TURN, largest_turn(embodiment))
         self._standoff = random.uniform(0.075, 0.1)
         self._open = min(self.open_width, embodiment.parallel_gripper.max_width)
@@ -184,15 +183,6 @@ def approach(tool: Array, thing: Thing, standoff: float) -> Array:
         return pose_matrix(tool[:3, 3] - standoff * inward, tool[:3, :3])
     stay = funnel(error - 0.7 * AT_THING, standoff + thing.depth)
     return pose_matrix(goal[:3, 3] - stay * inward, goal[:3, :3])
-
-
-def largest_move(embodiment: Embodiment) -> float:
-    """Returns how far a body may be asked to move in a step [m]: a flying base must be able to stop."""
-    base = embodiment.base
-    if base is None:
-        return math.inf
-    stopping = math.sqrt(2.0 * base.acceleration_limit * STOPPING_DISTANCE)
-    return min(base.velocity_limit, stopping) / RATE_HZ
 
 
 def largest_turn(embodiment: Embodiment) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from robopolicy_sim.tasks.configs import PushConfig
 from robopolicy_sim.tasks.manipulation import ManipulationEnv
-from robopolicy_sim.tasks.pick_place import SUCCESS_HEIGHT, PickPlaceScene
+from robopolicy_sim.tasks.pick_place import PickPlaceScene
 
 SUCCESS_CLOSED = 0.01  # [m] width that counts as closed
 
@@ -19,7 +19,7 @@ class PushScene(PickPlaceScene):
     def let_go(self) -> bool:
         """Returns whether the gripper is closed and clear of the cube."""
         robot = self._robot
-        return robot.gripper_width < SUCCESS_CLOSED and robot.tcp_pose[2, 3] > SUCCESS_HEIGHT
+        return robot.gripper_width < SUCCESS_CLOSED and robot.tcp_pose[2, 3] > self.clear_height
 
 
 class PushEnv(ManipulationEnv):
