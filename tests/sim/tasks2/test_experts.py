@@ -2,6 +2,7 @@
 
 import itertools
 
+import gymnasium
 import numpy as np
 import pytest
 
@@ -113,3 +114,10 @@ def test_an_episode_is_decided_by_its_seed(task, make_env):
 
 def test_the_tasks_are_registered():
     assert set(TASKS) <= set(tasks.names())
+
+
+@pytest.mark.parametrize("name", ["Peel", "Wipe", "LiftTogether", "TidyTable"])
+def test_gymnasium_makes_them(name):
+    made = gymnasium.make(f"robopolicy_sim.tasks.gymnasium_ids:robopolicy/{name}-v0")
+    assert type(made.unwrapped).__name__ == f"{name}Env"
+    made.close()
