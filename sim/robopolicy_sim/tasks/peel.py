@@ -31,7 +31,7 @@ class PeelScene(SurfaceScene):
     extent = (0.06, 0.18, 0.02)
     start = (0.0, 0.0, 0.18)
     views = {  # noqa: RUF012 (never changed)
-        "camera0": View((0.98, 0.02, 0.60), (0.455, 0.0, 0.06), 32.0),
+        "camera0": View((0.98, 0.03, 0.60), (0.455, 0.03, 0.06), 40.0),
         "video": View((1.16, -0.62, 0.66), (0.40, 0.0, 0.13), 33.0),
     }
 

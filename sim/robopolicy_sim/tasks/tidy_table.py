@@ -47,7 +47,7 @@ class TidyTableScene(Scene):
     extent = (0.11, 0.21, 0.0)
     scales = False
     views = {  # noqa: RUF012 (never changed)
-        "camera0": View((0.92, 0.46, 0.62), (0.475, 0.0, 0.03), 36.0),
+        "camera0": View((0.94, 0.42, 0.66), (0.50, 0.0, 0.02), 44.0),
         "video": View((0.72, -0.92, 0.72), (0.42, 0.0, 0.12), 39.0),
     }
 
