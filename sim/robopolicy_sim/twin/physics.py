@@ -106,10 +106,10 @@ class BulletPhysics:
     def _drive(self) -> None:
         """Sets the motors of the driven joints."""
         speeds, forces = self._servos.speeds(self._data), self._servos.forces
-        for tree, driven, numbers in self._driven:
+        for tree, driven, joints in self._driven:
             self._bullet.setJointMotorControlArray(
                 tree,
-                numbers,
+                joints,
                 self._bullet.VELOCITY_CONTROL,
                 targetVelocities=speeds[driven].tolist(),
                 forces=forces[driven].tolist(),
