@@ -13,7 +13,16 @@ from numpy.typing import NDArray
 
 from robopolicy_datasets.errors import SimulationError
 from robopolicy_sim.rendering import import_mujoco
-from robopolicy_sim.twin.urdf import body_joint, is_free, link_names, tree_bodies, tree_roots, tree_urdf
+from robopolicy_sim.twin.urdf import (
+    body_joint,
+    is_free,
+    link_names,
+    mesh_file,
+    tree_bodies,
+    tree_roots,
+    tree_urdf,
+)
+from robopolicy_sim.worlds.shell import wavefront
 
 BASE = -1  # Bullet's number of a tree's first link
 COUPLING_FORCE = 1e4  # [N] with which joints that move together are held together
@@ -54,6 +63,8 @@ def load_trees(bullet: Any, model: Any) -> list[Tree]:
         SimulationError: the model has what PyBullet has not.
     """
     with tempfile.TemporaryDirectory() as folder:
+        for mesh in range(model.nmesh):
+            Path(folder, mesh_file(mesh)).write_bytes(wavefront(model, mesh))
         trees = [_load(bullet, model, root, Path(folder)) for root in (0, *tree_roots(model))]
     _couple(bullet, model, trees)
     _separate(bullet, model, trees)

@@ -79,6 +79,11 @@ def is_free(model: Any, body: int) -> bool:
     return joint is not None and model.jnt_type[joint] == import_mujoco().mjtJoint.mjJNT_FREE
 
 
+def mesh_file(mesh: int) -> str:
+    """Returns the name under which the text looks for a mesh of the model, beside its own file."""
+    return f"mesh{mesh}.obj"
+
+
 def link_names(model: Any, body: int) -> dict[str, list[int]]:
     """Returns the links of a body, its own first, with the shapes of each that collide.
 
@@ -159,10 +164,12 @@ def _add_shape(geometry: Element, model: Any, geom: int) -> None:
         add(geometry, "cylinder", radius=size[0], length=2 * size[1])
     elif kind == kinds.mjGEOM_CAPSULE:
         add(geometry, "capsule", radius=size[0], length=2 * size[1])
+    elif kind == kinds.mjGEOM_MESH:
+        add(geometry, "mesh", filename=mesh_file(int(model.geom_dataid[geom])))
     else:
         name = kinds(kind).name.removeprefix("mjGEOM_").lower()
         raise SimulationError(
             f"A shape of the body '{model.body(int(model.geom_bodyid[geom])).name}' is of the kind '{name}'; "
-            "task.simulator=pybullet knows box, sphere, cylinder and capsule. "
+            "task.simulator=pybullet knows box, sphere, cylinder, capsule and mesh. "
             "Take one of these, or task.simulator=mujoco."
         )

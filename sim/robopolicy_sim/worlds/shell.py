@@ -100,7 +100,7 @@ def shell_of(model: Any, data: Any, homes: Sequence[tuple[str, Array]], stem: st
         if kind == kinds.mjGEOM_MESH:
             mesh = int(model.geom_dataid[geom])
             name = f"{stem}_{mesh}.obj"
-            meshes[name] = _wavefront(model, mesh)
+            meshes[name] = wavefront(model, mesh)
             attributes["mesh"] = name
         else:
             attributes["size"] = model.geom_size[geom]
@@ -127,7 +127,8 @@ def _attributes(model: Any, geom: int, seen: bool) -> dict[str, object]:
     }
 
 
-def _wavefront(model: Any, mesh: int) -> bytes:
+def wavefront(model: Any, mesh: int) -> bytes:
+    """Returns a mesh of a ``mujoco.MjModel`` as a Wavefront OBJ file, in its geoms' frame."""
     first, count = int(model.mesh_vertadr[mesh]), int(model.mesh_vertnum[mesh])
     face, faces = int(model.mesh_faceadr[mesh]), int(model.mesh_facenum[mesh])
     corners = [f"v {x!r} {y!r} {z!r}" for x, y, z in model.mesh_vert[first : first + count].tolist()]

@@ -150,6 +150,22 @@ def test_equal_surfaces_have_their_friction(slope, slides, other):
     assert (data.qpos[0] > 0.02) == slides
 
 
+def test_a_mesh_comes_to_rest_where_it_does_in_mujoco():
+    """A pyramid of 10 cm, with its apex beside the middle, falls on its foot."""
+    foot = "-0.05 -0.05 0  0.05 -0.05 0  0.05 0.05 0  -0.05 0.05 0"
+    bodies = (
+        '<geom type="box" size="1 1 0.1" pos="0 0 -0.1"/>'
+        '<body pos="0 0 0.1"><freejoint/><geom type="mesh" mesh="pyramid" density="500"/></body>'
+    )
+    rest = f'<asset><mesh name="pyramid" vertex="{foot}  0.02 0.01 0.1"/></asset>'
+    model, data = simulation(bodies, rest=rest)
+    other = mujoco.MjData(model)
+    BulletPhysics(model, data).advance(1000)
+    mujoco.mj_step(model, other, 1000)
+    np.testing.assert_allclose(data.qpos, other.qpos, atol=3e-3)
+    assert data.qpos[2] < 0.05
+
+
 def test_equal_seeds_give_equal_episodes_whatever_was_before():
     assert len(check_env(lambda: PickPlaceEnv(SMALL))) > 10
 
