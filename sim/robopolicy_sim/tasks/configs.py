@@ -123,63 +123,45 @@ class PushConfig(ManipulationConfig):
 
 
 @dataclass
-class PegInHoleConfig:
+class PegInHoleConfig(ManipulationConfig):
     """Put a peg of 1 cm into a hole of 2 cm, seen by a scene camera and a wrist camera.
 
     Attributes:
-        embodiment: name or file of the robot.
-        image_size: height and width of both camera images [px].
         max_steps: control steps (10 Hz) until the episode is truncated; 50 s as in UMI-on-Air.
-        disturbance: what makes it harder.
     """
 
     target: ClassVar[str] = "robopolicy_sim.tasks.peg_in_hole:PegInHoleEnv"
     expert: ClassVar[str] = "robopolicy_sim.experts.peg_in_hole:PegInHoleExpert"
 
-    embodiment: str = "ur5e"
-    image_size: int = 64
     max_steps: int = 500
-    disturbance: DisturbanceConfig = field(default_factory=DisturbanceConfig)
 
 
 @dataclass
-class OpenAndRetrieveConfig:
+class OpenAndRetrieveConfig(ManipulationConfig):
     """Open a cabinet and take out a can, seen by a scene camera and a wrist camera.
 
     Attributes:
-        embodiment: name or file of the robot.
-        image_size: height and width of both camera images [px].
         max_steps: control steps (10 Hz) until the episode is truncated; 60 s as in UMI-on-Air.
-        disturbance: what makes it harder.
     """
 
     target: ClassVar[str] = "robopolicy_sim.tasks.open_and_retrieve:OpenAndRetrieveEnv"
     expert: ClassVar[str] = "robopolicy_sim.experts.open_and_retrieve:OpenAndRetrieveExpert"
 
-    embodiment: str = "ur5e"
-    image_size: int = 64
     max_steps: int = 600
-    disturbance: DisturbanceConfig = field(default_factory=DisturbanceConfig)
 
 
 @dataclass
-class RotateValveConfig:
+class RotateValveConfig(ManipulationConfig):
     """Turn the lever of a valve by a quarter turn, seen by a scene camera and a wrist camera.
 
     Attributes:
-        embodiment: name or file of the robot.
-        image_size: height and width of both camera images [px].
         max_steps: control steps (10 Hz) until the episode is truncated; 70 s as in UMI-on-Air.
-        disturbance: what makes it harder.
     """
 
     target: ClassVar[str] = "robopolicy_sim.tasks.rotate_valve:RotateValveEnv"
     expert: ClassVar[str] = "robopolicy_sim.experts.rotate_valve:RotateValveExpert"
 
-    embodiment: str = "ur5e"
-    image_size: int = 64
     max_steps: int = 700
-    disturbance: DisturbanceConfig = field(default_factory=DisturbanceConfig)
 
 
 @dataclass

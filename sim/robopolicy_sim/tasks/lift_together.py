@@ -49,7 +49,6 @@ class LiftTogetherScene(Scene):
     extent = (0.08, 0.06, 0.0)
     start = (0.0, 0.0, 0.22)
     scales = False
-    touch_sensors = ("robot0_wrench", "robot1_wrench", "robot0_tactile0_markers", "robot1_tactile0_markers")
     views = {  # noqa: RUF012 (never changed)
         "camera0": View((1.04, 0.0, 0.66), (0.46, 0.0, 0.08), 42.0),
         "video": View((1.42, -0.80, 0.86), (0.30, 0.0, 0.18), 42.0),

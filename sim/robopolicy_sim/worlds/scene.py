@@ -54,7 +54,6 @@ class Scene(ABC):
         tool: orientation of the tools when an episode begins ``[3, 3]``.
         start: where the tools are then, beside each robot's ``reach_center`` (3) [m].
         views: the cameras of the scene by name; ``"video"`` is drawn smoothly, for people.
-        touch_sensors: keys of what a policy of this task would want to feel beside what it sees.
         scales: whether ``scale`` follows the robot's size; not where things are too large to move together.
         scale: of the areas in which objects begin; below 1 where an arm is small.
     """
@@ -67,7 +66,6 @@ class Scene(ABC):
     tool: ClassVar[Array] = TOOL_DOWN
     start: ClassVar[tuple[float, float, float]] = (0.0, 0.0, 0.24)
     views: ClassVar[Mapping[str, View]]
-    touch_sensors: ClassVar[tuple[str, ...]] = ()
     scales: ClassVar[bool] = True
 
     scale: float = 1.0
