@@ -89,7 +89,7 @@ def test_executed_actions_are_disturbed_by_what_was_asked_for(env):
 @pytest.mark.parametrize("mishap", ["miss", "slip"])
 def test_mishaps_happen_and_are_made_good(env, mishap, monkeypatch):
     monkeypatch.setattr(PickPlaceExpert, "mishaps", (mishap,))
-    monkeypatch.setattr(Style, "draw", lambda random: Style(0.1, 0.1, 0.05))
+    monkeypatch.setattr(Style, "draw", lambda *_: Style(0.1, 0.1, 0.05))
     data, info = demonstrate(env, ScriptedConfig(1.0, 1.0), 1)
     assert info.success
     openings = np.sum(np.diff(data["action"][:, 6]) > 0.05)
