@@ -53,9 +53,10 @@ class Style:
     @classmethod
     def draw(cls, random: np.random.Generator, scale: float = 1.0) -> Style:
         """Draws a style at random; ``scale`` is the scene's: small arms do not look down from high up."""
+        lower = 0.02 * (1.0 - scale)  # the cube does not shrink with the arm, which is soon stretched
         return cls(
-            approach_height=scale * random.uniform(0.09, 0.14),
-            carry_height=scale * random.uniform(0.09, 0.14),
+            approach_height=scale * random.uniform(0.09, 0.14) - lower,
+            carry_height=scale * random.uniform(0.09, 0.14) - lower,
             speed=scale * random.uniform(0.038, 0.06),
         )
 
