@@ -22,12 +22,13 @@ from robopolicy_sim.experts.collecting import collect_episode
 from robopolicy_sim.experts.configs import ScriptedConfig
 
 SEEDS = range(100000, 100100)
+TASKS = ("peg_in_hole", "open_and_retrieve", "rotate_valve", "pick_place")
 BODIES = ("ur5e", "ur10e", "fr3", "ur3e", "so101", "flying_gripper")
 
 
 def main() -> None:
     """Runs what is missing and prints the table."""
-    path, chosen = Path(sys.argv[1]), sys.argv[2:] or ScriptedConfig.tasks
+    path, chosen = Path(sys.argv[1]), sys.argv[2:] or TASKS
     cells: dict[str, dict[str, Any]] = json.loads(path.read_text()) if path.exists() else {}
     for task in chosen:
         for body in BODIES:
