@@ -48,7 +48,7 @@ class PickPlaceConfig(ManipulationConfig):
 class SurfaceConfig:
     """How the surface of a task that presses on it lies and moves; the numbers are ours and stay fixed.
 
-    RDP (arXiv 2503.02881) moves the object by hand after contact and publishes no amount. Our standard
+    RDP (arXiv 2503.02881) perturbs the object after contact, by an amount that we do not know. Our standard
     perturbation is ``shift=0.015``: 9 mm up or down, which is half of the tool's spring, and 12 mm to a side.
 
     Attributes:
