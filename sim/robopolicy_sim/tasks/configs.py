@@ -49,7 +49,7 @@ class SurfaceConfig:
     """How the surface of a task that presses on it lies and moves; the numbers are ours and stay fixed.
 
     RDP (arXiv 2503.02881) perturbs the object after contact, by an amount that we do not know. Our standard
-    perturbation is ``shift=0.015``: 9 mm up or down, over half of what 5 N press the spring, and 12 mm to a side.
+    perturbation is ``shift=0.015``: 9 mm up or down (5 N press the spring by 17 mm) and 12 mm to a side.
 
     Attributes:
         tilt: largest tilt about each horizontal axis, new in each episode [rad].
