@@ -170,7 +170,7 @@ def test_equal_seeds_give_equal_episodes_whatever_was_before():
     assert len(check_env(lambda: PickPlaceEnv(SMALL))) > 10
 
 
-@pytest.mark.parametrize("task", ["pick_place", "push"])
+@pytest.mark.parametrize("task", ["pick_place", "push", "peg_in_hole"])
 def test_experts_do_their_tasks_in_the_twin(task, count):
     config = tasks.config_class(task)(image_size=8, simulator="pybullet")
     env, expert = tasks.build(task, config), load_target(config.expert)
