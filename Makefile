@@ -21,7 +21,7 @@ VENV_METAWORLD := .venv-metaworld
 INSTALL := -m pip install --quiet --disable-pip-version-check --no-input --progress-bar off
 ARGS ?=
 PYTEST := $(VENV)/bin/python -m pytest
-SIDE_BY_SIDE := tests/datasets tests/robopolicy
+SIDE_BY_SIDE := tests/datasets tests/robopolicy tests/drivers/control $(addprefix tests/sim/,tasks touch twin worlds)
 
 .PHONY: help demo test lint soak test-mujoco4 metaworld system-check system-packages clean
 
