@@ -1,7 +1,4 @@
-"""From Cartesian targets to joint set points that may be sent: interpolation, inverse kinematics, gate.
-
-It runs in the process that owns the arm, at every tick of its control loop.
-"""
+"""From Cartesian targets to joint set points that may be sent: interpolation, inverse kinematics, gate."""
 
 from __future__ import annotations
 
@@ -10,33 +7,29 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from robopolicy_datasets.geometry import pose_from_vector, pose_to_vector
+from robopolicy_datasets.geometry import Array, invert_pose, pose_from_vector
 from robopolicy_drivers.control.differential_ik import DifferentialIK
+from robopolicy_drivers.control.guarded_tool import GuardedTool
 from robopolicy_drivers.control.kinematics import Kinematics
-from robopolicy_drivers.realtime.interpolator import WaypointInterpolator, WaypointPart
 from robopolicy_drivers.safety.checks import Check, Measured, Workspace
 from robopolicy_drivers.safety.configs import SafetyConfig
 from robopolicy_drivers.safety.gate import SafetyGate
 from robopolicy_drivers.safety.limits import MotionLimits
-from robopolicy_drivers.safety.steps import StepLimit
 
 
-class GuardedArm:
-    """See the module text. Targets are ``[7]``: position (3) [m], axis-angle (3) [rad], gripper width [m].
+class GuardedArm(GuardedTool):
+    """An arm whose base stands. See ``GuardedTool``; the set points of its gate are joint positions.
 
     Args:
-        kinematics: of the arm; targets are poses of its tool center point in its base frame.
+        kinematics: of the arm's tool center point, in the frame of its base.
         joints: where it stands ``[J]`` [rad].
         width: its gripper's opening [m].
         period_s: time between two ticks [s].
+        base_pose: of its base in the world ``[4, 4]``; without it, the base's frame is the world's.
         iterations: of the inverse kinematics at a tick.
         config: what the gate does where a limit is exceeded.
-        workspace: lowest and highest corner of the box that the tool stays in ``[2, 3]`` [m].
+        workspace: lowest and highest corner of the box in the world that the tool stays in ``[2, 3]`` [m].
         checks: further limits of the gate.
-
-    Attributes:
-        gate: the safety gate.
-        width: the gripper's opening that is commanded [m].
     """
 
     def __init__(
@@ -46,54 +39,28 @@ class GuardedArm:
         width: float,
         *,
         period_s: float,
+        base_pose: Array | None = None,
         iterations: int = 2,
         config: SafetyConfig | None = None,
         workspace: ArrayLike | None = None,
         checks: Sequence[Check] = (),
     ) -> None:
         self._kinematics = kinematics
+        self._base = np.eye(4) if base_pose is None else base_pose
+        self._world = invert_pose(self._base)  # seen from the base
         self._ik = DifferentialIK(kinematics, period_s=period_s, iterations=iterations)
-        config = config or SafetyConfig()
         if workspace is not None:
             lower, upper = np.array(workspace, np.float64)
-            checks = (Workspace(lower, upper, self._tool), *checks)
-        self.gate = SafetyGate(
-            joints,
-            MotionLimits.of_joints(kinematics.embodiment),
-            period_s=period_s,
-            config=config,
-            checks=checks,
-        )
-        self.width = float(width)
-        self._joints = self.gate.sent
-        self._parts = (
-            WaypointPart(3, config.speed_m, config.acceleration_m),
-            WaypointPart(3, config.speed_rad, config.acceleration_rad, "rotation"),
-            WaypointPart(1, kind="immediate"),
-        )
-        self._step = StepLimit(config.step_m, config.step_rad)
-        self._plan = self._standing()
+            checks = (Workspace(lower, upper, self._tool_position), *checks)
+        limits = MotionLimits.of_joints(kinematics.embodiment)
+        gate = SafetyGate(joints, limits, period_s=period_s, config=config, checks=checks)
+        self._joints = gate.sent
+        super().__init__(gate, width)
 
-    def command(self, target: ArrayLike, at_ns: int, now_ns: int) -> None:
-        """Plans to be at ``target`` at ``at_ns``.
-
-        Args:
-            target: ``[7]``; what the step limit leaves of it.
-            at_ns: when [ns, monotonic]; a time that is past means as soon as the limits allow.
-            now_ns: from when on [ns, monotonic].
-
-        Raises:
-            DeviceError: the stop has latched.
-        """
-        self.gate.commanded(now_ns)
-        before = self._plan.before(at_ns, now_ns)
-        admitted = self._step.admit(np.asarray(target, np.float64), before, self.gate, now_ns)
-        if not self.gate.stopped:
-            self._plan.schedule(admitted, at_ns, now_ns)
-
-    def hold(self, now_ns: int) -> None:
-        """Drops all targets; the arm brakes and holds."""
-        self._plan.hold(now_ns)
+    @property
+    def pose(self) -> Array:
+        """See ``GuardedTool``."""
+        return self._tool(self.gate.sent)
 
     def tick(
         self,
@@ -113,17 +80,15 @@ class GuardedArm:
         """
         planned = self._plan.evaluate(now_ns)
         # Solved on from the last solution, not from what was sent of it: the gate catches up by itself.
-        self._joints = self._ik.solve(pose_from_vector(planned[None, :6]), self._joints[None])[0]
+        goal = self._world @ pose_from_vector(planned[None, :6])
+        self._joints = self._ik.solve(goal, self._joints[None])[0]
         sent = self.gate.filter(self._joints, now_ns, state_ns=state_ns, position=position, measured=measured)
-        if self.gate.holding:  # the plan was left: the next one begins where the arm is commanded to be
-            self._plan, self._joints = self._standing(), sent
-        else:
-            self.width = float(planned[6])
+        if not self._went(planned):
+            self._joints = sent
         return sent
 
-    def _tool(self, joints: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.asarray(self._kinematics.forward(joints)[:3, 3], np.float64)
+    def _tool(self, joints: Array) -> Array:
+        return self._base @ self._kinematics.forward(joints)
 
-    def _standing(self) -> WaypointInterpolator:
-        pose = self._kinematics.forward(self.gate.sent)
-        return WaypointInterpolator([*pose_to_vector(pose), self.width], self._parts)
+    def _tool_position(self, joints: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.asarray(self._tool(joints)[:3, 3], np.float64)

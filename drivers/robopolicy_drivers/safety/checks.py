@@ -13,6 +13,10 @@ from robopolicy_datasets.errors import ConfigError
 
 Measured = Mapping[str, NDArray]
 
+# Keys of what is measured of a vehicle's base: position (3) [m] and axis-angle (3) [rad] in the world.
+BASE_POSITION = "robot0_base_pos"
+BASE_ROTATION = "robot0_base_rot_axis_angle"
+
 
 class Check(Protocol):
     """A limit on a set point or on what is measured."""
@@ -48,18 +52,37 @@ class Workspace:
     name: str = "workspace"
 
     def __post_init__(self) -> None:
-        lower, upper = (np.array(corner, np.float64) for corner in (self.lower, self.upper))
-        if lower.shape != (3,) or upper.shape != (3,) or not (lower < upper).all():
-            raise ConfigError(f"A workspace from {self.lower} to {self.upper} is no box of 3 sides.")
-        object.__setattr__(self, "lower", lower)
-        object.__setattr__(self, "upper", upper)
+        _keep_box(self)
 
     def excess(self, set_point: NDArray[np.float64], measured: Measured) -> float:  # noqa: D102
-        point = self.position(set_point)
-        return float(np.maximum(self.lower - point, point - self.upper).max())
+        return _beyond(self, self.position(set_point))
 
     def describe(self) -> str:  # noqa: D102
         return f"the tool stays between {self.lower.tolist()} and {self.upper.tolist()} m"
+
+
+@dataclass(frozen=True)
+class Geofence:
+    """A box that a vehicle stays in.
+
+    Attributes:
+        lower, upper: its corners (3) [m], in the world.
+        key: of the measured position (3) [m].
+    """
+
+    lower: NDArray[np.float64]
+    upper: NDArray[np.float64]
+    key: str = BASE_POSITION
+    name: str = "geofence"
+
+    def __post_init__(self) -> None:
+        _keep_box(self)
+
+    def excess(self, set_point: NDArray[np.float64], measured: Measured) -> float:  # noqa: D102
+        return _beyond(self, measured[self.key])
+
+    def describe(self) -> str:  # noqa: D102
+        return f"the vehicle stays between {self.lower.tolist()} and {self.upper.tolist()} m"
 
 
 @dataclass(frozen=True)
@@ -92,7 +115,7 @@ class TiltLimit:
     """
 
     radian: float
-    key: str = "robot0_base_rot_axis_angle"
+    key: str = BASE_ROTATION
     name: str = "tilt"
 
     def excess(self, set_point: NDArray[np.float64], measured: Measured) -> float:  # noqa: D102
@@ -104,3 +127,17 @@ class TiltLimit:
 
     def describe(self) -> str:  # noqa: D102
         return f"the tilt is limited to {self.radian:.3g} rad"
+
+
+def _keep_box(box: Workspace | Geofence) -> None:
+    """Makes arrays of the corners of a box; refuses what is none."""
+    lower, upper = (np.array(corner, np.float64) for corner in (box.lower, box.upper))
+    if lower.shape != (3,) or upper.shape != (3,) or not (lower < upper).all():
+        raise ConfigError(f"A {box.name} from {box.lower} to {box.upper} is no box of 3 sides.")
+    object.__setattr__(box, "lower", lower)
+    object.__setattr__(box, "upper", upper)
+
+
+def _beyond(box: Workspace | Geofence, point: NDArray) -> float:
+    """Returns how far a point (3) is outside of a box [m]; 0 or less within."""
+    return float(np.maximum(box.lower - point, point - box.upper).max())

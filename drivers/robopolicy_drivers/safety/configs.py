@@ -28,13 +28,15 @@ class SafetyConfig:
     Raises ``ConfigError`` for unknown modes and numbers that are not positive.
 
     Attributes:
-        position: of position limits (a vehicle's geofence): off, warn, clip or stop, like all modes here.
+        position: of position limits (of a vehicle's set points: its geofence): off, warn, clip or stop, like
+            all modes here.
         velocity: of velocity limits.
         acceleration: of acceleration limits.
         jerk: of jerk limits, which give way to all others.
         workspace: of the box that the tool stays in; clip brakes at its walls.
         force: of the force limit.
         tilt: of a vehicle's tilt limit.
+        geofence: of the box that a vehicle is measured to be in.
         step: of the largest step to a target from the one before it in time, or from what is commanded now
             where there is none; clip shortens it.
         step_m: the largest step of a target's position [m].
@@ -55,6 +57,7 @@ class SafetyConfig:
     workspace: str = Mode.CLIP
     force: str = Mode.STOP
     tilt: str = Mode.STOP
+    geofence: str = Mode.STOP
     step: str = Mode.STOP
     step_m: float = 0.5
     step_rad: float = 2.0

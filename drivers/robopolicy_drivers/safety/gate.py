@@ -162,7 +162,7 @@ class SafetyGate:
         speed = np.abs(self.velocity)
         if not speed.any():
             return self.velocity
-        with np.errstate(divide="ignore"):
+        with np.errstate(divide="ignore", over="ignore"):
             share = float(np.min(self._braking * self._period_s / speed))
         return self.velocity * max(0.0, 1.0 - share)
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from robopolicy_datasets.errors import ConfigError
-from robopolicy_drivers.embodiments import Embodiment
+from robopolicy_drivers.embodiments import Embodiment, FlyingBase
 
 
 @dataclass(frozen=True)
@@ -60,4 +60,19 @@ class MotionLimits:
             embodiment.velocity_limits,
             embodiment.acceleration_limits,
             np.broadcast_to(jerk, lower.shape),
+        )
+
+    @classmethod
+    def of_flying_tool(cls, base: FlyingBase) -> MotionLimits:
+        """Returns the limits of a tool's position (3) [m] and turns (3) [rad] that a base carries.
+
+        They are those of the base, along each axis, with its geofence.
+        """
+        unlimited = np.full(3, np.inf)
+        return cls(
+            np.concatenate([base.geofence_lower, -unlimited]),
+            np.concatenate([base.geofence_upper, unlimited]),
+            np.repeat([base.velocity_limit, base.angular_velocity_limit], 3),
+            np.repeat([base.acceleration_limit, base.angular_acceleration_limit], 3),
+            np.full(6, np.inf),
         )
