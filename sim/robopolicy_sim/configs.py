@@ -10,14 +10,14 @@ from robopolicy_drivers.safety.configs import Mode, SafetyConfig
 
 @dataclass
 class SimulatedRobotConfig:
-    """An arm in the scene of a task behind the driver interface, in real time in processes of its own.
+    """The robots of a task behind the driver interface, in real time in processes of its own.
 
     Attributes:
-        task: whose scene it stands in.
-        embodiment: name of the arm.
-        image_size: height and width of both camera images [px].
+        task: whose scene they are in.
+        embodiment: name or file of the robots.
+        image_size: height and width of the camera images [px].
         camera_rate_hz: images per second of each camera.
-        workspace_lower: lowest corner of the box that the tool stays in (3) [m].
+        workspace_lower: lowest corner of the box in the world that the tools stay in (3) [m].
         workspace_upper: its highest corner (3) [m].
         safety: what the safety gate does where a limit is exceeded. Large steps of a policy are clipped
             instead of ending the run: nothing can break.

@@ -1,6 +1,7 @@
 """A simulated robot *is* a robot: the driver interface, real time, and processes of its own.
 
-The control process steps physics and controller at 125 Hz and publishes each state in a ring; a camera
+The control process steps physics and controllers at 125 Hz (50 Hz where rotors are controlled predictively)
+and publishes each state in a ring; a camera
 process draws the newest of them at its own rate, so rendering never delays control. Killing either is
 noticed, as with a device.
 """
@@ -26,8 +27,7 @@ from robopolicy_drivers.realtime.statistics import LatenessSummary
 from robopolicy_drivers.runtime.alignment import state_at
 from robopolicy_drivers.safety.configs import SafetyConfig
 from robopolicy_sim.configs import SimulatedRobotConfig
-from robopolicy_sim.tasks.manipulation import manipulation_spec, task_world
-from robopolicy_sim.worlds.user_model import find_embodiment
+from robopolicy_sim.tasks.manipulation import POSE_WIDTH, manipulation_spec, task_world
 
 STATE_SLOTS = 256  # two seconds of states, to look up the one at an image's time
 IMAGE_SLOTS = 8
@@ -38,10 +38,14 @@ _FILM = "robopolicy_sim.robot_process:film"
 
 
 class SimulatedRobot:
-    """An arm in the scene of a task; see the module text.
+    """The robots in the scene of a task, as one; see the module text.
 
     Args:
         config: the settings.
+
+    Raises:
+        UnknownNameError: there is no such task or embodiment.
+        ConfigError: the task has no such scene, or the robot cannot do it.
 
     Attributes:
         config: the settings.
@@ -51,13 +55,17 @@ class SimulatedRobot:
 
     def __init__(self, config: SimulatedRobotConfig) -> None:
         self.config = config
-        embodiment = find_embodiment(config.embodiment)
-        self._gripper = embodiment.parallel_gripper
-        task = manipulation_spec(config.image_size)
-        joints = Feature("robot0_joint_pos", (len(embodiment.joints),), kind="joint", unit="rad")
-        low_dimensional = tuple(feature for feature in task.observation if not feature.is_image)
-        self.spec = Spec((*low_dimensional, joints), task.action)
-        self.cameras = (SimulatedCamera(self, config),)
+        self._world = task_world(config.task, config.embodiment)
+        task = manipulation_spec(config.image_size, len(self._world.robots))
+        low_dimensional = [feature for feature in task.observation if not feature.is_image]
+        joints = [
+            Feature(f"robot{robot.number}_joint_pos", robot.joint_positions.shape, kind="joint", unit="rad")
+            for robot in self._world.robots
+            if robot.embodiment.joints
+        ]
+        self.spec = Spec((*low_dimensional, *joints), task.action)
+        images = tuple(feature for feature in task.observation if feature.is_image)
+        self.cameras = (SimulatedCamera(self, Spec(images, ())),)
         self._ring: Ring | None = None
         self._process: DeviceProcess | None = None
 
@@ -69,9 +77,8 @@ class SimulatedRobot:
         """
         if self._process is not None:
             raise DeviceError("The simulated robot is connected already; close it first.")
-        physics_size = task_world(self.config.task, self.config.embodiment).get_physics_state().size
         hidden = (
-            Feature("physics", (physics_size,), "float64"),
+            Feature("physics", self._world.get_physics_state().shape, "float64"),
             Feature("success", (), "bool"),
             Feature("stopped", (), "bool"),
         )
@@ -107,14 +114,15 @@ class SimulatedRobot:
         return state_at(self.states, self.spec.observation, time_ns)
 
     def command(self, target: NDArray, at_ns: int) -> NDArray:
-        """Asks the arm to be at a pose and gripper width at a time; does not wait.
+        """Asks every robot to be at a pose and gripper width at a time; does not wait.
 
         Args:
-            target: ``[7]``: position (3) [m], axis-angle (3) [rad] and gripper width (1) [m], in the world.
+            target: ``[7]`` for each robot: position (3) [m], axis-angle (3) [rad] and gripper width (1) [m],
+                in the world.
             at_ns: when [ns, monotonic]; a time that is past means as soon as the speed limits allow.
 
         Returns:
-            The target that was sent, its width within the gripper's limits.
+            The target that was sent, widths within the limits of the grippers.
 
         Raises:
             SpecError: the target has a wrong shape or is not finite.
@@ -135,7 +143,7 @@ class SimulatedRobot:
         return sent.astype(np.float32)
 
     def hold(self) -> None:
-        """Drops all pending targets; the arm holds where it was commanded to be."""
+        """Drops all pending targets; the robots hold where they were commanded to be."""
         self._running().request("hold")
 
     def stop(self, reason: str) -> None:
@@ -143,11 +151,11 @@ class SimulatedRobot:
         self._running().request("stop", reason)
 
     def release(self) -> None:
-        """Releases a stop; the arm stays where it is until it is commanded."""
+        """Releases a stop; the robots stay where they are until they are commanded."""
         self._running().request("release")
 
     def safety_events(self) -> list[Event]:
-        """Returns what the safety gate did since ``connect``, oldest first."""
+        """Returns what the safety gates did since ``connect``, oldest first."""
         events: list[Event] = self._running().request("safety_events")
         return events
 
@@ -228,11 +236,13 @@ class SimulatedRobot:
         if given.shape != expected.shape:
             raise SpecError(
                 f"A target of shape {given.shape} was commanded; expected {expected.shape}: "
-                "position (3) [m], axis-angle (3) [rad] and gripper width (1) [m] in the world."
+                "position (3) [m], axis-angle (3) [rad] and gripper width (1) [m] in the world, each robot."
             )
         if not np.isfinite(given).all():
             raise SpecError(f"The commanded target is not finite: {given.tolist()}; it was not sent.")
-        given[6] = np.clip(given[6], self._gripper.min_width, self._gripper.max_width)
+        for robot, part in zip(self._world.robots, given.reshape(-1, POSE_WIDTH), strict=True):
+            gripper = robot.embodiment.parallel_gripper
+            part[6] = np.clip(part[6], gripper.min_width, gripper.max_width)
         return given
 
 
@@ -241,16 +251,14 @@ class SimulatedCamera:
 
     Args:
         robot: whose scene is filmed; it must be connected first.
-        config: its settings.
+        spec: the images.
 
     Attributes:
-        spec: the images.
+        spec: as given.
     """
 
-    def __init__(self, robot: SimulatedRobot, config: SimulatedRobotConfig) -> None:
-        self.config = config
-        images = (feature for feature in manipulation_spec(config.image_size).observation if feature.is_image)
-        self.spec = Spec(tuple(images), ())
+    def __init__(self, robot: SimulatedRobot, spec: Spec) -> None:
+        self.spec = spec
         self._robot = robot
         self._ring: Ring | None = None
         self._process: DeviceProcess | None = None
@@ -264,7 +272,7 @@ class SimulatedCamera:
         if self._process is not None:
             raise DeviceError("The simulated camera is connected already; close it first.")
         self._ring = Ring(self.spec.observation, IMAGE_SLOTS)
-        config = self.config
+        config = self._robot.config
         arguments = {
             "task": config.task,
             "embodiment": config.embodiment,

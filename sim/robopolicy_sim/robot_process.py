@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 
 from robopolicy_datasets.clock import now_ns
 from robopolicy_datasets.errors import DeviceError
-from robopolicy_drivers.control.guarded_arm import GuardedArm
 from robopolicy_drivers.realtime.child import DeviceChannel, Message
 from robopolicy_drivers.realtime.loop import DeadlineLoop
 from robopolicy_drivers.realtime.ring import Ring
 from robopolicy_drivers.realtime.scheduling import request_punctuality, set_timer_slack
 from robopolicy_drivers.safety.configs import SafetyConfig
+from robopolicy_sim.robot_control import WorldControl
 from robopolicy_sim.tasks.manipulation import task_world
 from robopolicy_sim.worlds.world import World
 
@@ -26,8 +26,7 @@ PHYSICS_KEY = "physics"
 SUCCESS_KEY = "success"
 STOPPED_KEY = "stopped"
 
-CONTROL_RATE_HZ = 125.0
-_CATCH_UP_TICKS = 5
+_CATCH_UP_S = 0.04
 _CAMERA_NICENESS = 5
 
 
@@ -47,7 +46,7 @@ def control(
 
 
 class _ControlLoop:
-    """Cartesian targets become joint targets that the safety gate lets pass, and these become physics."""
+    """Cartesian targets become what the safety gates let pass, and this becomes physics."""
 
     def __init__(
         self,
@@ -56,12 +55,13 @@ class _ControlLoop:
         workspace: Sequence[Sequence[float]],
         safety: SafetyConfig,
     ) -> None:
-        self.world = world
-        self.channel = channel
-        self.workspace, self.safety = workspace, safety
-        self.loop = DeadlineLoop(CONTROL_RATE_HZ, channel.statistics, channel.sections)
-        self.substeps = round(1.0 / CONTROL_RATE_HZ / world.timestep)
-        self.arm = self._standing()
+        self.world, self.channel = world, channel
+        self.control = WorldControl(world, safety, workspace)
+        rate_hz = self.control.rate_hz
+        self.loop = DeadlineLoop(rate_hz, channel.statistics, channel.sections)
+        self.substeps = round(1.0 / rate_hz / world.timestep)
+        self.catch_up_ticks = round(_CATCH_UP_S * rate_hz)
+        self.visible = [feature.key for feature in channel.rings[STATE_RING].features]
 
     def run(self) -> None:
         messages, track, physics, publish = map(
@@ -73,27 +73,21 @@ class _ControlLoop:
                 for message in self.channel.messages():
                     self._handle(message)
             with track:
-                self._track()
+                self.control.tick(self.loop.deadline_ns)
             with physics:
-                # Like a real arm, this one goes on moving to its last set point while its controller is late.
-                self.world.step(self.substeps * min(elapsed, _CATCH_UP_TICKS))
+                # Like a real robot, this one goes on as it was told last while its controller is late.
+                self.world.step(self.substeps * min(elapsed, self.catch_up_ticks))
             with publish:
                 self.publish()
 
     def publish(self) -> None:
-        measured = self.world.state()
-        self._position = measured["robot0_joint_pos"]  # what the gate watches at the next tick
         state = {
-            **measured,
+            **self.world.state(),
             PHYSICS_KEY: self.world.get_physics_state(),
             SUCCESS_KEY: np.array(self.world.success()),
-            STOPPED_KEY: np.array(bool(self.arm.gate.stopped)),
+            STOPPED_KEY: np.array(bool(self.control.stopped)),
         }
-        self.channel.rings[STATE_RING].write(now_ns(), state)
-
-    def _track(self) -> None:
-        joints = self.arm.tick(self.loop.deadline_ns, position=self._position)
-        self.world.robot.set_targets(joints, self.arm.width)
+        self.channel.rings[STATE_RING].write(now_ns(), {key: state[key] for key in self.visible})
 
     def _handle(self, message: Message) -> None:
         answer = self._requests.get(message.name)
@@ -110,43 +104,29 @@ class _ControlLoop:
     def _requests(self) -> Mapping[str, Callable[[Any], Any]]:
         now = self.loop.deadline_ns
         return {
-            "command": lambda payload: self.arm.command(payload[0], payload[1], now),
-            "hold": lambda _: self.arm.hold(now),
+            "command": lambda payload: self.control.command(payload[0], payload[1], now),
+            "hold": lambda _: self.control.hold(now),
             "stop": self._stop,
             "release": self._release,
-            "safety_events": lambda _: [event.to_event() for event in self.arm.gate.log.events()],
+            "safety_events": lambda _: self.control.events(),
             "reset": self._reset,
         }
 
     def _stop(self, reason: str) -> None:
-        self.arm.gate.stop(reason, self.loop.deadline_ns)
+        self.control.stop(reason, self.loop.deadline_ns)
         self.publish()  # at once: who stops the robot finds it stopped when the answer comes
 
     def _release(self, _: None) -> None:
-        self.arm.gate.release()
+        self.control.release()
         self.publish()
 
     def _reset(self, seed: int) -> None:
         # The same numbers as gymnasium's reset(seed=...) draws from.
         self.world.reset(np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed))))
-        stopped, log = self.arm.gate.stopped, self.arm.gate.log
-        self.arm = self._standing()
-        self.arm.gate.log = log
-        if stopped:  # a new scene releases nothing
-            self.arm.gate.stop(stopped, self.loop.deadline_ns)
+        self.control.restart(self.loop.deadline_ns)
         self.publish()
         self.loop.restart()
         self.channel.statistics.reset()
-
-    def _standing(self) -> GuardedArm:
-        return GuardedArm(
-            self.world.robot.kinematics,
-            self.world.robot.joint_targets,
-            self.world.robot.gripper_target,
-            period_s=1.0 / CONTROL_RATE_HZ,
-            config=self.safety,
-            workspace=self.workspace,
-        )
 
 
 def film(channel: DeviceChannel, task: str, embodiment: str, image_size: int, rate_hz: float) -> None:

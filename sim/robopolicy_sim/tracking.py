@@ -114,20 +114,18 @@ class CarriedTracker:
 
 
 class FlyingTracker:
-    """Model-predictive control of rotors and joints together, tick by tick. See ``Tracker``."""
+    """A ``Pilot`` flies from target to target, tick by tick. See ``Tracker``."""
 
     def __init__(self, robot: Body, period_s: float, ticks: int) -> None:
-        self._robot, self._ticks = robot, ticks
-        self._mpc = WholeBodyMpc(
-            robot.kinematics, steps=AHEAD_STEPS, step_s=AHEAD_STEP_S, period_s=period_s / ticks
-        )
+        self._robot = robot
+        self._pilot = Pilot(robot, period_s / ticks)
         self._ahead = AHEAD_STEP_S / period_s * np.arange(1, AHEAD_STEPS + 1)
         self._tick = 1.0 / ticks
 
     def reset(self) -> None:
         """Starts from where the robot was put."""
         self._goal = self._robot.tcp_pose
-        self._warm_start: Array | None = None
+        self._pilot.reset()
 
     def aim(self, pose: Array, width: float) -> None:
         """See ``Tracker``."""
@@ -136,6 +134,42 @@ class FlyingTracker:
 
     def tick(self) -> None:
         """See ``Tracker``."""
+        self._pilot.follow(self._reference(), self._width)
+        self._done += self._tick
+
+    def _reference(self) -> Array:
+        """Returns the way from the last target to this one, and then rest ``[N, 9]``."""
+        fractions = np.minimum(self._done + self._ahead, 1.0)[:, None]
+        positions = self._start[:3, 3] + fractions * (self._goal[:3, 3] - self._start[:3, 3])
+        rotations = Rotation.from_rotvec(fractions * self._turn).as_matrix() @ self._start[:3, :3]
+        return np.concatenate([positions, matrix_to_rot6d(rotations)], axis=-1)
+
+
+class Pilot:
+    """Flies a body with rotors: model-predictive control of rotors and joints together.
+
+    Args:
+        robot: to fly.
+        period_s: time between two calls of ``follow`` [s].
+    """
+
+    def __init__(self, robot: Body, period_s: float) -> None:
+        self._robot = robot
+        self._mpc = WholeBodyMpc(robot.kinematics, steps=AHEAD_STEPS, step_s=AHEAD_STEP_S, period_s=period_s)
+        self.reset()
+
+    def reset(self) -> None:
+        """Forgets the last flight."""
+        self._warm_start: Array | None = None
+
+    def follow(self, reference: Array, width: float) -> None:
+        """Commands rotors, joints and gripper for the next period.
+
+        Args:
+            reference: poses of the tool in the world after ``AHEAD_STEPS`` steps of ``AHEAD_STEP_S`` each
+                ``[N, 9]``: position [m] and rot6d.
+            width: of the gripper [m].
+        """
         robot = self._robot
         state = FlyingArmState(
             position=robot.base_pose[None, :3, 3],
@@ -147,15 +181,7 @@ class FlyingTracker:
         )
         # The first solution has nothing to begin with, and a single Gauss-Newton step would be a poor one.
         solve = self._mpc.converge if self._warm_start is None else self._mpc.solve
-        solution = solve(self._reference(), state, self._warm_start)
+        solution = solve(reference[None], state, self._warm_start)
         self._warm_start = solution.inputs
         robot.set_thrusts(solution.thrusts[0])
-        robot.set_targets(solution.joint_targets[0], self._width)
-        self._done += self._tick
-
-    def _reference(self) -> Array:
-        """Returns the way from the last target to this one, and then rest ``[1, N, 9]``."""
-        fractions = np.minimum(self._done + self._ahead, 1.0)[:, None]
-        positions = self._start[:3, 3] + fractions * (self._goal[:3, 3] - self._start[:3, 3])
-        rotations = Rotation.from_rotvec(fractions * self._turn).as_matrix() @ self._start[:3, :3]
-        return np.concatenate([positions, matrix_to_rot6d(rotations)], axis=-1)[None]
+        robot.set_targets(solution.joint_targets[0], width)

@@ -125,5 +125,5 @@ def test_its_set_points_stay_in_the_workspace_and_in_the_geofence():
 
 
 def test_a_geofence_that_is_no_box_is_refused():
-    with pytest.raises(ConfigError, match="A geofence from .* is no box"):
+    with pytest.raises(ConfigError, match=r"A geofence from .* is no box"):
         Geofence(np.ones(3), np.zeros(3))
