@@ -9,6 +9,25 @@ from robopolicy_drivers.safety.configs import Mode, SafetyConfig
 
 
 @dataclass
+class LatencyConfig:
+    """How much later than an ideal robot a simulated one is, rounded to its control ticks.
+
+    Attributes:
+        state: from a state to its arrival; it bears the time at which it was true [s].
+        command: from a command to the motion; all of the motion is so much later [s].
+        gripper: from a command to the gripper's motion; at least ``command`` [s].
+        camera: from what an image shows to its arrival, which is its time stamp [s].
+        embodiment: take the latencies in the file of the embodiment instead of these.
+    """
+
+    state: float = 0.0
+    command: float = 0.0
+    gripper: float = 0.0
+    camera: float = 0.0
+    embodiment: bool = False
+
+
+@dataclass
 class SimulatedRobotConfig:
     """The robots of a task behind the driver interface, in real time in processes of its own.
 
@@ -21,6 +40,7 @@ class SimulatedRobotConfig:
         workspace_upper: its highest corner (3) [m].
         safety: what the safety gate does where a limit is exceeded. Large steps of a policy are clipped
             instead of ending the run: nothing can break.
+        latency: how late it is.
     """
 
     target: ClassVar[str] = "robopolicy_sim.robot:make_robot"
@@ -32,3 +52,4 @@ class SimulatedRobotConfig:
     workspace_lower: list[float] = field(default_factory=lambda: [-0.9, -0.9, 0.0])
     workspace_upper: list[float] = field(default_factory=lambda: [0.9, 0.9, 1.2])
     safety: SafetyConfig = field(default_factory=lambda: SafetyConfig(step=Mode.CLIP))
+    latency: LatencyConfig = field(default_factory=LatencyConfig)

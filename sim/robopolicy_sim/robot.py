@@ -10,28 +10,31 @@ from __future__ import annotations
 
 import secrets
 import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from robopolicy_datasets.clock import NANOSECONDS, now_ns, ns_to_seconds
+from robopolicy_datasets.clock import NANOSECONDS, now_ns, ns_to_seconds, seconds_to_ns
 from robopolicy_datasets.errors import ConfigError, DeviceError, SpecError
 from robopolicy_datasets.spec import Feature, Spec
 from robopolicy_datasets.store import Event
+from robopolicy_drivers.embodiments import Embodiment, Latencies
 from robopolicy_drivers.realtime.process import DeviceProcess
 from robopolicy_drivers.realtime.ring import Record, Ring
 from robopolicy_drivers.realtime.sections import CycleSummary
 from robopolicy_drivers.realtime.statistics import LatenessSummary
 from robopolicy_drivers.runtime.alignment import state_at
 from robopolicy_drivers.safety.configs import SafetyConfig
-from robopolicy_sim.configs import SimulatedRobotConfig
+from robopolicy_sim.configs import LatencyConfig, SimulatedRobotConfig
 from robopolicy_sim.tasks.manipulation import POSE_WIDTH, manipulation_spec, task_world
 
 STATE_SLOTS = 256  # two seconds of states, to look up the one at an image's time
 IMAGE_SLOTS = 8
 FARTHEST_S = 60.0
+_ARRIVAL_TIMEOUT_S = 5.0
 
 _CONTROL = "robopolicy_sim.robot_process:control"
 _FILM = "robopolicy_sim.robot_process:film"
@@ -45,17 +48,19 @@ class SimulatedRobot:
 
     Raises:
         UnknownNameError: there is no such task or embodiment.
-        ConfigError: the task has no such scene, or the robot cannot do it.
+        ConfigError: the task has no such scene, the robot cannot do it, or there are no such latencies.
 
     Attributes:
         config: the settings.
         spec: what ``state`` returns and ``command`` takes.
-        cameras: the scene and the wrist camera, delivered together.
+        cameras: the scene and the wrist cameras, delivered together.
+        latencies: how late it is.
     """
 
     def __init__(self, config: SimulatedRobotConfig) -> None:
         self.config = config
         self._world = task_world(config.task, config.embodiment)
+        self.latencies = _latencies(config.latency, self._world.robot.embodiment)
         task = manipulation_spec(config.image_size, len(self._world.robots))
         low_dimensional = [feature for feature in task.observation if not feature.is_image]
         joints = [
@@ -88,6 +93,7 @@ class SimulatedRobot:
             "embodiment": self.config.embodiment,
             "workspace": (self.config.workspace_lower, self.config.workspace_upper),
             "safety": self.config.safety,
+            "latencies": self.latencies,
         }
         process = DeviceProcess(
             _CONTROL,
@@ -96,8 +102,9 @@ class SimulatedRobot:
             rings={"state": self._ring},
             robot=f"sim-{secrets.token_hex(4)}",  # each is a robot of its own
         )
-        process.start()
+        first_ns = process.start()
         self._process = process
+        self._await_state(first_ns)
 
     def state(self) -> tuple[int, dict[str, NDArray]]:
         """Returns the newest state and its time [ns, monotonic]."""
@@ -149,10 +156,11 @@ class SimulatedRobot:
     def stop(self, reason: str) -> None:
         """Brakes and latches: nothing is commanded until ``release``."""
         self._running().request("stop", reason)
+        self._await(lambda record: bool(record.data["stopped"]))
 
     def release(self) -> None:
         """Releases a stop; the robots stay where they are until they are commanded."""
-        self._running().request("release")
+        self._await_state(self._running().request("release"))
 
     def safety_events(self) -> list[Event]:
         """Returns what the safety gates did since ``connect``, oldest first."""
@@ -164,9 +172,10 @@ class SimulatedRobot:
 
         Returns when the cameras, where connected, show the new scene.
         """
-        self._running().request("reset", int(seed))
+        time_ns = self._running().request("reset", int(seed))
+        self._await_state(time_ns)
         for camera in self.cameras:
-            camera.await_image(self._newest().time_ns)
+            camera.await_image(time_ns + seconds_to_ns(self.latencies.camera))
 
     def success(self) -> bool:
         """Returns whether the task is done, judged by the simulation's own knowledge."""
@@ -220,6 +229,19 @@ class SimulatedRobot:
         if self._process is None:
             raise DeviceError("The simulated robot is not connected; call connect() first.")
         return self._process
+
+    def _await_state(self, time_ns: int) -> None:
+        """Waits until the state of a time [ns, monotonic] has arrived."""
+        self._await(lambda record: record.time_ns >= time_ns)
+
+    def _await(self, wanted: Callable[[Record], bool]) -> None:
+        """Waits until a state that is wanted has arrived."""
+        deadline_ns = now_ns() + seconds_to_ns(self.latencies.state + _ARRIVAL_TIMEOUT_S)
+        while (newest := self.states.newest()) is None or not wanted(newest):
+            if now_ns() > deadline_ns:
+                raise DeviceError(f"The simulated robot has told nothing new for {_ARRIVAL_TIMEOUT_S:g} s.")
+            self._running().check()
+            time.sleep(0.001)
 
     def _newest(self) -> Record:
         record = self.states.newest()
@@ -278,6 +300,7 @@ class SimulatedCamera:
             "embodiment": config.embodiment,
             "image_size": config.image_size,
             "rate_hz": config.camera_rate_hz,
+            "late_s": self._robot.latencies.camera,
         }
         rings = {"state": self._robot.states, "images": self._ring}
         process = DeviceProcess(
@@ -287,7 +310,10 @@ class SimulatedCamera:
         self._process = process
 
     def read(self) -> tuple[int, dict[str, NDArray]]:
-        """Returns the newest images by key, and the time of the state that they show [ns, monotonic]."""
+        """Returns the newest images by key, and their time [ns, monotonic].
+
+        It is when they arrived: the time of the state that they show, and the camera's latency after it.
+        """
         if self._process is None or self._ring is None:
             raise DeviceError("The simulated camera is not connected; call connect() first.")
         self._process.check()
@@ -325,6 +351,23 @@ class SimulatedCamera:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _latencies(config: LatencyConfig, embodiment: Embodiment) -> Latencies:
+    """Returns the latencies that are asked for."""
+    if config.embodiment:
+        if embodiment.latencies is None:
+            raise ConfigError(
+                f"robot.latency.embodiment is true, but nobody has measured the latencies of the embodiment "
+                f"'{embodiment.name}'; give state, command, gripper and camera instead."
+            )
+        return embodiment.latencies
+    if config.gripper < config.command:
+        raise ConfigError(
+            f"robot.latency.gripper is {config.gripper} s and command {config.command} s; both are commanded "
+            "at once, so give a gripper's latency that is at least the command's."
+        )
+    return Latencies(config.state, config.command, config.gripper, config.camera)
 
 
 def make_robot(config: SimulatedRobotConfig) -> SimulatedRobot:

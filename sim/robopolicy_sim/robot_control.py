@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -28,6 +29,23 @@ _AHEAD_S = AHEAD_STEP_S * np.arange(1, AHEAD_STEPS + 1)
 Workspace = Sequence[Sequence[float]]
 
 
+@dataclass(frozen=True)
+class Settings:
+    """What the controls of all robots have in common.
+
+    Attributes:
+        period_s: time between two ticks [s].
+        safety: what the gates do where a limit is exceeded.
+        workspace: the box in the world that the tools stay in ``[2, 3]`` [m].
+        gripper_late_ticks: ticks that the grippers are later than the tools.
+    """
+
+    period_s: float
+    safety: SafetyConfig
+    workspace: Workspace
+    gripper_late_ticks: int
+
+
 class WorldControl:
     """See the module text. All robots of a world are stopped where one of them is.
 
@@ -35,21 +53,36 @@ class WorldControl:
         world: whose robots are moved.
         safety: what the gates do where a limit is exceeded.
         workspace: lowest and highest corner of the box in the world that all tools stay in ``[2, 3]`` [m].
+        gripper_late_s: how much later than the tools the grippers are [s].
 
     Attributes:
+        world: as given.
         rate_hz: at which ``tick`` is to be called.
     """
 
-    def __init__(self, world: World, safety: SafetyConfig, workspace: Workspace) -> None:
+    def __init__(
+        self, world: World, safety: SafetyConfig, workspace: Workspace, gripper_late_s: float = 0.0
+    ) -> None:
+        self.world = world
         piloted = any(robot.embodiment.base and not robot.carried for robot in world.robots)
         self.rate_hz = PILOT_RATE_HZ if piloted else RATE_HZ
-        self._world, self._safety, self._workspace = world, safety, workspace
+        late_ticks = round(gripper_late_s * self.rate_hz)
+        self._settings = Settings(1.0 / self.rate_hz, safety, workspace, late_ticks)
         self._controls = self._standing()
 
     @property
     def stopped(self) -> str:
         """Why the robots are stopped; empty while they are not."""
         return next((gate.stopped for gate in self._gates if gate.stopped), "")
+
+    def commanded(self, now_ns: int) -> None:
+        """Notes that a command has come, which may take effect later.
+
+        Raises:
+            DeviceError: the stop has latched.
+        """
+        for gate in self._gates:
+            gate.commanded(now_ns)
 
     def command(self, target: Array, at_ns: int, now_ns: int) -> None:
         """Plans to be at ``target [7 * robots]`` at ``at_ns`` [ns, monotonic]; see ``GuardedTool``.
@@ -109,9 +142,7 @@ class WorldControl:
             self.stop(stopped, now_ns)
 
     def _standing(self) -> list[Control]:
-        return [
-            _control(robot, 1.0 / self.rate_hz, self._safety, self._workspace) for robot in self._world.robots
-        ]
+        return [_control(robot, self._settings) for robot in self.world.robots]
 
 
 class Control(ABC):
@@ -119,6 +150,7 @@ class Control(ABC):
 
     Args:
         robot: to move.
+        settings: how.
 
     Attributes:
         guarded: says where to.
@@ -126,12 +158,18 @@ class Control(ABC):
 
     guarded: GuardedTool
 
-    def __init__(self, robot: Body) -> None:
+    def __init__(self, robot: Body, settings: Settings) -> None:
         self._robot = robot
+        self._widths: deque[float] = deque(maxlen=settings.gripper_late_ticks + 1)
 
     @abstractmethod
     def tick(self, now_ns: int) -> None:
         """Commands servos and rotors for a time [ns, monotonic]."""
+
+    def _width(self) -> float:
+        """Returns the gripper's width for this tick; the first one counts until others arrive [m]."""
+        self._widths.append(self.guarded.width)
+        return self._widths[0]
 
 
 class ArmControl(Control):
@@ -139,22 +177,22 @@ class ArmControl(Control):
 
     guarded: GuardedArm
 
-    def __init__(self, robot: Body, period_s: float, safety: SafetyConfig, workspace: Workspace) -> None:
-        super().__init__(robot)
+    def __init__(self, robot: Body, settings: Settings) -> None:
+        super().__init__(robot, settings)
         self.guarded = GuardedArm(
             robot.kinematics,
             robot.joint_targets,
             robot.gripper_target,
-            period_s=period_s,
+            period_s=settings.period_s,
             base_pose=robot.base_pose,
-            config=safety,
-            workspace=workspace,
+            config=settings.safety,
+            workspace=settings.workspace,
         )
 
     def tick(self, now_ns: int) -> None:
         """See ``Control``."""
         joints = self.guarded.tick(now_ns, position=self._robot.joint_positions)
-        self._robot.set_targets(joints, self.guarded.width)
+        self._robot.set_targets(joints, self._width())
 
 
 class FlyingControl(Control):
@@ -162,48 +200,48 @@ class FlyingControl(Control):
 
     guarded: GuardedFlyer
 
-    def __init__(self, robot: Body, period_s: float, safety: SafetyConfig, workspace: Workspace) -> None:
-        super().__init__(robot)
+    def __init__(self, robot: Body, settings: Settings) -> None:
+        super().__init__(robot, settings)
         self.guarded = GuardedFlyer(
             robot.embodiment.flying_base,
             robot.tcp_pose,
             robot.gripper_target,
-            period_s=period_s,
-            config=safety,
-            workspace=workspace,
+            period_s=settings.period_s,
+            config=settings.safety,
+            workspace=settings.workspace,
         )
 
 
 class CarriedControl(FlyingControl):
     """An ideal hand carries the tool. See ``Control``."""
 
-    def __init__(self, robot: Body, period_s: float, safety: SafetyConfig, workspace: Workspace) -> None:
-        super().__init__(robot, period_s, safety, workspace)
+    def __init__(self, robot: Body, settings: Settings) -> None:
+        super().__init__(robot, settings)
         self._base_at_tool = invert_pose(robot.kinematics.forward(robot.embodiment.home_positions))
 
     def tick(self, now_ns: int) -> None:
         """See ``Control``."""
         tool = self.guarded.tick(now_ns, self._robot.base_pose)
         self._robot.carry(tool @ self._base_at_tool)
-        self._robot.set_targets([], self.guarded.width)
+        self._robot.set_targets([], self._width())
 
 
 class PilotControl(FlyingControl):
     """Rotors and joints follow predictive control. See ``Control``."""
 
-    def __init__(self, robot: Body, period_s: float, safety: SafetyConfig, workspace: Workspace) -> None:
-        super().__init__(robot, period_s, safety, workspace)
-        self._pilot = Pilot(robot, period_s)
+    def __init__(self, robot: Body, settings: Settings) -> None:
+        super().__init__(robot, settings)
+        self._pilot = Pilot(robot, settings.period_s)
 
     def tick(self, now_ns: int) -> None:
         """See ``Control``."""
         self.guarded.tick(now_ns, self._robot.base_pose)
-        self._pilot.follow(self.guarded.ahead(_AHEAD_S), self.guarded.width)
+        self._pilot.follow(self.guarded.ahead(_AHEAD_S), self._width())
 
 
-def _control(robot: Body, period_s: float, safety: SafetyConfig, workspace: Workspace) -> Control:
+def _control(robot: Body, settings: Settings) -> Control:
     """Returns the control that fits a robot's body."""
     if robot.embodiment.base is None:
-        return ArmControl(robot, period_s, safety, workspace)
+        return ArmControl(robot, settings)
     kind = CarriedControl if robot.carried else PilotControl
-    return kind(robot, period_s, safety, workspace)
+    return kind(robot, settings)

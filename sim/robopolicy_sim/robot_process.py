@@ -9,13 +9,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from robopolicy_datasets.clock import now_ns
+from robopolicy_datasets.clock import now_ns, seconds_to_ns
 from robopolicy_datasets.errors import DeviceError
+from robopolicy_drivers.embodiments import Latencies
 from robopolicy_drivers.realtime.child import DeviceChannel, Message
 from robopolicy_drivers.realtime.loop import DeadlineLoop
-from robopolicy_drivers.realtime.ring import Ring
+from robopolicy_drivers.realtime.ring import Record, Ring
 from robopolicy_drivers.realtime.scheduling import request_punctuality, set_timer_slack
 from robopolicy_drivers.safety.configs import SafetyConfig
+from robopolicy_sim.delay_line import DelayLine
 from robopolicy_sim.robot_control import WorldControl
 from robopolicy_sim.tasks.manipulation import task_world
 from robopolicy_sim.worlds.world import World
@@ -29,6 +31,8 @@ STOPPED_KEY = "stopped"
 _CATCH_UP_S = 0.04
 _CAMERA_NICENESS = 5
 
+Frames = dict[str, NDArray[np.uint8]]
+
 
 def control(
     channel: DeviceChannel,
@@ -36,32 +40,30 @@ def control(
     embodiment: str,
     workspace: Sequence[Sequence[float]],
     safety: SafetyConfig,
+    latencies: Latencies,
 ) -> None:
     """Runs the physics and its controller in real time until the channel closes."""
-    loop = _ControlLoop(task_world(task, embodiment), channel, workspace, safety)
+    world = task_world(task, embodiment)
+    gripper_late_s = latencies.gripper - latencies.command
+    loop = _ControlLoop(WorldControl(world, safety, workspace, gripper_late_s), channel, latencies)
     request_punctuality()
-    loop.publish()
-    channel.ready()
+    channel.ready(loop.publish())
     loop.run()
 
 
 class _ControlLoop:
     """Cartesian targets become what the safety gates let pass, and this becomes physics."""
 
-    def __init__(
-        self,
-        world: World,
-        channel: DeviceChannel,
-        workspace: Sequence[Sequence[float]],
-        safety: SafetyConfig,
-    ) -> None:
-        self.world, self.channel = world, channel
-        self.control = WorldControl(world, safety, workspace)
-        rate_hz = self.control.rate_hz
-        self.loop = DeadlineLoop(rate_hz, channel.statistics, channel.sections)
-        self.substeps = round(1.0 / rate_hz / world.timestep)
-        self.catch_up_ticks = round(_CATCH_UP_S * rate_hz)
+    def __init__(self, control: WorldControl, channel: DeviceChannel, latencies: Latencies) -> None:
+        self.control, self.world, self.channel = control, control.world, channel
+        period_s = 1.0 / control.rate_hz
+        self.loop = DeadlineLoop(control.rate_hz, channel.statistics, channel.sections)
+        self.substeps = round(period_s / self.world.timestep)
+        self.catch_up_ticks = round(_CATCH_UP_S * control.rate_hz)
         self.visible = [feature.key for feature in channel.rings[STATE_RING].features]
+        self.states = DelayLine[tuple[int, dict[str, NDArray]]](latencies.state, period_s)
+        self.commands = DelayLine[tuple[NDArray, int]](latencies.command, period_s)
+        self.late_ns = seconds_to_ns(latencies.command)
 
     def run(self) -> None:
         messages, track, physics, publish = map(
@@ -72,6 +74,7 @@ class _ControlLoop:
             with messages:
                 for message in self.channel.messages():
                     self._handle(message)
+                self._obey()
             with track:
                 self.control.tick(self.loop.deadline_ns)
             with physics:
@@ -80,14 +83,26 @@ class _ControlLoop:
             with publish:
                 self.publish()
 
-    def publish(self) -> None:
+    def publish(self) -> int:
+        """Sends the state on its way; returns its time [ns, monotonic]."""
         state = {
             **self.world.state(),
             PHYSICS_KEY: self.world.get_physics_state(),
             SUCCESS_KEY: np.array(self.world.success()),
             STOPPED_KEY: np.array(bool(self.control.stopped)),
         }
-        self.channel.rings[STATE_RING].write(now_ns(), {key: state[key] for key in self.visible})
+        now = now_ns()
+        self.states.put((now, {key: state[key] for key in self.visible}), now)
+        for time_ns, arrived in self.states.due(now):
+            self.channel.rings[STATE_RING].write(time_ns, arrived)
+        return now
+
+    def _obey(self) -> None:
+        """Plans for the commands that have arrived."""
+        now = self.loop.deadline_ns
+        for target, at_ns in self.commands.due(now):
+            if not self.control.stopped:
+                self.control.command(target, at_ns + self.late_ns, now)
 
     def _handle(self, message: Message) -> None:
         answer = self._requests.get(message.name)
@@ -102,34 +117,48 @@ class _ControlLoop:
 
     @property
     def _requests(self) -> Mapping[str, Callable[[Any], Any]]:
-        now = self.loop.deadline_ns
         return {
-            "command": lambda payload: self.control.command(payload[0], payload[1], now),
-            "hold": lambda _: self.control.hold(now),
+            "command": self._command,
+            "hold": self._hold,
             "stop": self._stop,
             "release": self._release,
             "safety_events": lambda _: self.control.events(),
             "reset": self._reset,
         }
 
+    def _command(self, payload: tuple[NDArray, int]) -> None:
+        now = self.loop.deadline_ns
+        self.control.commanded(now)
+        self.commands.put(payload, now)
+
+    def _hold(self, _: None) -> None:
+        self._obey()
+        self.commands.clear()
+        self.control.hold(self.loop.deadline_ns)
+
     def _stop(self, reason: str) -> None:
         self.control.stop(reason, self.loop.deadline_ns)
         self.publish()  # at once: who stops the robot finds it stopped when the answer comes
 
-    def _release(self, _: None) -> None:
+    def _release(self, _: None) -> int:
+        self.commands.clear()
         self.control.release()
-        self.publish()
+        return self.publish()
 
-    def _reset(self, seed: int) -> None:
+    def _reset(self, seed: int) -> int:
         # The same numbers as gymnasium's reset(seed=...) draws from.
         self.world.reset(np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed))))
+        self.commands.clear()
         self.control.restart(self.loop.deadline_ns)
-        self.publish()
+        time_ns = self.publish()
         self.loop.restart()
         self.channel.statistics.reset()
+        return time_ns
 
 
-def film(channel: DeviceChannel, task: str, embodiment: str, image_size: int, rate_hz: float) -> None:
+def film(
+    channel: DeviceChannel, task: str, embodiment: str, image_size: int, rate_hz: float, late_s: float
+) -> None:
     """Draws the newest physics state for every camera of the image ring until the channel closes."""
     # Drawing must never take time from the control loop: one thread, and below everybody else.
     os.environ.setdefault("LP_NUM_THREADS", "1")
@@ -138,23 +167,26 @@ def film(channel: DeviceChannel, task: str, embodiment: str, image_size: int, ra
     loop = DeadlineLoop(rate_hz, channel.statistics)
     set_timer_slack()
     source, images = channel.rings[STATE_RING], channel.rings[IMAGE_RING]
-    _draw(world, source, images, image_size)
-    channel.ready()
-    last = 0
+    line, late_ns = DelayLine[tuple[int, Frames]](late_s, 1.0 / rate_hz), seconds_to_ns(late_s)
+    last, ready = 0, False
     while not channel.closing:
         loop.wait()
         channel.messages()
-        if source.latest != last:
-            last = _draw(world, source, images, image_size)
+        record = source.newest()
+        if record is not None and record.number != last:
+            last = record.number
+            line.put((record.time_ns, _draw(world, record, images, image_size)), record.time_ns)
+        for time_ns, frames in line.due(now_ns()):
+            images.write(time_ns + late_ns, frames)
+        if images.latest and not ready:
+            ready = True
+            channel.ready()
+            loop.restart()
+            channel.statistics.reset()
 
 
-def _draw(world: World, source: Ring, images: Ring, size: int) -> int:
-    record = source.newest()
-    if record is None:
-        return 0
+def _draw(world: World, record: Record, images: Ring, size: int) -> Frames:
     world.set_physics_state(record.data[PHYSICS_KEY])
-    frames: dict[str, NDArray[np.uint8]] = {
+    return {
         feature.key: world.render(feature.key.removesuffix("_rgb"), size, size) for feature in images.features
     }
-    images.write(record.time_ns, frames)
-    return record.number
