@@ -1,15 +1,21 @@
 """A simulated robot is as late as its config says, by the measurement that a real robot is measured with."""
 
+import time
+
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from motions import go, here, moved
 
-from robopolicy_datasets.clock import now_ns
+from robopolicy_datasets.clock import now_ns, seconds_to_ns
 from robopolicy_datasets.errors import ConfigError
 from robopolicy_drivers.calibration.motion import ProbeMotion
 from robopolicy_drivers.calibration.probing import record_motion
 from robopolicy_drivers.conformance import check_driver
 from robopolicy_drivers.embodiments import load_embodiment
 from robopolicy_sim.configs import LatencyConfig, SimulatedRobotConfig
+from robopolicy_sim.delay_line import DelayLine
 from robopolicy_sim.robot import make_robot
 
 MOTION = ProbeMotion(amplitude=0.02, seconds=1.8, cycles=3)
@@ -45,6 +51,37 @@ def test_a_late_robot_conforms_and_shows_the_scene_that_it_was_reset_to():
         np.testing.assert_allclose(robot.state()[1]["robot0_eef_pos"], state["robot0_eef_pos"], atol=1e-3)
         for key, image in camera.read()[1].items():
             assert np.abs(image.astype(int) - images[key]).mean() < 1.0
+
+
+def test_a_command_that_is_on_its_way_is_forgotten_at_a_stop_or_hold():
+    with make_robot(SimulatedRobotConfig(latency=LatencyConfig(command=0.3, gripper=0.3))) as robot:
+        start = here(robot)
+        for undo in (lambda: robot.stop("the red button"), robot.hold):
+            robot.command(moved(start, z=0.05), now_ns())
+            undo()
+            robot.release()
+            time.sleep(0.6)
+            np.testing.assert_allclose(here(robot)[:3], start[:3], atol=1e-3)
+        assert go(robot, moved(start, z=0.05)) < 2e-3
+
+
+delays = st.floats(0.0, 1.0)
+
+
+@given(delays, st.lists(delays, max_size=20))
+def test_a_delay_line_loses_nothing_and_keeps_the_order(delay_s, gaps):
+    line, period_s = DelayLine(delay_s, 0.01), 0.01
+    times = np.cumsum([seconds_to_ns(gap) for gap in gaps]).astype(int).tolist()
+    arrived, put = [], 0
+    for tick in range(round((sum(gaps) + delay_s) / period_s) + 3):
+        now = seconds_to_ns(tick * period_s)
+        while put < len(times) and times[put] <= now:
+            line.put((put, times[put]), times[put])
+            put += 1
+        for number, at_ns in line.due(now):
+            arrived.append(number)
+            assert abs(now - at_ns - seconds_to_ns(delay_s)) <= seconds_to_ns(1.01 * period_s)
+    assert arrived == list(range(len(times)))
 
 
 def test_the_latencies_of_an_embodiment_are_those_of_its_file():
