@@ -15,12 +15,19 @@ import termios
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from robopolicy_datasets.store import EpisodeInfo
 from robopolicy_datasets.store.demo_store import DemoStore
 from robopolicy_drivers.calibration.latency import DeviceLatency, LatencyModel
 from robopolicy_drivers.runtime.configs import RuntimeConfig
+from robopolicy_drivers.runtime.preflight import offered_spec
+from robopolicy_drivers.runtime.records import StepRecord
+from robopolicy_launch.stages.deployment_store import DeploymentStore
 from robopolicy_launch.verbs import deploy
+from robopolicy_sim.configs import SimulatedRobotConfig
+from robopolicy_sim.robot import make_robot
 
 
 def start(*words: str) -> subprocess.Popen[str]:
@@ -128,3 +135,20 @@ def test_an_episode_that_ends_with_an_error_is_kept_with_its_reason(
     assert any(event.data.get("limit") == "stop" for event in episode.events)
     assert kinds["fault"].author == "executor"
     assert fault in kinds["fault"].text
+
+
+def test_a_step_that_sees_what_the_one_before_saw_is_kept_too(tmp_path):
+    robot = make_robot(SimulatedRobotConfig(image_size=8))
+    spec = offered_spec(robot, robot.cameras)
+    observation = {feature.key: np.zeros(feature.shape, feature.dtype) for feature in spec.observation}
+    times = [100, 200, 200, 200, 300]  # a camera lagged
+    with DeploymentStore(tmp_path / "s.zarr", robot, robot.cameras, 0.1, {}) as store:
+        for _ in range(2):  # each episode begins anew
+            with store.episode(EpisodeInfo()):
+                for step, time_ns in enumerate(times):
+                    action = np.full(7, step, np.float32)
+                    store.step(StepRecord(step, time_ns, observation, action, "chunk"))
+                store.finish(True)
+    kept = DemoStore.open(tmp_path / "s.zarr")
+    for index in range(2):
+        np.testing.assert_array_equal(kept.episode(index).data["action"][:, 0], range(len(times)))

@@ -58,6 +58,7 @@ class DeploymentStore:
             info: what is known of the episode beforehand.
         """
         self._began_ns = now_ns()
+        self._newest_ns = 0
         self._recorder.start(info)
         try:
             yield
@@ -70,7 +71,9 @@ class DeploymentStore:
         if record.action is None:
             return
         values = {feature.key: record.observation[feature.key] for feature in self._spec.observation}
-        self._recorder.step(values | {self._action: record.action}, record.time_ns)
+        # Where a camera lags, two steps see the same: the second one is kept too, and times must increase.
+        self._newest_ns = max(record.time_ns, self._newest_ns + 1)
+        self._recorder.step(values | {self._action: record.action}, self._newest_ns)
 
     def finish(self, success: bool | None) -> None:
         """Ends the episode.
