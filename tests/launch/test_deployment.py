@@ -147,7 +147,7 @@ def test_a_step_that_sees_what_the_one_before_saw_is_kept_too(tmp_path):
             with store.episode(EpisodeInfo()):
                 for step, time_ns in enumerate(times):
                     action = np.full(7, step, np.float32)
-                    store.step(StepRecord(step, time_ns, observation, action, "chunk"))
+                    store.step(StepRecord(step, time_ns, observation, action, "fresh"))
                 store.finish(True)
     kept = DemoStore.open(tmp_path / "s.zarr")
     for index in range(2):

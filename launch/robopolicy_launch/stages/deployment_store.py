@@ -94,7 +94,7 @@ class DeploymentStore:
                     self._recorder.event(event)
         for event in events:
             self._recorder.event(event)
-        if self._recorder.steps:
+        if self._newest_ns:  # the recorder counts what is encoded already
             self._recorder.save(success)
         else:
             self._recorder.discard()
