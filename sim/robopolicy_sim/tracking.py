@@ -20,6 +20,8 @@ from robopolicy_drivers.control.whole_body_mpc import WholeBodyMpc
 from robopolicy_sim.worlds.body import Body
 
 AHEAD_STEPS, AHEAD_STEP_S = 8, 0.08  # [-], [s] that the predictive control looks ahead, as in UMI-on-Air
+GIVEN_BACK = 0.8  # of what the robot feels by touching; all of it would push harder and harder
+FELT_SHARE = 0.2  # of a tick's contact wrench in the filtered one: chatter is not to reach the rotors
 SPEED_SHARE = 0.97  # of the joints' limits that targets use: servos overshoot a ramp's speed by 2 %
 
 
@@ -148,6 +150,10 @@ class FlyingTracker:
 class Pilot:
     """Flies a body with rotors: model-predictive control of rotors and joints together.
 
+    Two things that its model leaves out are added: servos aim higher by what the arm's weight makes them sag,
+    and the rotors give back most of the wrench that the robot feels where it touches or carries something (a
+    sensor at the wrist measures it). Other forces, such as wind, are left to the feedback.
+
     Args:
         robot: to fly.
         period_s: time between two calls of ``follow`` [s].
@@ -156,11 +162,13 @@ class Pilot:
     def __init__(self, robot: Body, period_s: float) -> None:
         self._robot = robot
         self._mpc = WholeBodyMpc(robot.kinematics, steps=AHEAD_STEPS, step_s=AHEAD_STEP_S, period_s=period_s)
+        self._allocation = np.linalg.pinv(robot.embodiment.flying_base.wrench_matrix)
         self.reset()
 
     def reset(self) -> None:
         """Forgets the last flight."""
         self._warm_start: Array | None = None
+        self._felt = np.zeros(6)
 
     def follow(self, reference: Array, width: float) -> None:
         """Commands rotors, joints and gripper for the next period.
@@ -170,18 +178,19 @@ class Pilot:
                 ``[N, 9]``: position [m] and rot6d.
             width: of the gripper [m].
         """
-        robot = self._robot
+        robot, sag = self._robot, self._robot.sag
         state = FlyingArmState(
             position=robot.base_pose[None, :3, 3],
             quaternion=matrix_to_quaternion(robot.base_pose[None, :3, :3]),
             linear_velocity=robot.base_twist[None, :3],
             angular_velocity=robot.base_twist[None, 3:],
             joints=robot.joint_positions[None],
-            joint_targets=robot.joint_targets[None],
+            joint_targets=(robot.joint_targets - sag)[None],
         )
         # The first solution has nothing to begin with, and a single Gauss-Newton step would be a poor one.
         solve = self._mpc.converge if self._warm_start is None else self._mpc.solve
         solution = solve(reference[None], state, self._warm_start)
         self._warm_start = solution.inputs
-        robot.set_thrusts(solution.thrusts[0])
-        robot.set_targets(solution.joint_targets[0], width)
+        self._felt += FELT_SHARE * (robot.contact_wrench - self._felt)
+        robot.set_thrusts(solution.thrusts[0] - GIVEN_BACK * self._allocation @ self._felt)
+        robot.set_targets(solution.joint_targets[0] + sag, width)

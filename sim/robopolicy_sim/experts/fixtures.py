@@ -73,7 +73,7 @@ class FixtureExpert(Expert):
         super().__init__(world, config, random)
         embodiment = world.robot.embodiment
         self.phase = Phase.APPROACH
-        self._largest_move = random.uniform(0.035, 0.055) * world.scene.scale * world.robot.pace
+        self._largest_move = random.uniform(0.035, 0.055) * world.scene.scale
         self._largest_turn = min(LARGEST_TURN, largest_turn(embodiment))
         self._standoff = random.uniform(0.075, 0.1)
         self._open = min(self.open_width, embodiment.parallel_gripper.max_width)
@@ -103,7 +103,7 @@ class FixtureExpert(Expert):
         self._pause = max(self._pause - 1, 0)
         goal = tool if self._pause else self._goal(tool)
         turn = matrix_to_axis_angle(goal[:3, :3] @ tool[:3, :3].T)
-        turn *= min(1.0, self._largest_turn / max(length(turn), 1e-9))
+        turn *= min(1.0, LARGEST_TURN / max(length(turn), 1e-9))
         rotation = matrix_to_axis_angle(axis_angle_to_matrix(turn) @ tool[:3, :3])
         holding = self.phase in (Phase.CLOSE, Phase.BRING)
         position = step_towards(tool[:3, 3], goal[:3, 3], self._largest_move)

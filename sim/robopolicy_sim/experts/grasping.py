@@ -120,17 +120,17 @@ def bring(robot: Body, thing: Array, goal: Array, speed: float) -> Array:
 
 
 def command(robot: Body, goal: Array, width: float, speed: float) -> Array:
-    """Returns the action ``[7]`` that moves the tool towards a pose ``[4, 4]``, at the body's pace.
+    """Returns the action ``[7]`` that moves the tool towards a pose ``[4, 4]``.
 
     Args:
         robot: to move.
         goal: of its tool center point in the world ``[4, 4]``.
         width: of the gripper [m].
-        speed: largest move in a step, at full pace [m].
+        speed: largest move in a step [m].
     """
     tcp = robot.tcp_pose
     turn = Rotation.from_matrix(goal[:3, :3] @ tcp[:3, :3].T).as_rotvec()
-    turn *= min(1.0, LARGEST_TURN * robot.pace / max(length(turn), 1e-9))
+    turn *= min(1.0, LARGEST_TURN / max(length(turn), 1e-9))
     rotation = Rotation.from_rotvec(turn).as_matrix() @ tcp[:3, :3]
-    position = step_towards(tcp[:3, 3], goal[:3, 3], speed * robot.pace)
+    position = step_towards(tcp[:3, 3], goal[:3, 3], speed)
     return np.concatenate([position, matrix_to_axis_angle(rotation), [width]])

@@ -130,7 +130,7 @@ class PickPlaceExpert(Expert):
         following = self._next_phase(view)
         self._steps_in_phase = 0 if following != self.phase else self._steps_in_phase + 1
         self.phase = following
-        position = step_towards(view.tcp, self._goal(view), self.style.speed * self.world.robot.pace)
+        position = step_towards(view.tcp, self._goal(view), self.style.speed)
         aligning = self.phase is Phase.APPROACH
         turn = min(max(self._turn(view), -LARGEST_TURN), LARGEST_TURN) if aligning else 0.0
         width = 0.0 if self.phase in _HOLDING else self._open

@@ -60,7 +60,7 @@ class PushExpert(Expert):
             goal = np.array([*(cube + ahead * way), HEIGHT])
         else:
             goal = self._away(tcp, cube)
-        speed = (self._push_speed if self.phase is Phase.PUSH else self._travel_speed) * self.world.robot.pace
+        speed = self._push_speed if self.phase is Phase.PUSH else self._travel_speed
         turning = min(max(turn, -LARGEST_TURN), LARGEST_TURN) if self.phase is Phase.APPROACH else 0.0
         return np.concatenate([step_towards(tcp, goal, speed), tool_down(yaw + turning), [self._closed]])
 

@@ -122,6 +122,19 @@ class Body:
         return self._data.qvel[self._twist].copy()
 
     @property
+    def contact_wrench(self) -> Array:
+        """What a flying robot's touching does to its base ``[6]``, in the base's frame [N, N m]."""
+        wrench = self._data.qfrc_constraint[self._twist].copy()  # force in the world; inner forces cancel out
+        wrench[:3] = self.base_pose[:3, :3].T @ wrench[:3]
+        return wrench
+
+    @property
+    def sag(self) -> Array:
+        """How far the arm's own weight keeps its servos from their targets ``[J]`` [rad]."""
+        stiffness = np.array([joint.stiffness for joint in self.embodiment.joints])
+        return self._data.qfrc_bias[self._speeds] / stiffness
+
+    @property
     def thrusts(self) -> Array:
         """What the rotors give ``[R]`` [N]."""
         return self._data.act[self._rotor_states].copy()
@@ -185,8 +198,7 @@ class Body:
 
     def hover(self) -> None:
         """Lets rotors and servos carry the weight at once, as if they had done so for long."""
-        stiffness = np.array([joint.stiffness for joint in self.embodiment.joints])
-        self._data.ctrl[self._servos] += self._data.qfrc_bias[self._speeds] / stiffness
+        self._data.ctrl[self._servos] += self.sag
         self._data.act[self._servo_states] = self._data.ctrl[self._servos]
         held = self._data.qfrc_bias[self._twist].copy()  # force in the world, torque in the base
         held[:3] = self.base_pose[:3, :3].T @ held[:3]
