@@ -35,7 +35,7 @@ demo: $(VENV)/.demo-ready $(VENV)/.render-ready
 test: $(VENV)/.test-ready $(VENV)/.render-ready
 ifeq ($(strip $(ARGS)),)
 	@status=0; \
-	OMP_NUM_THREADS=1 $(PYTEST) -n auto --maxprocesses 4 $(SIDE_BY_SIDE) || status=$$?; \
+	OMP_NUM_THREADS=1 $(PYTEST) -n auto --maxprocesses 4 --dist worksteal $(SIDE_BY_SIDE) || status=$$?; \
 	$(PYTEST) $(SIDE_BY_SIDE:%=--ignore=%) || status=$$?; \
 	exit $$status
 else
