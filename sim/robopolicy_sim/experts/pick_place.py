@@ -15,6 +15,8 @@ from robopolicy_sim.experts.expert import Expert, funnel, length, step_towards, 
 from robopolicy_sim.tasks.pick_place import CUBE_HALF_SIZE, PickPlaceScene
 from robopolicy_sim.worlds.world import World
 
+CLOSE = 0.008  # [m] that the tool may be beside the cube for a grasp, ...
+SLACK_SHARE = 0.34  # ... or this much of the room between cube and finger, where a hand is large
 LONGEST_CLOSING = 5  # steps after which whatever is between the fingers is lifted
 MISS_BELOW = 0.09  # [m] height of the TCP at which a miss sets in
 LARGEST_TURN = 0.25  # [rad] of the tool in a step
@@ -119,6 +121,7 @@ class PickPlaceExpert(Expert):
         self._steps_in_phase = 0
         self._grasp_yaw = View.of(world).yaw
         self._open = world.robot.embodiment.parallel_gripper.max_width
+        self._tolerance = max(CLOSE, SLACK_SHARE * (0.5 * self._open - CUBE_HALF_SIZE))
         angle = random.uniform(-np.pi, np.pi)
         self._kick = 0.05 * world.scene.scale * np.array([np.cos(angle), np.sin(angle), 0.2])
 
@@ -160,7 +163,11 @@ class PickPlaceExpert(Expert):
         phase = self.phase
         if phase in (Phase.LIFT, Phase.CARRY) and not view.holding:
             return Phase.APPROACH
-        if phase is Phase.APPROACH and view.beside_cube < 0.008 and view.tcp[2] < CUBE_HALF_SIZE + 0.006:
+        if (
+            phase is Phase.APPROACH
+            and view.beside_cube < self._tolerance
+            and view.tcp[2] < CUBE_HALF_SIZE + 0.006
+        ):
             return Phase.CLOSE
         if phase is Phase.CLOSE and self._steps_in_phase >= 2:
             if view.width < 1.5 * CUBE_HALF_SIZE or not view.holding:
@@ -184,9 +191,9 @@ class PickPlaceExpert(Expert):
         style, phase = self.style, self.phase
         if phase is Phase.APPROACH:
             error = view.beside_cube + 0.1 * max(abs(self._turn(view)) - 0.1, 0.0)
-            height = CUBE_HALF_SIZE + funnel(error - 0.008, style.approach_height)
+            height = CUBE_HALF_SIZE + funnel(error - self._tolerance, style.approach_height)
             # Fingers that are low beside the cube would push it: up first.
-            low = view.tcp[2] < 2 * CUBE_HALF_SIZE + 0.02 and view.beside_cube > 0.015
+            low = view.tcp[2] < 2 * CUBE_HALF_SIZE + 0.02 and view.beside_cube > 0.007 + self._tolerance
             return np.array([*(view.tcp[:2] if low else view.cube[:2]), height])
         if phase is Phase.CLOSE:
             return np.array([*view.tcp[:2], CUBE_HALF_SIZE])
