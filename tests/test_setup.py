@@ -50,9 +50,15 @@ def checkout(tmp_path):
     return tmp_path
 
 
+TIMELESS = [
+    "datasets",
+    "robopolicy",
+    "drivers/control",
+    *(f"sim/{name}" for name in ("tasks", "touch", "twin", "worlds")),
+]
 SIDE_BY_SIDE_AND_ALONE = [
-    "-m pytest -n auto --maxprocesses 4 tests/datasets tests/robopolicy",
-    "-m pytest --ignore=tests/datasets --ignore=tests/robopolicy",
+    "-m pytest -n auto --maxprocesses 4 --dist worksteal " + " ".join(f"tests/{name}" for name in TIMELESS),
+    "-m pytest " + " ".join(f"--ignore=tests/{name}" for name in TIMELESS),
 ]
 
 
