@@ -14,6 +14,7 @@ import numpy as np
 
 from robopolicy_datasets.geometry import Array, axis_angle_to_matrix, matrix_to_axis_angle
 from robopolicy_sim.experts.configs import ScriptedConfig
+from robopolicy_sim.tasks.manipulation import POSE_WIDTH
 from robopolicy_sim.worlds.world import World
 
 NOISE_MOVING = 0.012  # [m] standard deviation of the disturbance, each axis
@@ -21,7 +22,6 @@ NOISE_NEAR = 0.006  # [m]
 NOISE_TURN = 0.05  # [rad] about the tool's axis
 NOISE_MEMORY = 0.6  # correlation of one step's disturbance with the next
 LONGEST_MISHAP = 3  # steps
-POSE_WIDTH = 7  # numbers that command one robot
 
 
 class Expert(ABC):

@@ -43,6 +43,7 @@ class Body:
         self._mujoco = import_mujoco()
         self._data = data
         self._lower, self._upper = embodiment.position_limits.T
+        self._stiffness = np.array([joint.stiffness for joint in embodiment.joints])
         self._tcp = model.site(f"{prefix}tcp").id
         self.base_body = model.body(f"{prefix}base").id
         self.hand_body = model.body(f"{prefix}hand").id
@@ -68,7 +69,6 @@ class Body:
                 _slice(first_rotor.id, count),
                 _slice(first_rotor.actadr, count),
             )
-            self._thrust_limits = np.array([rotor.thrust_limit for rotor in embodiment.base.rotors])
 
     @property
     def carried(self) -> bool:
@@ -131,8 +131,7 @@ class Body:
     @property
     def sag(self) -> Array:
         """How far the arm's own weight keeps its servos from their targets ``[J]`` [rad]."""
-        stiffness = np.array([joint.stiffness for joint in self.embodiment.joints])
-        return self._data.qfrc_bias[self._speeds] / stiffness
+        return self._data.qfrc_bias[self._speeds] / self._stiffness
 
     @property
     def thrusts(self) -> Array:
@@ -189,7 +188,7 @@ class Body:
             raise SimulationError(
                 f"The thrusts {wanted.tolist()} N are not finite. Check what computes them."
             )
-        self._data.ctrl[self._rotors] = np.minimum(np.maximum(wanted, 0.0), self._thrust_limits)
+        self._data.ctrl[self._rotors] = np.clip(wanted, 0.0, self.embodiment.flying_base.thrust_limits)
 
     def carry(self, base_pose: Array) -> None:
         """Moves the hand that carries the robot: its base follows to ``base_pose [4, 4]``."""
