@@ -15,7 +15,7 @@ _PUBLIC = {
     "save_policy": "robopolicy.checkpoint",
     "train": "robopolicy.training.trainer",
     "evaluate": "robopolicy.evaluation.closed_loop",
-    "ChunkPolicy": "robopolicy.policies.generative",
+    "ChunkPolicy": "robopolicy.policies.chunk_policy",
     "DiffusionConfig": "robopolicy.policies.configs",
     "FlowConfig": "robopolicy.policies.configs",
     "TrainerConfig": "robopolicy.training.configs",

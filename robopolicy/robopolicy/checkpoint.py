@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 import robopolicy
-from robopolicy.policies.generative import ChunkPolicy
+from robopolicy.policies.chunk_policy import ChunkPolicy
 from robopolicy_datasets.errors import CheckpointError, ConfigError, SpecError
 from robopolicy_datasets.registry import policies
 from robopolicy_datasets.spec import Spec

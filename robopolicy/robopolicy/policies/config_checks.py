@@ -4,26 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from robopolicy.policies.configs import ChunkPolicyConfig
+from robopolicy.policies.configs import ChunkPolicyConfig, GenerativeConfig
 from robopolicy.policies.normalizer import MODES
 from robopolicy_datasets.errors import ConfigError, unknown_name
 
 
-def check_config(config: ChunkPolicyConfig, nets: Iterable[str]) -> None:
+def check_config(config: ChunkPolicyConfig) -> None:
     """Refuses settings with which no chunk policy can be built.
 
     Args:
         config: of the policy.
-        nets: names of the nets that there are.
 
     Raises:
         ConfigError: says which setting and what is allowed.
     """
-    for name in ("observation_steps", "action_steps", "horizon", "noise_samples"):
-        if getattr(config, name) < 1:
-            raise ConfigError(f"policy.{name} is {getattr(config, name)}; it must be at least 1.")
-    if config.net not in (names := list(nets)):
-        raise unknown_name("policy.net", config.net, names)
+    at_least("observation_steps", config.observation_steps, 1)
+    at_least("action_steps", config.action_steps, 1)
+    at_least("horizon", config.horizon, 1)
     if config.normalization not in MODES:
         raise unknown_name("policy.normalization", config.normalization, MODES)
     available = config.horizon - config.observation_steps + 1
@@ -32,29 +29,49 @@ def check_config(config: ChunkPolicyConfig, nets: Iterable[str]) -> None:
             f"policy.action_steps is {config.action_steps}, but only {available} of the {config.horizon} "
             f"predicted actions lie at or after the newest of {config.observation_steps} observations."
         )
-    _check_sizes(config)
+    _divisible("encoder", config.encoder.channels, config.encoder.groups)
+    at_least("encoder.blocks", config.encoder.blocks, 1)
+    at_least("encoder.features", config.encoder.features, 1)
+    at_least("observation_noise", config.observation_noise, 0)
 
 
-def _check_sizes(config: ChunkPolicyConfig) -> None:
-    for name, part in (("encoder", config.encoder), ("unet", config.unet)):
-        groups = part.groups
-        if not part.channels or groups < 1 or any(count < 1 or count % groups for count in part.channels):
-            raise ConfigError(
-                f"policy.{name}.channels is {part.channels}; each must be a multiple of "
-                f"policy.{name}.groups = {groups}."
-            )
+def check_nets(config: GenerativeConfig, nets: Iterable[str]) -> None:
+    """Refuses settings with which no net of a policy that samples can be built.
+
+    Args:
+        config: of the policy.
+        nets: names of the nets that there are.
+
+    Raises:
+        ConfigError: says which setting and what is allowed.
+    """
+    if config.net not in (names := list(nets)):
+        raise unknown_name("policy.net", config.net, names)
+    at_least("noise_samples", config.noise_samples, 1)
+    _divisible("unet", config.unet.channels, config.unet.groups)
     if config.unet.kernel_size < 1 or config.unet.kernel_size % 2 == 0:
         raise ConfigError(f"policy.unet.kernel_size is {config.unet.kernel_size}; it must be odd.")
     for name, embedding in (("unet", config.unet.embedding), ("mlp", config.mlp.embedding)):
         if embedding < 4 or embedding % 2:
             raise ConfigError(f"policy.{name}.embedding is {embedding}; it must be even and at least 4.")
-    for name, size, smallest in (
-        ("encoder.blocks", config.encoder.blocks, 1),
-        ("encoder.features", config.encoder.features, 1),
-        ("observation_noise", config.observation_noise, 0),
-        ("mlp.width", config.mlp.width, 1),
-        ("mlp.blocks", config.mlp.blocks, 1),
-        ("mlp.expansion", config.mlp.expansion, 1),
-    ):
-        if size < smallest:
-            raise ConfigError(f"policy.{name} is {size}; it must be at least {smallest}.")
+    at_least("mlp.width", config.mlp.width, 1)
+    at_least("mlp.blocks", config.mlp.blocks, 1)
+    at_least("mlp.expansion", config.mlp.expansion, 1)
+
+
+def at_least(name: str, value: float, smallest: float) -> None:
+    """Refuses the setting ``policy.<name>`` below ``smallest``.
+
+    Raises:
+        ConfigError: it is.
+    """
+    if value < smallest:
+        raise ConfigError(f"policy.{name} is {value}; it must be at least {smallest}.")
+
+
+def _divisible(name: str, channels: list[int], groups: int) -> None:
+    if not channels or groups < 1 or any(count < 1 or count % groups for count in channels):
+        raise ConfigError(
+            f"policy.{name}.channels is {channels}; each must be a multiple of "
+            f"policy.{name}.groups = {groups}."
+        )

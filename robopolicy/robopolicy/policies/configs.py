@@ -75,11 +75,7 @@ class ChunkPolicyConfig:
             Policy: right where people stop before the task is quite done.
         observation_noise: standard deviation of the noise added in training to normalized low-dimensional
             observations, so that the policy does not learn the recorded states by heart.
-        noise_samples: noisy copies of each action chunk in one training step; the encoder runs once.
         encoder: for camera images.
-        net: ``unet`` or ``mlp``; the latter trains several times faster on a CPU.
-        unet: the U-Net's sizes.
-        mlp: the perceptron's sizes.
     """
 
     observation_keys: list[str] = field(default_factory=list)
@@ -90,15 +86,28 @@ class ChunkPolicyConfig:
     normalization: str = "limits"
     learn_ending: bool = True
     observation_noise: float = 0.0
-    noise_samples: int = 1
     encoder: ImageEncoderConfig = field(default_factory=ImageEncoderConfig)
+
+
+@dataclass
+class GenerativeConfig(ChunkPolicyConfig):
+    """What the policies that sample share.
+
+    Attributes:
+        noise_samples: noisy copies of each action chunk in one training step; the encoder runs once.
+        net: ``unet`` or ``mlp``; the latter trains several times faster on a CPU.
+        unet: the U-Net's sizes.
+        mlp: the perceptron's sizes.
+    """
+
+    noise_samples: int = 1
     net: str = "unet"
     unet: UnetConfig = field(default_factory=UnetConfig)
     mlp: MlpConfig = field(default_factory=MlpConfig)
 
 
 @dataclass
-class DiffusionConfig(ChunkPolicyConfig):
+class DiffusionConfig(GenerativeConfig):
     """Denoising diffusion (Chi et al. 2023; Ho et al. 2020; Song et al. 2021).
 
     Attributes:
@@ -114,7 +123,7 @@ class DiffusionConfig(ChunkPolicyConfig):
 
 
 @dataclass
-class FlowConfig(ChunkPolicyConfig):
+class FlowConfig(GenerativeConfig):
     """Flow matching along straight paths (Lipman et al. 2023).
 
     Attributes:

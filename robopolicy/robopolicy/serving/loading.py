@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from robopolicy.checkpoint import CONFIG, MODEL, NORMALIZER, find_checkpoint, load_policy
-from robopolicy.policies.generative import ChunkPolicy
+from robopolicy.policies.chunk_policy import ChunkPolicy
 from robopolicy.serving.server import PolicyServer
 from robopolicy_datasets.errors import CheckpointError
 

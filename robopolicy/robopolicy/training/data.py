@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from robopolicy.policies.generative import ChunkPolicy
+from robopolicy.policies.chunk_policy import ChunkPolicy
 from robopolicy_datasets.errors import ConfigError, StoreError
 from robopolicy_datasets.spec import Spec
 from robopolicy_datasets.store.demo_store import DemoStore

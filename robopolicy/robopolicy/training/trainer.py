@@ -18,7 +18,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from robopolicy.checkpoint import MODEL, find_checkpoint, save_policy
-from robopolicy.policies.generative import ChunkPolicy
+from robopolicy.policies.chunk_policy import ChunkPolicy
 from robopolicy.training.augmentation import Augmentation
 from robopolicy.training.batches import Mirror, mirror_some, to_tensors
 from robopolicy.training.configs import TrainerConfig

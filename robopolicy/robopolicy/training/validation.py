@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from robopolicy.policies.generative import ChunkPolicy
+from robopolicy.policies.chunk_policy import ChunkPolicy
 from robopolicy.training.batches import to_tensors
 from robopolicy_datasets.windows import Windows
 
