@@ -1,0 +1,135 @@
+"""Upper bounds of the Lipschitz constant of plain nets: the product of the layers', and ECLipsE-Fast.
+
+Both hold for any weights. Those of a net that was not built to have a small constant are honestly loose.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from robopolicy.nets.lipschitz.module import LipschitzModule, spectral_norm
+from robopolicy_datasets.errors import ConfigError
+
+_SLOPES: dict[type[nn.Module], tuple[float, float]] = {
+    nn.ReLU: (0.0, 1.0),
+    nn.ReLU6: (0.0, 1.0),
+    nn.Hardtanh: (0.0, 1.0),
+    nn.Tanh: (0.0, 1.0),
+    nn.Softsign: (0.0, 1.0),
+    nn.Softplus: (0.0, 1.0),
+    nn.Sigmoid: (0.0, 0.25),
+    nn.SiLU: (-0.0999, 1.0999),
+    nn.GELU: (-0.13, 1.13),
+    nn.Mish: (-0.113, 1.0885),
+}
+_KEEPS_DISTANCE = (nn.Identity, nn.Flatten, nn.Unflatten)
+_NORMALIZATIONS = (
+    *(nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.LocalResponseNorm),
+    *(nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm),
+    *(nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d),
+)
+_ATTENTION = (nn.MultiheadAttention, nn.TransformerEncoderLayer, nn.TransformerDecoderLayer, nn.Transformer)
+
+
+def product_bound(module: nn.Module) -> float:
+    """Returns an upper bound of a module's Lipschitz constant: the product of its layers'.
+
+    Args:
+        module: a ``LipschitzModule``, a plain layer, or an ``nn.Sequential`` of these.
+
+    Raises:
+        ConfigError: a layer has no Lipschitz bound; says which and why.
+        RobopolicyError: a weight is not finite.
+    """
+    if isinstance(module, nn.Sequential):
+        return math.prod(product_bound(part) for part in module)
+    if isinstance(module, LipschitzModule):
+        return module.lipschitz_bound()
+    if isinstance(module, nn.Linear):
+        return spectral_norm(module.weight)
+    if isinstance(module, _KEEPS_DISTANCE):
+        return 1.0
+    if (slopes := slope_range(module)) is not None:
+        return max(-slopes[0], slopes[1])
+    raise unbounded(module)
+
+
+def eclipse_fast_bound(net: nn.Sequential) -> float:
+    """Returns the closed-form bound ECLipsE-Fast of a dense net (Xu and Sivaranjani 2024).
+
+    It uses that a slope in [0, 1] lies within 1/2 of 1/2, and is never above the product bound.
+
+    Args:
+        net: ``nn.Linear`` layers with activations of slope in [0, 1] between them.
+
+    Raises:
+        ConfigError: a layer is of another kind.
+        RobopolicyError: a weight is not finite.
+    """
+    *hidden, last = dense_weights(net)
+    inverse = torch.eye((hidden or [last])[0].shape[1], dtype=torch.float64)
+    for weight in hidden:
+        middle = weight @ inverse @ weight.T
+        largest = spectral_norm(middle)
+        if largest == 0.0:
+            return 0.0
+        share = 2 / largest
+        one = torch.eye(len(weight), dtype=torch.float64)
+        inverse = torch.linalg.inv(share * one - share**2 / 4 * middle)
+        inverse = (inverse + inverse.T) / 2
+    return math.sqrt(spectral_norm(last @ inverse @ last.T))
+
+
+def dense_weights(net: nn.Sequential) -> list[Tensor]:
+    """Returns the weights between a dense net's activations, in float64; neighbours are multiplied.
+
+    Raises:
+        ConfigError: a layer is neither dense nor an activation of slope in [0, 1].
+    """
+    weights: list[Tensor] = []
+    follows = False  # a dense layer, with no activation between
+    for module in net:
+        if isinstance(module, nn.Linear):
+            weight = module.weight.detach().double().cpu()
+            if follows:
+                weight = weight @ weights.pop()
+            weights.append(weight)
+            follows = True
+        elif not isinstance(module, _KEEPS_DISTANCE):
+            follows = False
+            slopes = slope_range(module)
+            if slopes is None or slopes[0] < 0 or slopes[1] > 1:
+                reason = "is no elementwise activation" if slopes is None else f"has slopes in {slopes}"
+                raise ConfigError(
+                    f"ECLipsE-Fast needs nn.Linear layers with activations of slope in [0, 1] between them; "
+                    f"{type(module).__name__} {reason}. Use ReLU, Tanh or Softplus, or the product bound."
+                )
+    if not weights:
+        raise ConfigError("The net has no nn.Linear layer; ECLipsE-Fast bounds dense nets.")
+    return weights
+
+
+def slope_range(module: nn.Module) -> tuple[float, float] | None:
+    """Returns an elementwise activation's least and largest slope; None if the module is none we know."""
+    if isinstance(module, nn.LeakyReLU):
+        slope = float(module.negative_slope)
+        return min(slope, 1.0), max(slope, 1.0)
+    return _SLOPES.get(type(module))
+
+
+def unbounded(module: nn.Module) -> ConfigError:
+    """Builds the error for a layer without a Lipschitz bound."""
+    name = type(module).__name__
+    if isinstance(module, _NORMALIZATIONS):
+        reason = "divides by a deviation of its input, which can be as small as you like"
+    elif isinstance(module, _ATTENTION):
+        reason = "holds dot-product attention, which grows with the square of its input"
+    else:
+        reason = "is of no kind whose Lipschitz constant we can bound"
+    return ConfigError(
+        f"{name} has no Lipschitz bound: it {reason}. Allowed are LipschitzModule, nn.Linear, nn.Flatten, "
+        f"nn.Sequential of these, and {', '.join(kind.__name__ for kind in _SLOPES)}. Replace or remove it."
+    )

@@ -1,0 +1,66 @@
+"""What every net with a proven Lipschitz constant offers, and the norm of a matrix behind each proof."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor, nn
+
+from robopolicy_datasets.errors import RobopolicyError
+
+MARGIN = 1e-5
+"""Layers are scaled this little below their constant, so that rounded weights do not exceed it."""
+
+
+class LipschitzModule(nn.Module, ABC):
+    """A module f with a constant L that is proven: ``|f(x) - f(y)| <= L |x - y|``, both norms l2.
+
+    The constant is one of exact arithmetic with the weights as they are stored, rounding included;
+    ``robopolicy.nets.lipschitz.rounding`` bounds what float32 evaluation adds.
+    """
+
+    @abstractmethod
+    def lipschitz_bound(self) -> float:
+        """Returns L, computed in float64 from the weights that evaluation mode and the fold use.
+
+        Raises:
+            RobopolicyError: a weight is not finite.
+        """
+
+    @abstractmethod
+    def fold(self) -> nn.Module:
+        """Returns the same function as a new module of plain layers, which computes no weights."""
+
+
+def spectral_norm(matrix: Tensor) -> float:
+    """Returns the largest singular value of ``[rows, columns]``, computed in float64.
+
+    Raises:
+        RobopolicyError: an entry is not finite.
+    """
+    return float(torch.linalg.matrix_norm(finite(matrix.detach().double()), 2))
+
+
+def finite(weight: Tensor) -> Tensor:
+    """Returns the weight if all of it is finite.
+
+    Raises:
+        RobopolicyError: an entry is infinite or not a number.
+    """
+    if not weight.isfinite().all():
+        raise RobopolicyError(
+            "A weight is infinite or not a number, so there is no Lipschitz bound. The training diverged: "
+            "restore an earlier checkpoint or lower the learning rate."
+        )
+    return weight
+
+
+def plain_linear(weight: Tensor, bias: Tensor) -> nn.Linear:
+    """Returns ``nn.Linear`` with copies of ``weight [out, in]`` and ``bias [out]``."""
+    outputs, inputs = weight.shape
+    layer = nn.Linear(inputs, outputs, device=weight.device, dtype=weight.dtype)
+    with torch.no_grad():
+        layer.weight.copy_(weight)
+        layer.bias.copy_(bias)
+    return layer.train(False)

@@ -1,0 +1,50 @@
+"""Composition: the bound of a sequence is the product of the bounds."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable
+
+from torch import Tensor, nn
+
+from robopolicy.nets.lipschitz.bounds import product_bound
+from robopolicy.nets.lipschitz.module import LipschitzModule
+
+
+class LipschitzSequential(LipschitzModule):
+    """Modules one after another.
+
+    Args:
+        modules: Lipschitz modules and plain layers that have a bound.
+
+    Raises:
+        ConfigError: a module has no Lipschitz bound; says which and why.
+    """
+
+    def __init__(self, *modules: nn.Module) -> None:
+        super().__init__()
+        for module in modules:
+            product_bound(module)
+        self.parts = nn.ModuleList(modules)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Evaluates the modules in turn."""
+        for part in self.parts:
+            x = part(x)
+        return x
+
+    def lipschitz_bound(self) -> float:
+        """Returns the product of the modules' bounds."""
+        return product_bound(nn.Sequential(*self.parts))
+
+    def fold(self) -> nn.Sequential:
+        """Returns one flat sequence of plain layers."""
+        return nn.Sequential(*_plain(self.parts))
+
+
+def _plain(modules: Iterable[nn.Module]) -> list[nn.Module]:
+    found: list[nn.Module] = []
+    for module in modules:
+        plain = module.fold() if isinstance(module, LipschitzModule) else copy.deepcopy(module)
+        found += _plain(plain) if isinstance(plain, nn.Sequential) else [plain.train(False)]
+    return found

@@ -1,0 +1,399 @@
+"""Lipschitz nets: the bound holds for any weights, is never stale, and survives save, load and fold."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from robopolicy.nets.lipschitz.activations import GroupSort, MaxMin
+from robopolicy.nets.lipschitz.bounds import eclipse_fast_bound, product_bound
+from robopolicy.nets.lipschitz.dense import AolLinear, SpectralLinear
+from robopolicy.nets.lipschitz.mlp import LAYERS, LipschitzMlp
+from robopolicy.nets.lipschitz.residual import SllLinear
+from robopolicy.nets.lipschitz.rounding import rounding_error
+from robopolicy.nets.lipschitz.sandwich import SandwichLinear
+from robopolicy.nets.lipschitz.sequential import LipschitzSequential
+from robopolicy_datasets.errors import ConfigError, RobopolicyError
+
+EXACT = 1 + 1e-8  # rounding of float64 in a difference of outputs, which may nearly cancel
+SINGLE = {
+    "spectral": lambda inputs, outputs: SpectralLinear(inputs, outputs),
+    "aol": lambda inputs, outputs: AolLinear(inputs, outputs),
+    "sll": lambda inputs, outputs: SllLinear(inputs, outputs),
+    "sandwich": lambda inputs, outputs: SandwichLinear(inputs, outputs),
+}
+MLPS = [("spectral", "relu"), ("spectral", "maxmin"), ("aol", "relu"), ("aol", "maxmin")]
+MLPS += [("sll", "relu"), ("sandwich", "relu")]
+few = settings(max_examples=15, deadline=None)
+seeds = st.integers(0, 2**31)
+
+
+def randomize(module, seed, scale):
+    """Fills weights with normal numbers of standard deviation ``scale``, biases with ones of at most 1."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            values = torch.randn(parameter.shape, generator=generator)
+            parameter.copy_(values * (scale if parameter.dim() > 1 else min(scale, 1.0)))
+    return module
+
+
+def mlp(layer="sll", activation="relu", seed=0, scale=None, depth=2, **budgets):
+    torch.manual_seed(seed)
+    net = LipschitzMlp(5, 3, 12, depth, layer, activation=activation, **budgets)
+    return net if scale is None else randomize(net, seed, scale)
+
+
+def steepest(net, x, steps=20, distance=0.05):
+    """Returns the largest ``|f(x) - f(y)| / |x - y|`` that gradient ascent on pairs finds, in float64."""
+    y = x + distance * torch.randn_like(x)
+    worst = 0.0
+    for _ in range(steps):
+        x, y = x.detach().requires_grad_(), y.detach().requires_grad_()
+        apart = (x - y).flatten(1).norm(dim=1)
+        ratios = (net(x) - net(y)).flatten(1).norm(dim=1) / apart
+        worst = max([worst, *ratios[apart > 1e-3].tolist()])  # closer pairs show rounding
+        along_x, along_y = torch.autograd.grad(ratios.sum(), [x, y])
+        with torch.no_grad():
+            x = x + distance * torch.nn.functional.normalize(along_x, dim=1)
+            y = y + distance * torch.nn.functional.normalize(along_y, dim=1)
+    return worst
+
+
+def doubled(net):
+    """Returns the folded net in float64, with the very weights of float32: exact arithmetic, nearly."""
+    return copy.deepcopy(net.fold()).double()
+
+
+def take_steps(net, steps, rate, batch=32):
+    generator = torch.Generator().manual_seed(1)
+    target = torch.randn(batch, 3, generator=generator)
+    optimizer = torch.optim.SGD(net.parameters(), lr=rate)
+    for _ in range(steps):
+        x = torch.randn(batch, 5, generator=generator)
+        optimizer.zero_grad()
+        (net(x) * target).sum().backward()
+        optimizer.step()
+
+
+# --- the bound holds ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", SINGLE)
+@few
+@given(seed=seeds, scale=st.floats(-4, 4), sizes=st.tuples(st.integers(1, 9), st.integers(1, 9)))
+def test_a_layer_of_any_weights_is_one_lipschitz(kind, seed, scale, sizes):
+    layer = randomize(SINGLE[kind](*sizes), seed, 10.0**scale)
+    bound = layer.lipschitz_bound()
+    assert bound <= 1.0
+    x = torch.randn(50, sizes[0], generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    assert steepest(doubled(layer), 3 * x) <= bound * EXACT
+
+
+@pytest.mark.parametrize(("layer", "activation"), MLPS)
+@few
+@given(seed=seeds, scale=st.floats(-2, 2))
+def test_the_bound_of_a_net_holds_for_random_and_adversarial_pairs(layer, activation, seed, scale):
+    net = mlp(layer, activation, seed, 10.0**scale, input_bounds=[0.1, 0.5, 1, 2, 3], output_bounds=[1, 2, 5])
+    x = torch.randn(50, 5, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    assert steepest(doubled(net), x) <= net.lipschitz_bound() * EXACT
+
+
+@few
+@given(layer=st.sampled_from(LAYERS), seed=seeds)
+def test_each_output_keeps_its_budget_for_each_input(layer, seed):
+    gains, budgets = [0.1, 0.5, 1, 2, 3], [1.0, 0.2, 5]
+    net = mlp(layer, seed=seed, scale=1.0, input_bounds=gains, output_bounds=budgets)
+    x = 3 * torch.randn(60, 5, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    values = doubled(net)(x.requires_grad_()).sum(0)
+    jacobians = torch.stack([torch.autograd.grad(value, x, retain_graph=True)[0] for value in values], 1)
+    largest = jacobians.abs().amax(0)  # a slope of one output along one input
+    for output, budget in enumerate(budgets):
+        for index, gain in enumerate(gains):
+            bound = net.lipschitz_bound(inputs=[index], outputs=[output])
+            assert largest[output, index] <= bound * EXACT
+            assert bound <= budget * gain
+        scaled = jacobians[:, output] / torch.tensor(gains)  # of the output against diag(gains) x
+        assert scaled.norm(dim=1).max() <= budget
+    assert net.lipschitz_bound(outputs=[1]) <= net.lipschitz_bound() <= max(budgets) * max(gains)
+
+
+@pytest.mark.parametrize(("layer", "activation"), MLPS)
+def test_layers_stay_one_lipschitz_after_huge_steps(layer, activation):
+    net = mlp(layer, activation)
+    for rate in (1.0, 1e3, 1e6):
+        take_steps(net, 3, rate)
+        assert 0 < net.lipschitz_bound() <= 1.0
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+def test_zero_weights_have_a_bound(layer):
+    net = randomize(mlp(layer), 0, 0.0)
+    assert net.lipschitz_bound() <= 1.0
+    assert net(torch.randn(4, 5)).isfinite().all()
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+def test_a_net_can_use_its_budget(layer):
+    """A bound that no net comes near would be true and useless."""
+    net = mlp(layer, depth=2)
+    optimizer = torch.optim.Adam(net.parameters(), lr=0.02)
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(150):
+        x = torch.randn(128, 5, generator=generator)
+        optimizer.zero_grad()
+        (net(x) - 2 * x[:, :3]).square().mean().backward()
+        optimizer.step()
+    net.eval()
+    x = torch.randn(200, 5, generator=generator, dtype=torch.float64)
+    assert steepest(doubled(net), x) > 0.9
+
+
+# --- it is of the weights that are used ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("layer", "activation"), MLPS)
+def test_nothing_is_stale_after_the_last_step(layer, activation, tmp_path):
+    net = mlp(layer, activation, output_bounds=[1, 2, 3])
+    take_steps(net, 5, 0.5)  # no evaluation follows the last step
+    bound = net.lipschitz_bound()
+    net.eval()
+    x = torch.randn(20, 5)
+    expected = net(x)
+    assert net.lipschitz_bound() == bound
+    save_file(net.state_dict(), tmp_path / "net.safetensors")
+    loaded = mlp(layer, activation, seed=1, output_bounds=[1, 2, 3]).eval()
+    loaded(x)  # a cache would now hold other weights
+    loaded.load_state_dict(load_file(tmp_path / "net.safetensors"))
+    folded = loaded.fold()
+    assert loaded.lipschitz_bound() == bound
+    assert product_bound(folded) == bound
+    assert torch.equal(loaded(x), expected)
+    torch.testing.assert_close(folded(x), expected, atol=1e-6, rtol=1e-6)
+    with torch.no_grad():
+        net.lift.weight[0] *= 3.0
+    assert not torch.equal(net(x), expected)
+
+
+@pytest.mark.parametrize(("layer", "activation"), MLPS)
+@few
+@given(seed=seeds, scale=st.floats(-3, 3))
+def test_the_fold_is_plain_and_equal(layer, activation, seed, scale):
+    net = mlp(layer, activation, seed, 10.0**scale, input_bounds=0.5, output_bounds=[0.1, 1, 2]).eval()
+    x = torch.randn(20, 5, generator=torch.Generator().manual_seed(seed))
+    folded = net.fold()
+    assert not any(isinstance(part, SpectralLinear | AolLinear | SllLinear) for part in folded.modules())
+    expected = net(x)
+    torch.testing.assert_close(
+        folded(x), expected, atol=1e-6 * max(1, float(expected.detach().abs().max())), rtol=0
+    )
+    assert folded[0](x[0]).shape == (12,)
+    torch.testing.assert_close(folded(x[0]), folded(x)[0])  # rows alone, too
+
+
+def test_folding_leaves_the_net_as_it_was():
+    net = mlp("spectral")
+    before = copy.deepcopy(net.state_dict())
+    folded = net.fold()
+    with torch.no_grad():
+        for parameter in folded.parameters():
+            parameter.zero_()
+    assert net.training
+    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
+
+
+@pytest.mark.parametrize("layer", [layer for layer in LAYERS if layer != "spectral"])
+def test_training_uses_the_weights_of_evaluation(layer):
+    net, x = mlp(layer), torch.randn(7, 5)
+    assert torch.equal(net.train()(x), net.eval()(x))
+
+
+def test_power_iterations_come_to_the_exact_norm():
+    layer, x = SpectralLinear(6, 9), torch.randn(7, 6)
+    randomize(layer, 3, 1.0)
+    for _ in range(300):
+        layer(x)
+    torch.testing.assert_close(layer.train()(x), layer.eval()(x), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+@few
+@given(seed=seeds)
+def test_float32_stays_within_the_stated_rounding(layer, seed):
+    net = mlp(layer, seed=seed, scale=1.0)
+    folded = net.fold()
+    x = 10 * torch.randn(100, 5, generator=torch.Generator().manual_seed(seed))
+    y = x + 1e-6 * torch.randn(100, 5, generator=torch.Generator().manual_seed(seed + 1))
+    radius = float(x.norm(dim=1).max()) + 1e-4
+    error = rounding_error(folded, radius)
+    with torch.no_grad():
+        single, moved = folded(x).double(), folded(y).double()
+        exact = doubled(net)(x.double())
+    assert (single - exact).norm(dim=1).max() <= error <= 1e-4 * radius
+    distance = (x.double() - y.double()).norm(dim=1)
+    assert ((single - moved).norm(dim=1) <= net.lipschitz_bound() * distance + 2 * error).all()
+
+
+# --- gradients ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", SINGLE)
+def test_gradients_equal_finite_differences(kind):
+    torch.manual_seed(0)
+    layer = randomize(SINGLE[kind](4, 3).double().eval(), 0, 1.0)
+    parameters = dict(layer.named_parameters())
+
+    def evaluate(x, *values):
+        return torch.func.functional_call(layer, dict(zip(parameters, values, strict=True)), (x,))
+
+    x = torch.randn(3, 4, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(evaluate, (x, *parameters.values()))
+
+
+# --- activations and composition ----------------------------------------------------------------------------
+
+
+@few
+@given(seed=seeds, groups=st.integers(1, 5), size=st.integers(1, 4))
+def test_sorting_permutes_each_group(seed, groups, size):
+    x = torch.randn(6, groups * size, generator=torch.Generator().manual_seed(seed))
+    result = GroupSort(size)(x).view(6, groups, size)
+    assert torch.equal(result, x.view(6, groups, size).sort(-1).values)
+
+
+@pytest.mark.parametrize(("shape", "dim"), [((5, 8), -1), ((5, 8, 3, 3), 1), ((4, 2, 6), 2)])
+def test_maxmin_sorts_pairs(shape, dim):
+    x = torch.randn(shape)
+    first, second = x.chunk(2, dim)
+    greater, lesser = MaxMin(dim)(x).chunk(2, dim)
+    assert torch.equal(greater, torch.maximum(first, second))
+    assert torch.equal(lesser, torch.minimum(first, second))
+    assert torch.equal(GroupSort(1, dim)(x), x)
+
+
+def test_a_sequence_multiplies_bounds_and_folds_flat():
+    torch.manual_seed(0)
+    net = LipschitzSequential(
+        nn.Flatten(),
+        AolLinear(6, 8),
+        MaxMin(),
+        LipschitzSequential(SllLinear(8), nn.Sigmoid()),
+        nn.Linear(8, 2),
+    ).eval()
+    parts = [net.parts[1].lipschitz_bound(), 0.25, float(torch.linalg.matrix_norm(net.parts[4].weight.detach(), 2))]
+    assert net.lipschitz_bound() == pytest.approx(parts[0] * parts[1] * parts[2], rel=1e-6)
+    x = torch.randn(5, 2, 3)
+    torch.testing.assert_close(net.fold()(x), net(x))
+    assert len(net.fold()) == 6
+
+
+# --- bounds of plain nets -----------------------------------------------------------------------------------
+
+
+def plain(seed, activation, sizes=(4, 16, 16, 3), scale=1.0):
+    torch.manual_seed(seed)
+    layers = []
+    for before, after in itertools.pairwise(sizes):
+        layers += [nn.Linear(before, after), activation()]
+    return randomize(nn.Sequential(*layers[:-1]), seed, scale)
+
+
+@few
+@given(seed=seeds, activation=st.sampled_from([nn.ReLU, nn.Tanh, nn.Softplus, nn.LeakyReLU]))
+def test_eclipse_lies_between_the_slope_found_and_the_product(seed, activation):
+    net = plain(seed, activation)
+    x = torch.randn(50, 4, dtype=torch.float64)
+    bound = eclipse_fast_bound(net)
+    assert steepest(copy.deepcopy(net).double(), x) <= bound * EXACT
+    assert bound <= product_bound(net) * EXACT
+
+
+def test_eclipse_of_the_absolute_value_by_hand():
+    """|x| = relu(x) + relu(-x). M = (1, -1)^T (1, -1), so X^-1 doubles (1, -1) and leaves (1, 1)."""
+    net = nn.Sequential(nn.Linear(1, 2), nn.ReLU(), nn.Linear(2, 1))
+    with torch.no_grad():
+        net[0].weight.copy_(torch.tensor([[1.0], [-1.0]]))
+        net[2].weight.copy_(torch.tensor([[1.0, 1.0]]))
+    assert product_bound(net) == pytest.approx(2)
+    assert eclipse_fast_bound(net) == pytest.approx(math.sqrt(2))
+    with torch.no_grad():
+        net[2].weight.copy_(torch.tensor([[1.0, -1.0]]))  # the identity
+    assert eclipse_fast_bound(net) == pytest.approx(2)
+
+
+def test_eclipse_of_linear_layers_in_a_row_is_their_products_norm():
+    net = plain(0, nn.Identity)
+    exact = net[4].weight.double() @ net[2].weight.double() @ net[0].weight.double()
+    assert eclipse_fast_bound(net) == pytest.approx(float(torch.linalg.matrix_norm(exact, 2)))
+    with torch.no_grad():
+        net[2].weight.zero_()
+    assert eclipse_fast_bound(net) == 0
+    assert eclipse_fast_bound(plain(0, nn.ReLU, scale=0.0)) == 0
+
+
+# --- refused ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("module", [nn.LayerNorm(4), nn.BatchNorm1d(4), nn.GroupNorm(2, 4), nn.RMSNorm(4)])
+def test_normalizations_are_refused_with_the_reason(module):
+    with pytest.raises(ConfigError, match="deviation of its input"):
+        LipschitzSequential(AolLinear(4, 4), module)
+
+
+def test_attention_and_unknown_layers_are_refused():
+    with pytest.raises(ConfigError, match="attention"):
+        LipschitzSequential(nn.MultiheadAttention(4, 1))
+    with pytest.raises(ConfigError, match="LSTM has no Lipschitz bound"):
+        product_bound(nn.Sequential(nn.Linear(4, 4), nn.LSTM(4, 4)))
+
+
+@pytest.mark.parametrize("activation", [nn.SiLU, nn.GELU, nn.Mish, MaxMin])
+def test_eclipse_refuses_activations_that_it_does_not_hold_for(activation):
+    net = plain(0, activation)
+    with pytest.raises(ConfigError, match=activation.__name__):
+        eclipse_fast_bound(net)
+    assert product_bound(net) > 0
+
+
+@pytest.mark.parametrize("activation", [nn.SiLU, nn.GELU, nn.Mish, nn.Sigmoid, nn.Softplus, nn.Softsign])
+def test_slopes_of_smooth_activations(activation):
+    x = torch.linspace(-12, 12, 100_001, dtype=torch.float64).requires_grad_()
+    (slopes,) = torch.autograd.grad(activation()(x).sum(), x)
+    bound = product_bound(activation())
+    assert slopes.abs().max() <= bound <= slopes.abs().max() * 1.001
+
+
+@pytest.mark.parametrize(
+    ("settings_", "words"),
+    [
+        ({"output_bounds": 0.0}, "finite number above 0"),
+        ({"output_bounds": [1, -1, 1]}, "finite number above 0"),
+        ({"input_bounds": float("inf")}, "finite number above 0"),
+        ({"input_bounds": [1, 2]}, "has 2 numbers; the net has 5"),
+        ({"layer": "sil"}, "Did you mean 'sll'"),
+        ({"layer": "aol", "activation": "maxmim"}, "Did you mean 'maxmin'"),
+        ({"layer": "sll", "activation": "maxmin"}, "with relu inside"),
+        ({"layer": "aol", "activation": "maxmin", "width": 7}, "Make it even"),
+        ({"depth": 0}, "at least 1"),
+    ],
+)
+def test_impossible_settings_are_refused(settings_, words):
+    with pytest.raises(ConfigError, match=words):
+        LipschitzMlp(**{"inputs": 5, "outputs": 3, "width": 8, "depth": 1, **settings_})
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+def test_weights_that_are_no_numbers_have_no_bound(layer):
+    net = mlp(layer)
+    with torch.no_grad():
+        net.lift.weight[0, 0] = float("nan")
+    with pytest.raises(RobopolicyError, match="not a number"):
+        net.lipschitz_bound()
