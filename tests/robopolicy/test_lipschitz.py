@@ -288,7 +288,11 @@ def test_a_sequence_multiplies_bounds_and_folds_flat():
         LipschitzSequential(SllLinear(8), nn.Sigmoid()),
         nn.Linear(8, 2),
     ).eval()
-    parts = [net.parts[1].lipschitz_bound(), 0.25, float(torch.linalg.matrix_norm(net.parts[4].weight.detach(), 2))]
+    parts = [
+        net.parts[1].lipschitz_bound(),
+        0.25,
+        float(torch.linalg.matrix_norm(net.parts[4].weight.detach(), 2)),
+    ]
     assert net.lipschitz_bound() == pytest.approx(parts[0] * parts[1] * parts[2], rel=1e-6)
     x = torch.randn(5, 2, 3)
     torch.testing.assert_close(net.fold()(x), net(x))
