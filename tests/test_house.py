@@ -29,7 +29,16 @@ FLOORS = [  # from the lowest up
 FOLDER_OF = {package: package.removeprefix("robopolicy_") for package in FLOORS}
 # Inside the learning package, from the lowest up. That the parts not named here have an order too is
 # what test_no_circular_imports_between_the_parts_of_a_package asks.
-LEARNING_ORDER = ["nets", "sampling", "policies", "checkpoint", "training", "evaluation", "serving"]
+LEARNING_ORDER = [
+    "nets",
+    "sampling",
+    "certify",
+    "policies",
+    "checkpoint",
+    "training",
+    "evaluation",
+    "serving",
+]
 # What only an extra brings; the base install lacks all of it.
 EXTRAS = [
     *["torch", "torchvision", "diffusers", "safetensors", "tensorboard", "matplotlib", "av"],
