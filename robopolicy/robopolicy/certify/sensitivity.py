@@ -40,7 +40,7 @@ class Sensitivity:
         constants = (self.chunk, *self.per_action, *(() if self.noise is None else (self.noise,)))
         if not self.per_action or not all(math.isfinite(value) and value >= 0 for value in constants):
             raise ConfigError(
-                f"The sensitivities {constants} must be finite and not negative, with at least one per action."
+                f"The sensitivities {constants} must be finite and not negative, with one or more of actions."
             )
         if self.kind not in KINDS:
             raise unknown_name("kind of sensitivity", self.kind, KINDS)
