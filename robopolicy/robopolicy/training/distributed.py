@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
+
+
+_newest: list[Any] = []  # what the newest round of Ranks.any used
 
 
 @dataclass(frozen=True)
@@ -43,7 +47,11 @@ class Ranks:
         value = torch.tensor([float(flag)])
         if dist.get_backend() == "nccl":
             value = value.cuda()
-        dist.all_reduce(value, op=dist.ReduceOp.MAX)
+        work = dist.all_reduce(value, op=dist.ReduceOp.MAX, async_op=True)
+        work.wait()
+        # gloo's thread lets go of these a moment later. Were they the last references, it would need the
+        # interpreter for that; where that is gone by then, the process aborts at its end.
+        _newest[:] = [work, value]
         return bool(value.item())
 
     def close(self) -> None:
