@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from robopolicy.nets.lipschitz.mlp import LAYERS
 from robopolicy.nets.unet import ConditionalUnet
 from robopolicy.sampling.diffusion import DiffusionSampler
 from robopolicy.sampling.flow import FlowSampler
@@ -22,6 +23,7 @@ from robopolicy_launch.benchmarks import (
     _cold,
     _mp4,
     control,
+    lipschitz,
     loader,
     loop,
     record,
@@ -51,7 +53,19 @@ def check(rows, names):
 
 def test_the_suites_are_found():
     wanted = {
-        *("control", "loader", "loop", "record", "render", "ring", "sample", "server", "sim", "store"),
+        *(
+            "control",
+            "lipschitz",
+            "loader",
+            "loop",
+            "record",
+            "render",
+            "ring",
+            "sample",
+            "server",
+            "sim",
+            "store",
+        ),
         *("touch", "train"),
     }
     assert wanted <= set(benchmarks.suites())
@@ -72,6 +86,11 @@ def test_sample():
         sample.run(channels=SMALL, batches=(1, 2), seconds=0.0),
         [f"{name}_b{batch}" for batch in (1, 2) for name in ("forward", "sample_ddim10", "sample_flow5")],
     )
+
+
+def test_lipschitz():
+    names = [f"{layer}_w6_{what}" for layer in LAYERS for what in ("train_b4", "folded_b1")]
+    check(lipschitz.run(widths=(6,), depth=2, batch=4, seconds=0.0), names)
 
 
 def test_loader():

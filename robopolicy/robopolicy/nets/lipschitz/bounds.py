@@ -6,10 +6,12 @@ Both hold for any weights. Those of a net that was not built to have a small con
 from __future__ import annotations
 
 import math
+from functools import singledispatch
 
 import torch
 from torch import Tensor, nn
 
+from robopolicy.nets.lipschitz.kernels import kernel_bound
 from robopolicy.nets.lipschitz.module import LipschitzModule, spectral_norm
 from robopolicy_datasets.errors import ConfigError
 
@@ -34,6 +36,7 @@ _NORMALIZATIONS = (
 _ATTENTION = (nn.MultiheadAttention, nn.TransformerEncoderLayer, nn.TransformerDecoderLayer, nn.Transformer)
 
 
+@singledispatch
 def product_bound(module: nn.Module) -> float:
     """Returns an upper bound of a module's Lipschitz constant: the product of its layers'.
 
@@ -44,17 +47,66 @@ def product_bound(module: nn.Module) -> float:
         ConfigError: a layer has no Lipschitz bound; says which and why.
         RobopolicyError: a weight is not finite.
     """
-    if isinstance(module, nn.Sequential):
-        return math.prod(product_bound(part) for part in module)
-    if isinstance(module, LipschitzModule):
-        return module.lipschitz_bound()
-    if isinstance(module, nn.Linear):
-        return spectral_norm(module.weight)
     if isinstance(module, _KEEPS_DISTANCE):
         return 1.0
-    if (slopes := slope_range(module)) is not None:
-        return max(-slopes[0], slopes[1])
-    raise unbounded(module)
+    slopes = slope_range(module)
+    if slopes is None:
+        raise unbounded(module)
+    return max(-slopes[0], slopes[1])
+
+
+@product_bound.register
+def _sequence(module: nn.Sequential) -> float:
+    return math.prod(product_bound(part) for part in module)
+
+
+@product_bound.register
+def _proven(module: LipschitzModule) -> float:
+    return module.lipschitz_bound()
+
+
+@product_bound.register
+def _dense(module: nn.Linear) -> float:
+    return spectral_norm(module.weight)
+
+
+@product_bound.register
+def _convolution(module: nn.Conv2d) -> float:
+    bounded = (
+        module.groups == 1
+        and set(module.dilation) == {1}
+        and len(set(module.stride)) == 1
+        and module.padding_mode == "zeros"
+    )
+    if not bounded:
+        raise unbounded(module, "has groups, dilation, unequal strides, or repeats pixels beyond the edge")
+    return kernel_bound(module.weight, module.stride[0])
+
+
+@product_bound.register
+def _average_pool(module: nn.AvgPool2d) -> float:
+    if module.ceil_mode or (module.padding and not module.count_include_pad):
+        raise unbounded(module, "divides by fewer pixels at the edge")
+    size, windows = _windows(module)
+    return math.sqrt(size * windows) / (module.divisor_override or size)
+
+
+@product_bound.register
+def _maximum_pool(module: nn.MaxPool2d) -> float:
+    if _pair(module.dilation) != (1, 1):
+        raise unbounded(module, "is dilated")
+    return math.sqrt(_windows(module)[1])
+
+
+def _windows(module: nn.AvgPool2d | nn.MaxPool2d) -> tuple[int, int]:
+    """Returns the pixels in a window, and the windows that a pixel can lie in."""
+    sides, steps = _pair(module.kernel_size), _pair(module.stride)
+    overlap = [math.ceil(side / step) for side, step in zip(sides, steps, strict=True)]
+    return math.prod(sides), math.prod(overlap)
+
+
+def _pair(size: int | tuple[int, ...]) -> tuple[int, ...]:
+    return (size, size) if isinstance(size, int) else tuple(size)
 
 
 def eclipse_fast_bound(net: nn.Sequential) -> float:
@@ -120,16 +172,19 @@ def slope_range(module: nn.Module) -> tuple[float, float] | None:
     return _SLOPES.get(type(module))
 
 
-def unbounded(module: nn.Module) -> ConfigError:
-    """Builds the error for a layer without a Lipschitz bound."""
-    name = type(module).__name__
+def unbounded(module: nn.Module, reason: str = "is of a kind that we cannot bound") -> ConfigError:
+    """Builds the error for a layer without a Lipschitz bound.
+
+    Args:
+        module: the layer.
+        reason: why, for kinds that do not say it by themselves.
+    """
     if isinstance(module, _NORMALIZATIONS):
         reason = "divides by a deviation of its input, which can be as small as you like"
     elif isinstance(module, _ATTENTION):
         reason = "holds dot-product attention, which grows with the square of its input"
-    else:
-        reason = "is of no kind whose Lipschitz constant we can bound"
     return ConfigError(
-        f"{name} has no Lipschitz bound: it {reason}. Allowed are LipschitzModule, nn.Linear, nn.Flatten, "
-        f"nn.Sequential of these, and {', '.join(kind.__name__ for kind in _SLOPES)}. Replace or remove it."
+        f"{type(module).__name__} has no Lipschitz bound: it {reason}. Allowed are LipschitzModule, Linear, "
+        "Conv2d, AvgPool2d, MaxPool2d, Flatten, LeakyReLU, "
+        f"{', '.join(kind.__name__ for kind in _SLOPES)}, and Sequential of these. Replace or remove it."
     )

@@ -59,8 +59,7 @@ def finite(weight: Tensor) -> Tensor:
 def plain_linear(weight: Tensor, bias: Tensor) -> nn.Linear:
     """Returns ``nn.Linear`` with copies of ``weight [out, in]`` and ``bias [out]``."""
     outputs, inputs = weight.shape
-    layer = nn.Linear(inputs, outputs, device=weight.device, dtype=weight.dtype)
-    with torch.no_grad():
-        layer.weight.copy_(weight)
-        layer.bias.copy_(bias)
+    layer = nn.Linear(inputs, outputs)
+    layer.weight = nn.Parameter(weight.detach().contiguous().clone())
+    layer.bias = nn.Parameter(bias.detach().clone())
     return layer.train(False)

@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from robopolicy.nets.lipschitz.dense import aol_columns
 from robopolicy.nets.lipschitz.module import LipschitzModule, plain_linear, spectral_norm
+from robopolicy.nets.lipschitz.weights import aol_columns
 
 
 class SllLinear(LipschitzModule):

@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from robopolicy.nets.lipschitz.dense import unit_scale
 from robopolicy.nets.lipschitz.module import MARGIN, LipschitzModule, plain_linear, spectral_norm
+from robopolicy.nets.lipschitz.weights import unit_scale
 
 _MOST_GAIN = 1e3  # of the Cayley map's argument; float64 inverts it well up to here
 

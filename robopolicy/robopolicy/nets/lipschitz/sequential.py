@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from torch import Tensor, nn
 
@@ -39,12 +39,18 @@ class LipschitzSequential(LipschitzModule):
 
     def fold(self) -> nn.Sequential:
         """Returns one flat sequence of plain layers."""
-        return nn.Sequential(*_plain(self.parts))
+        return nn.Sequential(*_flat(folded(part) for part in self.parts))
 
 
-def _plain(modules: Iterable[nn.Module]) -> list[nn.Module]:
-    found: list[nn.Module] = []
+def folded(module: nn.Module) -> nn.Module:
+    """Returns the fold of a Lipschitz module, and a copy of any other, in evaluation mode."""
+    plain = module.fold() if isinstance(module, LipschitzModule) else copy.deepcopy(module)
+    return plain.train(False)
+
+
+def _flat(modules: Iterable[nn.Module]) -> Iterator[nn.Module]:
     for module in modules:
-        plain = module.fold() if isinstance(module, LipschitzModule) else copy.deepcopy(module)
-        found += _plain(plain) if isinstance(plain, nn.Sequential) else [plain.train(False)]
-    return found
+        if isinstance(module, nn.Sequential):
+            yield from _flat(module)
+        else:
+            yield module

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import copy
-import itertools
-import math
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from torch import nn
 
 from robopolicy.nets.lipschitz.activations import GroupSort, MaxMin
-from robopolicy.nets.lipschitz.bounds import eclipse_fast_bound, product_bound
+from robopolicy.nets.lipschitz.bounds import product_bound
 from robopolicy.nets.lipschitz.dense import AolLinear, SpectralLinear
 from robopolicy.nets.lipschitz.mlp import LAYERS, LipschitzMlp
 from robopolicy.nets.lipschitz.residual import SllLinear
@@ -23,7 +21,8 @@ from robopolicy.nets.lipschitz.sandwich import SandwichLinear
 from robopolicy.nets.lipschitz.sequential import LipschitzSequential
 from robopolicy_datasets.errors import ConfigError, RobopolicyError
 
-EXACT = 1 + 1e-8  # rounding of float64 in a difference of outputs, which may nearly cancel
+from .conftest import EXACT, doubled, few, randomize, seeds, steepest
+
 SINGLE = {
     "spectral": lambda inputs, outputs: SpectralLinear(inputs, outputs),
     "aol": lambda inputs, outputs: AolLinear(inputs, outputs),
@@ -32,45 +31,12 @@ SINGLE = {
 }
 MLPS = [("spectral", "relu"), ("spectral", "maxmin"), ("aol", "relu"), ("aol", "maxmin")]
 MLPS += [("sll", "relu"), ("sandwich", "relu")]
-few = settings(max_examples=15, deadline=None)
-seeds = st.integers(0, 2**31)
-
-
-def randomize(module, seed, scale):
-    """Fills weights with normal numbers of standard deviation ``scale``, biases with ones of at most 1."""
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for parameter in module.parameters():
-            values = torch.randn(parameter.shape, generator=generator)
-            parameter.copy_(values * (scale if parameter.dim() > 1 else min(scale, 1.0)))
-    return module
 
 
 def mlp(layer="sll", activation="relu", seed=0, scale=None, depth=2, **budgets):
     torch.manual_seed(seed)
     net = LipschitzMlp(5, 3, 12, depth, layer, activation=activation, **budgets)
     return net if scale is None else randomize(net, seed, scale)
-
-
-def steepest(net, x, steps=20, distance=0.05):
-    """Returns the largest ``|f(x) - f(y)| / |x - y|`` that gradient ascent on pairs finds, in float64."""
-    y = x + distance * torch.randn_like(x)
-    worst = 0.0
-    for _ in range(steps):
-        x, y = x.detach().requires_grad_(), y.detach().requires_grad_()
-        apart = (x - y).flatten(1).norm(dim=1)
-        ratios = (net(x) - net(y)).flatten(1).norm(dim=1) / apart
-        worst = max([worst, *ratios[apart > 1e-3].tolist()])  # closer pairs show rounding
-        along_x, along_y = torch.autograd.grad(ratios.sum(), [x, y])
-        with torch.no_grad():
-            x = x + distance * torch.nn.functional.normalize(along_x, dim=1)
-            y = y + distance * torch.nn.functional.normalize(along_y, dim=1)
-    return worst
-
-
-def doubled(net):
-    """Returns the folded net in float64, with the very weights of float32: exact arithmetic, nearly."""
-    return copy.deepcopy(net.fold()).double()
 
 
 def take_steps(net, steps, rate, batch=32):
@@ -299,80 +265,7 @@ def test_a_sequence_multiplies_bounds_and_folds_flat():
     assert len(net.fold()) == 6
 
 
-# --- bounds of plain nets -----------------------------------------------------------------------------------
-
-
-def plain(seed, activation, sizes=(4, 16, 16, 3), scale=1.0):
-    torch.manual_seed(seed)
-    layers = []
-    for before, after in itertools.pairwise(sizes):
-        layers += [nn.Linear(before, after), activation()]
-    return randomize(nn.Sequential(*layers[:-1]), seed, scale)
-
-
-@few
-@given(seed=seeds, activation=st.sampled_from([nn.ReLU, nn.Tanh, nn.Softplus, nn.LeakyReLU]))
-def test_eclipse_lies_between_the_slope_found_and_the_product(seed, activation):
-    net = plain(seed, activation)
-    x = torch.randn(50, 4, dtype=torch.float64)
-    bound = eclipse_fast_bound(net)
-    assert steepest(copy.deepcopy(net).double(), x) <= bound * EXACT
-    assert bound <= product_bound(net) * EXACT
-
-
-def test_eclipse_of_the_absolute_value_by_hand():
-    """|x| = relu(x) + relu(-x). M = (1, -1)^T (1, -1), so X^-1 doubles (1, -1) and leaves (1, 1)."""
-    net = nn.Sequential(nn.Linear(1, 2), nn.ReLU(), nn.Linear(2, 1))
-    with torch.no_grad():
-        net[0].weight.copy_(torch.tensor([[1.0], [-1.0]]))
-        net[2].weight.copy_(torch.tensor([[1.0, 1.0]]))
-    assert product_bound(net) == pytest.approx(2)
-    assert eclipse_fast_bound(net) == pytest.approx(math.sqrt(2))
-    with torch.no_grad():
-        net[2].weight.copy_(torch.tensor([[1.0, -1.0]]))  # the identity
-    assert eclipse_fast_bound(net) == pytest.approx(2)
-
-
-def test_eclipse_of_linear_layers_in_a_row_is_their_products_norm():
-    net = plain(0, nn.Identity)
-    exact = net[4].weight.double() @ net[2].weight.double() @ net[0].weight.double()
-    assert eclipse_fast_bound(net) == pytest.approx(float(torch.linalg.matrix_norm(exact, 2)))
-    with torch.no_grad():
-        net[2].weight.zero_()
-    assert eclipse_fast_bound(net) == 0
-    assert eclipse_fast_bound(plain(0, nn.ReLU, scale=0.0)) == 0
-
-
 # --- refused ------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("module", [nn.LayerNorm(4), nn.BatchNorm1d(4), nn.GroupNorm(2, 4), nn.RMSNorm(4)])
-def test_normalizations_are_refused_with_the_reason(module):
-    with pytest.raises(ConfigError, match="deviation of its input"):
-        LipschitzSequential(AolLinear(4, 4), module)
-
-
-def test_attention_and_unknown_layers_are_refused():
-    with pytest.raises(ConfigError, match="attention"):
-        LipschitzSequential(nn.MultiheadAttention(4, 1))
-    with pytest.raises(ConfigError, match="LSTM has no Lipschitz bound"):
-        product_bound(nn.Sequential(nn.Linear(4, 4), nn.LSTM(4, 4)))
-
-
-@pytest.mark.parametrize("activation", [nn.SiLU, nn.GELU, nn.Mish, MaxMin])
-def test_eclipse_refuses_activations_that_it_does_not_hold_for(activation):
-    net = plain(0, activation)
-    with pytest.raises(ConfigError, match=activation.__name__):
-        eclipse_fast_bound(net)
-    assert product_bound(net) > 0
-
-
-@pytest.mark.parametrize("activation", [nn.SiLU, nn.GELU, nn.Mish, nn.Sigmoid, nn.Softplus, nn.Softsign])
-def test_slopes_of_smooth_activations(activation):
-    x = torch.linspace(-12, 12, 100_001, dtype=torch.float64).requires_grad_()
-    (slopes,) = torch.autograd.grad(activation()(x).sum(), x)
-    bound = product_bound(activation())
-    assert slopes.abs().max() <= bound <= slopes.abs().max() * 1.001
 
 
 @pytest.mark.parametrize(
