@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from robopolicy_launch.console import format_value
-from robopolicy_launch.reports import charts, page
+from robopolicy_launch.reports import certificate, charts, page
 from robopolicy_launch.run_folder import RunFolder
 
 MAX_TABLE_ROWS = 400
@@ -37,6 +37,7 @@ def write(
             _evaluation(folder, summary),
             _deployment(folder, summary),
             _comparison(folder, summary),
+            _certification(folder),
             _configuration(folder),
         )
         if section is not None
@@ -60,6 +61,8 @@ CARDS = (
     ("deploy_late_share", "ticks > 10 ms late", "share"),
     ("validation_loss", "validation loss", "number"),
     ("train_validation_loss", "validation loss", "number"),
+    ("lipschitz", "Lipschitz bound", "number"),
+    ("tightness", "measured / bound", "share"),
     ("parameters", "parameters", "number"),
     ("train_parameters", "parameters", "number"),
     ("minutes", "minutes in all", "number"),
@@ -194,6 +197,15 @@ def _comparison(folder: RunFolder, summary: Mapping[str, Any]) -> page.Section |
     )
     html += page.folded("Every trial", _episode_table(rows))
     return page.Section("Two policies in blind trials", html)
+
+
+def _certification(folder: RunFolder) -> page.Section | None:
+    content = certificate.read(folder.path / "certification")
+    if content is None:
+        return None
+    return page.Section(
+        "Certificate", _figures(certificate.drawn(content), folder) + certificate.tables(content)
+    )
 
 
 def _cycles(sections: Sequence[Mapping[str, Any]], overruns: int) -> str:

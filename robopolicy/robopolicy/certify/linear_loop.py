@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,6 @@ from scipy.linalg import solve_discrete_lyapunov
 
 from robopolicy.certify.finding import Finding
 from robopolicy.certify.theorems import Loop
-from robopolicy_datasets.errors import ConfigError
 
 Array = NDArray[Any]
 RATES = 20
@@ -44,19 +44,18 @@ def loop_of_model(dynamics: Array, inputs: Array, gain: Array, *, kind: str, ass
 def estimate_loop(states: Array, actions: Array, following: Array) -> Loop:
     """Fits the expert's loop to demonstrated transitions by least squares.
 
+    Fewer transitions than the model has unknowns in a row give a loop of which nothing follows.
+
     Args:
         states: ``[N, n]``.
         actions: what the expert did there ``[N, m]``.
         following: the states after it ``[N, n]``.
-
-    Raises:
-        ConfigError: there are fewer transitions than the model has unknowns in a row.
     """
     count, size = states.shape
     if count <= size + actions.shape[1] + 1:
-        raise ConfigError(
-            f"{count} transitions of {size} numbers and {actions.shape[1]} actions are too few for a model."
-        )
+        few = f"{count} transitions are too few for a model of {size} numbers and {actions.shape[1]} actions."
+        unknown = Finding(math.inf, "estimated", few, vacuous=True)
+        return Loop(unknown, unknown)
     mean = states.mean(0)
     centred = states - mean
     gain = _regress(centred, actions - actions.mean(0)).T

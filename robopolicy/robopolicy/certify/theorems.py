@@ -85,6 +85,16 @@ def observation_radius(alpha: Finding, tolerance: float) -> Finding:
     return Finding(radius, alpha.kind, f"Every observation error up to this. {alpha.assumption}")
 
 
+def disturbed_action(alpha: Finding, disturbance: float) -> Finding:
+    """Bounds how far an observation error of length ``disturbance`` moves the action: ``alpha d``.
+
+    Raises:
+        ConfigError: the disturbance is negative.
+    """
+    nothing = Finding(0.0, "certified", "The policy is compared with itself.")
+    return Finding(_action_error(nothing, alpha, disturbance), alpha.kind, alpha.assumption)
+
+
 def imitation_error(
     training_error: Finding, covering_radius: Finding, alpha: Finding, expert: Finding, *, trivial: float
 ) -> Finding:

@@ -168,9 +168,24 @@ class ChunkPolicy(nn.Module, ABC):
             actions in real units ``[B, Tp, A]``, row ``To - 1`` belonging to the newest observation.
         """
         with torch.autocast(self.device.type, torch.bfloat16) if self.bf16 else nullcontext():
-            predicted = self._predict(self.encoder(observation), seeds, prefix)
-        represented = self.normalizer.unnormalize("action", predicted.float())
+            predicted = self.respond(self.encoder(observation), seeds, prefix)
+        represented = self.normalizer.unnormalize("action", predicted)
         return self.action.decode(represented, self.action.base(observation))
+
+    def respond(
+        self, condition: Tensor, seeds: Sequence[int] | None = None, prefix: ChunkPrefix | None = None
+    ) -> Tensor:
+        """Predicts in normalized numbers, differentiably: the map that a certificate is about.
+
+        Args:
+            condition: encoded observations ``[B, C]``.
+            seeds: one per row.
+            prefix: what the chunks should continue.
+
+        Returns:
+            normalized, represented chunks ``[B, Tp, D]``.
+        """
+        return self._predict(condition, seeds, prefix).float()
 
     def represent_prefix(self, prefix: Prefix, observation: Mapping[str, Tensor]) -> ChunkPrefix:
         """Returns a prefix in the sampler's numbers, its poses relative to the newest observed ones.

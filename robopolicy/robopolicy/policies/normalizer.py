@@ -74,6 +74,10 @@ class Normalizer(nn.Module):
         center, scale = self._map(key)
         return value * scale + center
 
+    def scale(self, key: str) -> Tensor:
+        """Returns by what normalized values are multiplied ``[size]``."""
+        return self._map(key)[1]
+
     def _map(self, key: str) -> tuple[Tensor, Tensor]:
         name = module_name(key)
         return self.get_buffer(f"{name}_center"), self.get_buffer(f"{name}_scale")

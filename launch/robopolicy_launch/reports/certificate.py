@@ -1,0 +1,118 @@
+"""The part of a report that shows a certificate."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from robopolicy_launch.reports import charts, page
+
+PLAIN_NAMES = {
+    "disturbed_action": "movement of the chunk under the disturbance",
+    "expert_lipschitz": "Lipschitz constant of the expert",
+    "training_error": "error at the demonstrated windows",
+    "covering_radius": "distance from a window to the nearest demonstrated one",
+    "imitation_error": "error against the expert anywhere in the region",
+    "held_out_error": "error at held-out windows",
+    "contraction": "contraction of the expert's closed loop",
+    "input_gain": "gain from actions to the next window",
+    "contraction_rate": "contraction of the policy's closed loop (stable below 1)",
+    "expert_deviation": "distance from the expert's trajectory",
+    "regret": "discounted cost above the expert's",
+    "degradation": "discounted cost of the disturbance",
+}
+
+
+def drawn(content: Mapping[str, Any]) -> list[charts.LineChart | charts.BarChart]:
+    """Returns the charts of a certificate.
+
+    Args:
+        content: of ``certificate.json``, with ``steepness``: the norms of the Jacobian at the windows.
+    """
+    lipschitz = content["lipschitz"]
+    marks = {"bound": lipschitz["chunk"]["value"], "measured": lipschitz["measured"]["value"]}
+    known = {name: value for name, value in marks.items() if value is not None}
+    actions = {name: [one[name]["value"] for one in content["actions"]] for name in ("bound", "measured")}
+    radii = {
+        one["unit"] or "no unit": [
+            other["radius"]["value"] if other["unit"] == one["unit"] else None
+            for other in content["observations"]
+        ]
+        for one in content["observations"]
+    }
+    lines = [
+        charts.LineChart(title, "number in the table", label, _numbered(values), logarithmic=True)
+        for title, label, values in (
+            ("Movement of each action", "per unit of the window", actions),
+            ("How wrong an observation may be", "radius in its unit", radii),
+        )
+        if _numbered(values)
+    ]
+    return [*lines, charts.histogram("Steepness at windows", "Jacobian norm", content["steepness"], known)]
+
+
+def tables(content: Mapping[str, Any]) -> str:
+    """Returns a certificate's tables and notes as HTML."""
+    chunk, measured = content["lipschitz"]["chunk"], content["lipschitz"]["measured"]
+    html = page.paragraph(
+        f"Lipschitz constant of the whole chunk: {_value(chunk)} ({chunk['kind']}). {chunk['assumption']}"
+    )
+    html += page.paragraph(
+        f"Steepest found: {_value(measured)}, which is {content['lipschitz']['tightness']:.1%} of the bound."
+    )
+    html += "".join(page.paragraph(note) for note in content["notes"])
+    header = ("", "action", "unit", "bound", "measured", "tolerance", "radius of the window", "kind")
+    rows = [
+        (
+            number,
+            one["name"],
+            one["unit"],
+            one["bound"]["value"],
+            one["measured"]["value"],
+            one["tolerance"],
+            one["window_radius"]["value"],
+            one["window_radius"]["kind"],
+        )
+        for number, one in enumerate(content["actions"], start=1)
+    ]
+    html += page.table(rows, header)
+    observed = [
+        (number, one["name"], one["unit"], one["radius"]["value"], one["radius"]["kind"])
+        for number, one in enumerate(content["observations"], start=1)
+    ]
+    html += page.table(observed, ("", "observation", "unit", "may be wrong by", "kind"))
+    if content["findings"]:
+        html += page.table(_findings(content["findings"]), ("finding", "value", "kind", "vacuous", "because"))
+    return html
+
+
+def read(folder: Path) -> dict[str, Any] | None:
+    """Returns the certificate in a run's folder; None where there is none."""
+    path = folder / "certificate.json"
+    if not path.is_file():
+        return None
+    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    content["steepness"] = json.loads((folder / "steepness.json").read_text(encoding="utf-8"))
+    return content
+
+
+def _findings(findings: Mapping[str, Mapping[str, Any]]) -> list[tuple[Any, ...]]:
+    return [
+        (PLAIN_NAMES.get(name, name), one["value"], one["kind"], one["vacuous"], one["assumption"])
+        for name, one in findings.items()
+    ]
+
+
+def _value(finding: Mapping[str, Any]) -> str:
+    return "none" if finding["value"] is None else f"{finding['value']:.4g}"
+
+
+def _numbered(lines: Mapping[str, Sequence[float | None]]) -> dict[str, list[tuple[float, float]]]:
+    """Returns each line's points ``(number, value)``; what is unknown or 0 has none on a logarithmic axis."""
+    points = {
+        name: [(float(number), value) for number, value in enumerate(values, start=1) if value]
+        for name, values in lines.items()
+    }
+    return {name: its for name, its in points.items() if its}

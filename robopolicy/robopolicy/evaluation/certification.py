@@ -1,0 +1,281 @@
+"""The certificate of a policy: its own bounds, a search for their violation, and what follows from both."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from robopolicy.certify.certificate import Certificate, Movement
+from robopolicy.certify.configs import CertificateConfig
+from robopolicy.certify.covering import expert_lipschitz, sampled_covering_radius
+from robopolicy.certify.finding import Finding
+from robopolicy.certify.linear_loop import estimate_loop
+from robopolicy.certify.lower_bound import LowerBound, lower_bound
+from robopolicy.certify.plain_nets import plain_sensitivity
+from robopolicy.certify.quantities import ActionQuantity
+from robopolicy.certify.sensitivity import Sensitivity
+from robopolicy.certify.theorems import (
+    Cost,
+    Loop,
+    contraction_rate,
+    degradation,
+    disturbed_action,
+    expert_deviation,
+    imitation_error,
+    regret,
+)
+from robopolicy.evaluation.demonstrated import Samples, sample_transitions, sample_windows
+from robopolicy.policies.chunk_policy import ChunkPolicy
+from robopolicy.policies.real_units import action_quantities, is_encoded, observation_quantities
+from robopolicy.training.data import TrainingData
+from robopolicy_datasets.errors import ConfigError
+
+NOISES = 4  # of a sampling policy: the bound holds for each one, so a few of them are searched
+Progress = Callable[[str], None]
+
+
+def certify(
+    policy: ChunkPolicy, name: str, config: CertificateConfig, data: TrainingData | None, tell: Progress
+) -> Certificate:
+    """Makes a policy's certificate.
+
+    Args:
+        policy: with the method ``sensitivity()``, or with ``config.empirical`` any.
+        name: under which it is registered.
+        config: what is asked.
+        data: its demonstrations; without them the searches start at random windows, and what the theorems
+            need of the data is unknown.
+        tell: is called with what is done next.
+
+    Raises:
+        ConfigError: the policy has no certificate, or a setting is out of range.
+        RobopolicyError: a measurement violates a bound.
+        StoreError, SpecError: the data does not fit the policy.
+    """
+    if config.points < 1:
+        raise ConfigError(f"certificate.points is {config.points}; it must be at least 1.")
+    tell("windows")
+    training = (
+        None if data is None else sample_windows(policy, data.training_windows(policy), seed=config.seed)
+    )
+    points = _points(policy, training, config)
+    sensitivity = _sensitivity(policy, name, points, config)
+    tell("steepest windows")
+    measured = _search(policy, points, config.seed)
+    with torch.no_grad():
+        quantities = action_quantities(policy, policy.respond(points, [config.seed] * len(points)))
+    movements = []
+    for quantity in quantities:
+        tell(f"steepest windows for {quantity.name}")
+        movements.append(_movement(policy, quantity, sensitivity, points, config))
+    chunk = _upper(sensitivity, sensitivity.chunk if sensitivity else math.inf)
+    notes = _notes(policy)
+    findings: dict[str, Finding] = {}
+    if sensitivity is not None:
+        findings["disturbed_action"] = disturbed_action(chunk, config.disturbance)
+    if data is None or training is None:
+        notes.append("No data was given: the searches began at random windows, and the theorems need data.")
+    elif policy.stochastic:
+        notes.append("The policy samples, so it has no error against an expert: those theorems do not apply.")
+    elif sensitivity is None:
+        notes.append("Without an upper bound no theorem applies.")
+    else:
+        tell("theorems")
+        findings |= _Theorems(policy, config, data, training, chunk).findings()
+    noise = (
+        None if sensitivity is None or sensitivity.noise is None else _upper(sensitivity, sensitivity.noise)
+    )
+    return Certificate(
+        name,
+        chunk,
+        Finding(
+            measured.value, "empirical", f"The steepest of {len(points)} windows and of pairs near them."
+        ),
+        noise,
+        movements,
+        observation_quantities(policy),
+        findings,
+        measured.jacobian.tolist(),
+        notes,
+    )
+
+
+def _sensitivity(
+    policy: ChunkPolicy, name: str, points: Tensor, config: CertificateConfig
+) -> Sensitivity | None:
+    """Returns the policy's bounds, its own or of its plain net; None where there are none and that may be."""
+    offered: Callable[[], Sensitivity] | None = getattr(policy, "sensitivity", None)
+    if offered is not None:
+        return offered()
+    try:
+        return _plain(policy, points)
+    except ConfigError as error:
+        if config.empirical:
+            return None
+        raise ConfigError(
+            f"The policy '{name}' cannot have a certificate: {error} Or train policy=lipschitz or "
+            "policy=flow_lipschitz, or set certificate.empirical=true to measure it only."
+        ) from error
+
+
+def _plain(policy: ChunkPolicy, points: Tensor) -> Sensitivity:
+    """Returns the bounds of a policy that is a plain net from the window to the chunk, and nothing else."""
+    net = getattr(policy, "net", None)
+    if policy.stochastic or not isinstance(net, nn.Sequential):
+        raise ConfigError(
+            "it has no sensitivity(), nor is it a plain net (a nn.Sequential from window to chunk), whose "
+            "layers could be bounded."
+        )
+    sensitivity = plain_sensitivity(net, policy.action.size)
+    with torch.no_grad():
+        if not torch.equal(net(points).flatten(1), policy.respond(points).flatten(1)):
+            raise ConfigError("its chunks are not what its net gives for the window.")
+    return sensitivity
+
+
+def _upper(sensitivity: Sensitivity | None, value: float) -> Finding:
+    if sensitivity is None:
+        return Finding(math.inf, "empirical", "The policy's net bounds no Lipschitz constant.", vacuous=True)
+    return Finding(value, sensitivity.kind, sensitivity.method)
+
+
+def _points(policy: ChunkPolicy, training: Samples | None, config: CertificateConfig) -> Tensor:
+    """Returns windows ``[N, C]`` to search from: demonstrated ones, or random ones."""
+    generator = torch.Generator().manual_seed(config.seed)
+    if training is None:
+        return torch.randn(config.points, policy.encoder.size, generator=generator).to(policy.device)
+    order = torch.randperm(len(training.conditions), generator=generator)[: config.points]
+    return training.conditions[order.to(policy.device)]
+
+
+def _search(policy: ChunkPolicy, points: Tensor, seed: int) -> LowerBound:
+    """Searches for the steepest response of the chunk, over a few noises where it has some."""
+    noises = min(NOISES, len(points)) if policy.stochastic else 1
+    found = [
+        lower_bound(_fixed_noise(policy, seed + noise), points[noise::noises], seed=seed)
+        for noise in range(noises)
+    ]
+    return LowerBound(torch.cat([one.jacobian for one in found]), max(one.secant for one in found))
+
+
+def _fixed_noise(
+    policy: ChunkPolicy, seed: int, numbers: tuple[int, ...] | slice = slice(None)
+) -> Callable[[Tensor], Tensor]:
+    return lambda conditions: policy.respond(conditions, [seed] * len(conditions))[..., numbers]
+
+
+def _movement(
+    policy: ChunkPolicy,
+    quantity: ActionQuantity,
+    sensitivity: Sensitivity | None,
+    points: Tensor,
+    config: CertificateConfig,
+) -> Movement:
+    bound = quantity.gain(sensitivity.per_action, sensitivity.chunk) if sensitivity else math.inf
+    respond = _fixed_noise(policy, config.seed, quantity.numbers)
+    measured = quantity.scale * lower_bound(respond, points, seed=config.seed).value
+    tolerance = config.tolerances.get(quantity.unit, config.tolerance * quantity.scale)
+    if not tolerance > 0:
+        raise ConfigError(f"The tolerance of {quantity.name} is {tolerance}; it must be positive.")
+    found = Finding(measured, "empirical", f"The steepest of {len(points)} windows and of pairs near them.")
+    return Movement(quantity, tolerance, _upper(sensitivity, bound), found)
+
+
+def _notes(policy: ChunkPolicy) -> list[str]:
+    notes = []
+    encoded = [feature.key for feature in policy.spec.observation if is_encoded(feature)]
+    if encoded:
+        notes.append(
+            f"Of {', '.join(encoded)} the window holds the encoder's features: bounds are with respect to "
+            "these, not to pixels or samples."
+        )
+    if policy.action.relative:
+        notes.append(
+            "Actions are bounded in the base frame of their chunk, the newest observed pose. An error of "
+            "that pose moves the base itself too: the action in the world moves by it as well."
+        )
+    return notes
+
+
+@dataclass(frozen=True)
+class _Theorems:
+    """What the demonstrations and the policy's Lipschitz constant imply together."""
+
+    policy: ChunkPolicy
+    config: CertificateConfig
+    data: TrainingData
+    training: Samples
+    alpha: Finding
+
+    def findings(self) -> dict[str, Finding]:
+        states = self.training.conditions.double().cpu().numpy()
+        chunks = self.training.chunks.flatten(1).double().cpu().numpy()
+        spread = _radius(self.training.conditions), _radius(self.training.chunks.flatten(1))
+        expert = self._given(self.config.expert_lipschitz) or expert_lipschitz(states, chunks)
+        training_error = Finding(
+            self._largest_error(self.training),
+            "certified",
+            f"Measured at each of {len(states)} demonstrated windows.",
+        )
+        found = {"expert_lipschitz": expert, "training_error": training_error}
+        held_out = self.data.held_out_windows(self.policy)
+        if held_out is None:
+            return found
+        unseen = sample_windows(self.policy, held_out, seed=self.config.seed)
+        covering = sampled_covering_radius(states, unseen.conditions.double().cpu().numpy())
+        error = imitation_error(training_error, covering, self.alpha, expert, trivial=spread[1])
+        found |= {"covering_radius": covering, "imitation_error": error}
+        found["held_out_error"] = Finding(
+            self._largest_error(unseen), "empirical", f"The largest of {len(unseen.chunks)} held-out windows."
+        )
+        return found | self._closed_loop(error, expert, spread)
+
+    def _closed_loop(
+        self, error: Finding, expert: Finding, spread: tuple[float, float]
+    ) -> dict[str, Finding]:
+        config, loop, alpha = self.config, self._loop(), self.alpha
+        cost = Cost(config.cost_state, config.cost_action, config.discount)
+        worst = (cost.state * 2 * spread[0] + cost.action * 2 * spread[1]) / (1 - cost.discount)
+        disturbance = config.disturbance
+        rate = contraction_rate(alpha, expert, loop)
+        return {
+            "contraction": loop.contraction,
+            "input_gain": loop.input_gain,
+            "contraction_rate": rate,
+            "expert_deviation": expert_deviation(
+                error, alpha, loop, disturbance=disturbance, trivial=2 * spread[0]
+            ),
+            "regret": regret(error, alpha, expert, loop, cost, disturbance=disturbance, trivial=worst),
+            "degradation": degradation(alpha, rate, loop, cost, disturbance=disturbance, trivial=worst),
+        }
+
+    def _loop(self) -> Loop:
+        contraction, gain = self._given(self.config.contraction), self._given(self.config.input_gain)
+        if (contraction is None) != (gain is None):
+            raise ConfigError(
+                "certificate.contraction and certificate.input_gain belong together; give both."
+            )
+        if contraction is not None and gain is not None:
+            return Loop(contraction, gain)
+        transitions = sample_transitions(self.policy, self.data, seed=self.config.seed)
+        return estimate_loop(transitions.states, transitions.actions, transitions.following)
+
+    def _largest_error(self, samples: Samples) -> float:
+        with torch.no_grad():
+            chunks = self.policy.respond(samples.conditions, None)
+        return float((chunks - samples.chunks).flatten(1).norm(dim=1).max())
+
+    @staticmethod
+    def _given(value: float | None) -> Finding | None:
+        return (
+            None if value is None else Finding(value, "estimated", "The constants are those that were given.")
+        )
+
+
+def _radius(values: Tensor) -> float:
+    """Returns the largest distance from the mean: what a constant would be wrong by."""
+    return float((values - values.mean(0)).norm(dim=1).max())

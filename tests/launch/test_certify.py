@@ -1,0 +1,57 @@
+"""``robopolicy certify``: what it writes, what it refuses, and that a deployment believes no other's."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file, save_file
+
+from robopolicy.checkpoint import MODEL
+from robopolicy_datasets.errors import CheckpointError
+from robopolicy_drivers.runtime.certificate import CERTIFICATE, check_certificate
+
+
+@pytest.fixture
+def copied(checkpoint: Path, tmp_path: Path) -> Path:
+    """A training's run folder that a test may change."""
+    return Path(shutil.copytree(checkpoint, tmp_path / "run"))
+
+
+def test_a_policy_without_bounds_is_refused(robopolicy, copied, tmp_path):
+    result = robopolicy("certify", str(copied), f"runs={tmp_path}")
+    assert result.returncode == 1
+    assert "'flow' cannot have a certificate" in result.stderr
+    assert "certificate.empirical=true" in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+    assert not (copied / "checkpoints" / "last" / CERTIFICATE).exists()
+    assert not (tmp_path / "certify").exists() or not list((tmp_path / "certify").iterdir())
+
+
+def test_a_certificate_is_of_its_weights_and_no_others(robopolicy, copied, tmp_path):
+    words = ("certificate.empirical=true", "certificate.points=1", f"runs={tmp_path}")
+    result = robopolicy("certify", str(copied), *words)
+    assert result.returncode == 0, result.stderr
+    last = copied / "checkpoints" / "last"
+    assert check_certificate(last) == "is of these weights"
+    content = json.loads((last / CERTIFICATE).read_text())
+    assert content["lipschitz"]["chunk"]["value"] is None
+    assert content["lipschitz"]["measured"]["kind"] == "empirical"
+    (folder,) = (tmp_path / "certify").iterdir()
+    page = (folder / "report.html").read_text()
+    assert "Movement of each action" in page
+    assert "base frame" in page
+    assert len(list((folder / "plots").glob("*.png"))) >= 2
+    assert json.loads((folder / "summary.json").read_text())["measured"] > 0
+
+    weights = load_file(last / MODEL)
+    next(iter(weights.values())).view(-1)[0] += 1.0
+    save_file(weights, last / MODEL)
+    with pytest.raises(CheckpointError, match="the checkpoint was changed"):
+        check_certificate(last)
+    result = robopolicy("deploy", str(copied), "episodes=1", "seconds=1", f"runs={tmp_path}")
+    assert result.returncode == 1
+    assert "certificate" in result.stdout + result.stderr
+    assert "changed since" in result.stdout + result.stderr
