@@ -37,7 +37,18 @@ REGISTRIES: dict[str, registry.Registry] = {
     for group in (registry.policies, registry.tasks, registry.robots, registry.teleops, registry.formats)
 }
 
-OWN_NODES: dict[str, dict[str, str]] = {"trainer": {"default": "robopolicy.training.configs:TrainerConfig"}}
+_DISTURBANCES = "robopolicy.evaluation.configs"
+
+OWN_NODES: dict[str, dict[str, str]] = {
+    "trainer": {"default": "robopolicy.training.configs:TrainerConfig"},
+    "disturbance": {
+        "random": f"{_DISTURBANCES}:RandomMoveConfig",
+        "greedy": f"{_DISTURBANCES}:GreedyMoveConfig",
+        "image_noise": f"{_DISTURBANCES}:ImageNoiseConfig",
+        "delay": f"{_DISTURBANCES}:DelayConfig",
+        "push": f"{_DISTURBANCES}:PushConfig",
+    },
+}
 """Groups that no registry fills: choice -> ``module:dataclass``."""
 
 SEEN = "observation_keys"  # the key of a recipe's policy that suits every policy

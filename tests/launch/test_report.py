@@ -137,6 +137,27 @@ def test_report_shows_everything_that_the_folder_holds(full):
     ]
 
 
+def test_a_sweep_over_a_disturbance_is_one_chart_with_what_is_certified(tmp_path):
+    folder = RunFolder.create("eval", root=tmp_path, config=OmegaConf.create())
+    (folder.subfolder("evaluation") / "robustness.csv").write_text(
+        "size,success,success_low,success_high,score,score_low,score_high,chunk_max,certified,margin\n"
+        "0.0,0.9,0.8,0.95,0.95,0.9,1.0,,,\n"
+        "0.1,0.8,0.7,0.88,0.9,0.85,0.95,0.2,0.5,0.4\n"
+        "0.4,0.1,0.05,0.2,0.4,0.3,0.5,0.9,2.0,0.45\n"
+    )
+    folder.add_figures({"disturbance_unit": "<normalized>"})
+    html = report.write(folder, "Evaluation").read_text()
+    check(html)
+    (svg,) = re.findall(r"<svg.*?</svg>", html, re.DOTALL)
+    root = ElementTree.fromstring(svg)
+    assert len(root.findall("polyline")) == 4  # success, score, moved, certified
+    assert len([line for line in root.findall("line") if "s0" in line.get("class")]) == 3  # whiskers
+    assert [point.text for point in root.findall("circle/title")].count("0.1: 0.5") == 1  # within the chart
+    assert "0.4: 2" not in svg  # above it
+    assert "No chunk moved by more than 45.0% of what is certified" in html
+    assert (folder.path / "plots" / "under_disturbance.png").is_file()
+
+
 def test_report_of_an_empty_run_is_still_a_page(tmp_path):
     folder = RunFolder.create("eval", root=tmp_path, config=OmegaConf.create({"a": 1}))
     checker = check(report.write(folder, "Nothing").read_text())

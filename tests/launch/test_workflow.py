@@ -117,6 +117,20 @@ def test_eval_knows_the_task_and_repeats_the_demos_result(robopolicy, demo, tmp_
     assert again.read_text() == before.read_text()
 
 
+def test_eval_sweeps_over_a_disturbance(robopolicy, demo, tmp_path):
+    words = ("disturbance=greedy", "disturbance.sizes=[0,0.2]", "disturbance.steps=1", "episodes=2")
+    result = robopolicy("eval", str(demo), *words, "task.max_steps=20", f"runs={tmp_path}")
+    assert result.returncode == 0, result.stderr
+    folder = only_folder(tmp_path / "eval")
+    summary = summary_of(folder)
+    assert {"success_at_0", "success_low_at_0.2", "executed_max_at_0.2"} <= set(summary)
+    assert "executed_max_at_0" not in summary  # undisturbed
+    with (folder / "evaluation" / "robustness.csv").open() as file:
+        assert [row["size"] for row in csv.DictReader(file)] == ["0.0", "0.2"]
+    assert (folder / "plots" / "under_disturbance.png").is_file()
+    assert "The policy has no certificate" in (folder / "report.html").read_text()
+
+
 def test_checkpoint_that_does_not_fit_is_refused_before_anything_runs(robopolicy, demo, tmp_path):
     for words in (
         ("eval", str(demo), "task.image_size=32"),

@@ -32,6 +32,7 @@ class LineChart:
         y_range: fixed range of the y axis, or None to fit the lines.
         x_range: of the x axis, likewise.
         bands: (name, first x, last x) of parts to be shaded.
+        intervals: name of a line to its intervals ``(x, low, high)``, drawn as whiskers.
     """
 
     title: str
@@ -42,6 +43,7 @@ class LineChart:
     y_range: tuple[float, float] | None = None
     x_range: tuple[float, float] | None = None
     bands: Sequence[tuple[str, float, float]] = ()
+    intervals: Mapping[str, Sequence[tuple[float, float, float]]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -179,7 +181,10 @@ def _lines_svg(chart: LineChart) -> str:
     )
     parts = [_band(x, *band) for band in chart.bands]
     parts.append(_frame(x, y, chart.x_label, chart.y_label))
-    for index, points in enumerate(lines.values()):
+    for index, (name, points) in enumerate(lines.items()):
+        for at, low, high in chart.intervals.get(name, ()):
+            ends = f'x1="{x(at):.1f}" x2="{x(at):.1f}" y1="{y(low):.1f}" y2="{y(high):.1f}"'
+            parts.append(f'<line class="line s{index % len(COLOURS)}" {ends}/>')
         path = " ".join(f"{x(a):.1f},{y(b):.1f}" for a, b in points)
         parts.append(f'<polyline class="line s{index % len(COLOURS)}" points="{path}"/>')
         if len(points) <= 60:
@@ -254,6 +259,8 @@ def write_png(chart: LineChart | BarChart, path: Path) -> Path:
         for (name, points), colour in zip(chart.lines.items(), COLOURS * 8, strict=False):
             kept = _finite(points, chart.logarithmic)
             axes.plot([x for x, _ in kept], [y for _, y in kept], color=colour, label=name)
+            for at, low, high in chart.intervals.get(name, ()):
+                axes.vlines(at, low, high, color=colour, alpha=0.6)
         axes.set_ylabel(chart.y_label)
         for _, first, last in chart.bands:
             axes.axvspan(first, last, color="#888888", alpha=0.25)

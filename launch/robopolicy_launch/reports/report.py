@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from robopolicy_launch.console import format_value
-from robopolicy_launch.reports import certificate, charts, page
+from robopolicy_launch.reports import certificate, charts, page, robustness
 from robopolicy_launch.run_folder import RunFolder
 
 MAX_TABLE_ROWS = 400
@@ -35,6 +35,7 @@ def write(
         for section in (
             _training(folder),
             _evaluation(folder, summary),
+            _robustness(folder, summary),
             _deployment(folder, summary),
             _comparison(folder, summary),
             _certification(folder),
@@ -152,6 +153,16 @@ def _evaluation(folder: RunFolder, summary: Mapping[str, Any]) -> page.Section |
     html += _videos(folder.path / "evaluation" / "videos", rows)
     html += page.folded("Every seed", _episode_table(rows))
     return page.Section("Evaluation in simulation", html)
+
+
+def _robustness(folder: RunFolder, summary: Mapping[str, Any]) -> page.Section | None:
+    rows = robustness.read(folder.path / "evaluation")
+    if not rows:
+        return None
+    chart = robustness.chart(rows, summary["disturbance_unit"])
+    html = page.paragraph(robustness.reading(rows)) + _figures([chart], folder)
+    html += page.table([list(row.values()) for row in rows], list(rows[0]))
+    return page.Section("Under disturbance", html)
 
 
 def _deployment(folder: RunFolder, summary: Mapping[str, Any]) -> page.Section | None:

@@ -1,9 +1,10 @@
-"""Evaluation: closed-loop success of a checkpoint over seeds."""
+"""Evaluation: closed-loop success of a checkpoint over seeds, as it is or under a growing disturbance."""
 
 from __future__ import annotations
 
 import itertools
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -96,3 +97,59 @@ def evaluate(
             progress=lambda result: progress(next(done), episodes),
         )
     return {**summary, "seconds": time.monotonic() - started}
+
+
+def evaluate_disturbed(
+    checkpoint: Path,
+    task: Any,
+    disturbance: Any,
+    folder: Path,
+    *,
+    episodes: int,
+    first_seed: int,
+    batch_size: int = MOST_AT_ONCE,
+    workers: int = 1,
+    action_steps: int | None = None,
+    device: str = "cpu",
+) -> dict[str, Any]:
+    """Runs the same unseen seeds for every size of a disturbance.
+
+    Args:
+        checkpoint: a checkpoint folder, or the run folder of a training.
+        task: config of a registered task.
+        disturbance: config of a disturbance, with its ``sizes``.
+        folder: for ``robustness.csv`` and an ``episodes.csv`` for each size.
+        episodes: how many for each size.
+        first_seed: seeds are consecutive from here.
+        batch_size: episodes that run at the same time.
+        workers: processes that step them.
+        action_steps: actions executed of each chunk; None: the policy's own.
+        device: torch device.
+
+    Returns:
+        ``<figure>_at_<size>`` for each size, and ``seconds``.
+    """
+    check_seeds(episodes, first_seed)
+    from robopolicy.checkpoint import load_policy
+    from robopolicy.evaluation.robustness import sweep
+
+    started = time.monotonic()
+    policy = load_policy(checkpoint, device=device)
+    done, total = itertools.count(1), episodes * len(disturbance.sizes)
+    with console.Progress(f"Disturbing on '{registered_name('task', task)}'", total) as progress:
+        rows = sweep(
+            policy,
+            task,
+            disturbance,
+            seeds=range(first_seed, first_seed + episodes),
+            folder=folder,
+            batch_size=batch_size,
+            workers=workers,
+            action_steps=action_steps,
+            progress=lambda result: progress(next(done), total),
+        )
+    figures: dict[str, Any] = {"disturbance_unit": disturbance.unit}
+    for row in rows:
+        measured = {key: value for key, value in asdict(row).items() if value is not None and key != "size"}
+        figures |= {f"{key}_at_{row.size:g}": value for key, value in measured.items()}
+    return {**figures, "seconds": time.monotonic() - started}

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from robopolicy.evaluation.statistics import mean_interval, wilson_interval
-from robopolicy.policies.chunk_policy import ChunkPolicy
 from robopolicy_datasets.errors import ConfigError
+from robopolicy_drivers.interfaces import ChunkPolicy
 from robopolicy_sim.rollout import EpisodeResult, rollout
 from robopolicy_sim.video import write_video
 

@@ -1,0 +1,110 @@
+"""A policy that sees disturbed observations, wherever it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from robopolicy.evaluation.attacks import represented
+from robopolicy.evaluation.observation_ball import distance
+from robopolicy.policies.chunk_policy import ChunkPolicy
+from robopolicy_datasets.spec import Spec
+
+Array = NDArray[Any]
+Disturb = Callable[[Mapping[str, Tensor], Sequence[int]], Mapping[str, Tensor]]
+"""Maps windows ``{key: [B, To, *shape]}`` and one seed a row to what is seen in their place."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """What a disturbance did to one chunk, in Euclidean norms of normalized numbers.
+
+    Attributes:
+        observation: how far the observed window was moved.
+        chunk: how far the chunk moved, each in the frame that was observed: what a certificate bounds.
+        executed: how far the executed actions moved, in the true frame.
+    """
+
+    observation: float
+    chunk: float
+    executed: float
+
+
+class DisturbedPolicy:
+    """A ``ChunkPolicy`` that disturbs what it is given before the policy in it sees it.
+
+    Args:
+        policy: that sees the disturbed observations.
+        disturb: makes them.
+
+    Attributes:
+        changes: of all chunks so far.
+    """
+
+    def __init__(self, policy: ChunkPolicy, disturb: Disturb) -> None:
+        self.policy = policy
+        self.changes: list[Change] = []
+        self._disturb = disturb
+
+    @property
+    def spec(self) -> Spec:
+        """The features that the policy reads and writes."""
+        return self.policy.spec
+
+    @property
+    def observation_steps(self) -> int:
+        """Length To of the observation history."""
+        return self.policy.observation_steps
+
+    @property
+    def action_steps(self) -> int:
+        """Rows of a chunk to execute before the next inference."""
+        return self.policy.action_steps
+
+    @property
+    def dt(self) -> float:
+        """Time of one control step [s]."""
+        return self.policy.dt
+
+    def reset(self) -> None:
+        """Forgets everything about the running episode."""
+        self.policy.reset()
+
+    def infer(self, observation: Mapping[str, Array], *, seeds: Sequence[int] | None = None) -> Array:
+        """Returns the chunks ``[N, T, A]`` for disturbed observations; see ``ChunkPolicy.infer``.
+
+        The disturbance of a row depends on its seed alone, or is fresh without seeds.
+        """
+        self.policy.eval()
+        true = {
+            feature.key: torch.from_numpy(np.array(observation[feature.key])).to(self.policy.device)
+            for feature in self.policy.spec.observation
+        }
+        if seeds is None:
+            count = len(next(iter(true.values())))
+            seeds = np.random.default_rng().integers(2**62, size=count).tolist()
+        seen = self._disturb(true, seeds)
+        disturbed, calm = (
+            self.policy.infer({key: value.cpu().numpy() for key, value in one.items()}, seeds=seeds)
+            for one in (seen, true)
+        )
+        self._record(seen, true, disturbed, calm)
+        return disturbed
+
+    def _record(
+        self, seen: Mapping[str, Tensor], true: Mapping[str, Tensor], disturbed: Array, calm: Array
+    ) -> None:
+        policy = self.policy
+        wrong, right = (torch.from_numpy(chunk).to(policy.device) for chunk in (disturbed, calm))
+        base = represented(policy, right, true)
+        chunk = represented(policy, wrong, seen) - base
+        executed = (represented(policy, wrong, true) - base)[:, : policy.action_steps]
+        sizes = distance(policy.spec, policy.normalizer, true, seen)
+        norms = zip(sizes, chunk.flatten(1).norm(dim=1), executed.flatten(1).norm(dim=1), strict=True)
+        self.changes += [Change(*map(float, row)) for row in norms]

@@ -1,0 +1,151 @@
+"""Success over the size of a disturbance, beside what a certificate promises."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from robopolicy.certify.sensitivity import Sensitivity
+from robopolicy.evaluation.closed_loop import evaluate
+from robopolicy.evaluation.disturbed_policy import Change, DisturbedPolicy
+from robopolicy.policies.chunk_policy import ChunkPolicy
+from robopolicy_datasets.errors import ConfigError
+from robopolicy_datasets.registry import load_target
+from robopolicy_sim.rollout import EpisodeResult
+
+TABLE = "robustness.csv"
+
+
+@dataclass(frozen=True)
+class RobustnessRow:
+    """How a policy does under a disturbance of one size.
+
+    Changes of actions are root mean squares over the numbers of a chunk, in the policy's normalized units;
+    None where observations are not disturbed.
+
+    Attributes:
+        size: of the disturbance, in its own unit.
+        success: share of the episodes.
+        success_low: Wilson, 95 %.
+        success_high: likewise.
+        score: mean over the episodes.
+        score_low: 95 %.
+        score_high: likewise.
+        episodes: how many.
+        executed_mean: mean change of the executed actions of a chunk.
+        executed_max: largest.
+        chunk_max: largest change of a chunk, in the frame that was observed.
+        certified: bound on the change of any chunk; None where there is no certificate.
+        margin: largest ratio of a chunk's change to what is certified for its own disturbance; at most 1.
+    """
+
+    size: float
+    success: float
+    success_low: float
+    success_high: float
+    score: float
+    score_low: float
+    score_high: float
+    episodes: int
+    executed_mean: float | None = None
+    executed_max: float | None = None
+    chunk_max: float | None = None
+    certified: float | None = None
+    margin: float | None = None
+
+
+def sweep(
+    policy: ChunkPolicy,
+    task: Any,
+    disturbance: Any,
+    *,
+    seeds: Sequence[int],
+    folder: str | Path,
+    batch_size: int = 50,
+    workers: int = 1,
+    action_steps: int | None = None,
+    progress: Callable[[EpisodeResult], None] | None = None,
+) -> list[RobustnessRow]:
+    """Evaluates a policy under one disturbance of growing size, always with the same seeds.
+
+    Args:
+        policy: what is evaluated.
+        task: typed config of the task.
+        disturbance: typed config of the disturbance, with its ``sizes``.
+        seeds: of the episodes.
+        folder: gets ``robustness.csv`` and, in a folder for each size, ``episodes.csv``.
+        batch_size: environments that run at the same time.
+        workers: processes that step them.
+        action_steps: actions executed from each chunk; the policy's own number if None.
+        progress: called with each result as soon as it is there.
+
+    Raises:
+        ConfigError: there are no sizes, one is negative or not finite, or the task cannot be disturbed so.
+        SpecError: the policy observes nothing that could be disturbed so.
+    """
+    sizes = disturbance.sizes
+    if not sizes or not all(math.isfinite(size) and size >= 0 for size in sizes):
+        raise ConfigError(f"disturbance.sizes is {list(sizes)}; give at least one size, all 0 or more.")
+    disturb = load_target(disturbance.target)
+    # all are built before the first episode, so that what does not fit is told at once
+    cells = [(policy, task) if size == 0 else disturb(policy, task, size, disturbance) for size in sizes]
+    rows = []
+    for size, (disturbed, disturbed_task) in zip(sizes, cells, strict=True):
+        figures = evaluate(
+            disturbed,
+            disturbed_task,
+            seeds=seeds,
+            folder=Path(folder) / f"size-{size:g}",
+            batch_size=batch_size,
+            workers=workers,
+            action_steps=action_steps,
+            progress=progress,
+        )
+        rows.append(_row(policy, disturbed, size, figures))
+        _write_table(rows, Path(folder) / TABLE)
+    return rows
+
+
+def certified_sensitivity(policy: ChunkPolicy) -> float | None:
+    """Returns by how much a chunk can move at most for each unit that a window is moved; None: no bound."""
+    tell = getattr(policy, "sensitivity", None)
+    if tell is None:
+        return None
+    sensitivity: Sensitivity = tell()
+    return sensitivity.chunk if sensitivity.kind == "certified" else None
+
+
+def _row(policy: ChunkPolicy, disturbed: Any, size: float, figures: dict[str, float]) -> RobustnessRow:
+    kept = ("success", "success_low", "success_high", "score", "score_low", "score_high")
+    row = {key: figures[key] for key in kept}
+    changes = disturbed.changes if isinstance(disturbed, DisturbedPolicy) else []
+    measured = _changes(policy, changes, size) if changes else {}
+    return RobustnessRow(size=size, episodes=int(figures["episodes"]), **row, **measured)
+
+
+def _changes(policy: ChunkPolicy, changes: Sequence[Change], size: float) -> dict[str, float]:
+    rows = policy.config.horizon - policy.observation_steps + 1
+    chunk, executed = (math.sqrt(count * policy.action.size) for count in (rows, policy.action_steps))
+    measured = {
+        "executed_mean": float(np.mean([change.executed for change in changes])) / executed,
+        "executed_max": max(change.executed for change in changes) / executed,
+        "chunk_max": max(change.chunk for change in changes) / chunk,
+    }
+    bound = certified_sensitivity(policy)
+    if bound is None:
+        return measured
+    margin = max(change.chunk / (bound * change.observation) for change in changes)
+    return {**measured, "certified": bound * size / chunk, "margin": margin}
+
+
+def _write_table(rows: Sequence[RobustnessRow], path: Path) -> None:
+    with path.open("w", newline="") as file:
+        table = csv.DictWriter(file, list(asdict(rows[0])))
+        table.writeheader()
+        table.writerows(asdict(row) for row in rows)
