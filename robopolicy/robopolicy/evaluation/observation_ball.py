@@ -34,19 +34,21 @@ class ObservationBall:
         normalizer: of the policy; it leaves sines, cosines and rotation rows as they are.
 
     Raises:
-        SpecError: there is no feature that can be moved, i.e. with floating-point numbers and no image.
+        SpecError: there is no feature that can be moved: images, whole numbers and sentences cannot.
     """
 
     def __init__(self, spec: Spec, steps: int, normalizer: Normalizer) -> None:
         self.features: Sequence[Feature] = [
             feature
             for feature in spec.observation
-            if not feature.is_image and np.issubdtype(np.dtype(feature.dtype), np.floating)
+            if not feature.is_image
+            and feature.kind != "language"  # a sentence is said, not measured
+            and np.issubdtype(np.dtype(feature.dtype), np.floating)
         ]
         if not self.features:
             raise SpecError(
                 "There is no observation that could be disturbed within a ball: the policy sees "
-                f"{', '.join(feature.key for feature in spec.observation)}, all images or whole numbers. "
+                f"{', '.join(feature.key for feature in spec.observation)}, none of them measured numbers. "
                 "Disturb its images (disturbance=image_noise)."
             )
         self._steps = steps
@@ -70,15 +72,13 @@ class ObservationBall:
         for feature, part in zip(self.features, parts, strict=True):
             value = observation[feature.key]
             change = _MOVES.get(feature.kind, self._shifted)
-            moved[feature.key] = (
-                change(feature, value.double().reshape(part.shape), part).reshape(value.shape).to(value.dtype)
-            )
+            moved[feature.key] = change(feature, value.double(), part).reshape(value.shape).to(value.dtype)
         return moved
 
     def _shifted(self, feature: Feature, value: Tensor, by: Tensor) -> Tensor:
         """Numbers that are only scaled move along."""
-        normalized = self._normalizer.normalize(feature.key, value)
-        return self._normalizer.unnormalize(feature.key, normalized + by)
+        seen = self._normalizer.normalize(feature.key, represent_observation(feature, value))
+        return self._normalizer.unnormalize(feature.key, seen + by.reshape(seen.shape))
 
 
 def distance(
@@ -103,7 +103,7 @@ def distance(
 
 def _turned_angle(feature: Feature, value: Tensor, by: Tensor) -> Tensor:
     """An angle turns; sine and cosine move along the unit circle."""
-    return value + by
+    return value + by.reshape(value.shape)
 
 
 def _turned_rotation(feature: Feature, value: Tensor, by: Tensor) -> Tensor:
@@ -112,12 +112,12 @@ def _turned_rotation(feature: Feature, value: Tensor, by: Tensor) -> Tensor:
     A small turn w moves each row r by w x r, so the two rows by sqrt(|w|^2 + (w . r3)^2): turns about the
     third row count sqrt(2) times as much as others and are shortened by as much.
     """
-    matrix = geometry.axis_angle_to_matrix(value.unflatten(-1, (-1, 3)))
-    third = matrix[..., 2, :]
     turn = by.unflatten(-1, (-1, 3))
+    matrix = geometry.axis_angle_to_matrix(value.reshape(turn.shape))
+    third = matrix[..., 2, :]
     turn = turn - (1 - math.sqrt(0.5)) * (turn * third).sum(-1, keepdim=True) * third
     turned = matrix @ geometry.axis_angle_to_matrix(turn)
-    return geometry.matrix_to_axis_angle(turned).flatten(-2)
+    return geometry.matrix_to_axis_angle(turned)
 
 
 _MOVES = {"angle": _turned_angle, "axis_angle": _turned_rotation}
