@@ -17,6 +17,7 @@ from robopolicy_datasets.geometry import (
 from robopolicy_drivers.control.differential_ik import DifferentialIK
 from robopolicy_drivers.control.flying_arm import FlyingArmState
 from robopolicy_drivers.control.whole_body_mpc import WholeBodyMpc
+from robopolicy_sim.worlds.arm_model import TARGET_SMOOTHING
 from robopolicy_sim.worlds.body import Body
 
 AHEAD_STEPS, AHEAD_STEP_S = 8, 0.08  # [-], [s] that the predictive control looks ahead, as in UMI-on-Air
@@ -61,11 +62,19 @@ def make_tracker(robot: Body, period_s: float, ticks: int) -> Tracker:
 
 
 class ArmTracker:
-    """Inverse kinematics once a control step; joint targets go there in equal parts. See ``Tracker``."""
+    """Inverse kinematics once a control step; joint targets go there in equal parts. See ``Tracker``.
+
+    A servo that lags because its torque did not suffice would hurry after its target faster than it may. So
+    a target is never further from its joint than a servo stays behind a ramp of the largest speed.
+    """
 
     def __init__(self, robot: Body, period_s: float, ticks: int) -> None:
         self._robot, self._ticks = robot, ticks
         self._ik = DifferentialIK(robot.kinematics, period_s=SPEED_SHARE * period_s)
+        joints = robot.embodiment.joints
+        behind_s = np.array([joint.damping / joint.stiffness for joint in joints]) + TARGET_SMOOTHING
+        behind_s += 0.5 * period_s / ticks  # the ramp comes in steps
+        self._lead = SPEED_SHARE * robot.embodiment.velocity_limits * behind_s
 
     def reset(self) -> None:
         """Does nothing: all state is the robot's."""
@@ -80,7 +89,9 @@ class ArmTracker:
         """See ``Tracker``."""
         self._done += 1
         fraction = self._done / self._ticks
-        self._robot.set_targets(self._start + fraction * (self._goal - self._start), self._width)
+        targets, joints = self._start + fraction * (self._goal - self._start), self._robot.joint_positions
+        targets = np.minimum(np.maximum(targets, joints - self._lead), joints + self._lead)
+        self._robot.set_targets(targets, self._width)
 
 
 class CarriedTracker:

@@ -49,6 +49,26 @@ def test_a_carried_tool_keeps_the_speed_limits_of_its_hand():
     assert 0.5 * limit < moved <= 1.01 * limit
 
 
+def test_a_weak_arm_that_lags_catches_up_no_faster_than_its_joints_may():
+    """Its servos saturate at every start; without the tracker's rule a joint reached 1.3 times its limit."""
+    env = PickPlaceEnv(replace(SMALL, embodiment="so101"))
+    action, random = held(env, 0), np.random.default_rng(0)
+    robot, step, speeds = env.world.robot, env.world.step, []
+
+    def watched(substeps):
+        for _ in range(substeps):
+            step()
+            speeds.append(np.abs(robot.joint_velocities) / robot.embodiment.velocity_limits)
+
+    env.world.step = watched
+    for _ in range(30):
+        away = action.copy()
+        away[:3] += random.uniform(-0.12, 0.12, 3) * [1, 1, 0.4]
+        for _ in range(random.integers(1, 5)):
+            env.step(away)
+    assert 0.9 < np.max(speeds) <= 1.01
+
+
 def test_an_aerial_manipulator_hovers_within_its_limits_under_the_standard_disturbance():
     disturbed = replace(
         SMALL, embodiment="aerial_manipulator", disturbance=DisturbanceConfig(force=STANDARD_FORCE)
