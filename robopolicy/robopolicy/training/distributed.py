@@ -11,7 +11,6 @@ import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-
 _newest: list[Any] = []  # what the newest round of Ranks.any used
 
 
