@@ -32,6 +32,20 @@ def assert_bound_equals_plain(net, batch=1):
         torch.testing.assert_close(field(noisy, level), net(noisy, level, condition), atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("batch", [1, 70])
+def test_a_program_takes_what_the_net_sees_beside_the_chunk(batch):
+    net = make(side_size=2).eval()
+    noisy, condition = inputs(batch)
+    seen = torch.cat([noisy, torch.ones(batch, 8, 2)], dim=-1)
+    level = torch.full((batch,), 7.0)
+    with torch.no_grad():
+        field = net.bind(condition, LEVELS)
+        assert field(seen, level).shape == noisy.shape
+        torch.testing.assert_close(field(seen, level), net(seen, level, condition), atol=1e-5, rtol=1e-5)
+        other = torch.cat([noisy, torch.zeros(batch, 8, 2)], dim=-1)
+        assert not torch.allclose(field(other, level), net(seen, level, condition), atol=1e-3)
+
+
 def fused_step(net):
     optimizer = torch.optim.AdamW(net.parameters(), lr=0.1, fused=True)
     noisy, condition = inputs(70)

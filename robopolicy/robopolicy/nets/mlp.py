@@ -39,6 +39,7 @@ class ConditionalMlp(nn.Module):
         expansion: width of a block's hidden layer in units of ``width``.
         embedding_size: of the noise-level embedding.
         step_scale: multiplies the noise level before its embedding.
+        side_size: further numbers that the net sees of each step, after those of the noisy action.
     """
 
     def __init__(
@@ -51,26 +52,37 @@ class ConditionalMlp(nn.Module):
         expansion: int = 2,
         embedding_size: int = 128,
         step_scale: float = 1.0,
+        side_size: int = 0,
     ) -> None:
         super().__init__()
+        self.action_size = action_size
         self.step_embedding = StepEmbedding(embedding_size, step_scale)
         self.condition = nn.Sequential(
             nn.Linear(embedding_size + condition_size, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU()
         )
         self.film = nn.Linear(width, 2 * width * blocks)
-        self.input = nn.Linear(horizon * action_size, width)
+        self.input = nn.Linear(horizon * (action_size + side_size), width)
         self.blocks = nn.ModuleList(ModulatedBlock(width, expansion) for _ in range(blocks))
         self.norm = nn.LayerNorm(width)
         self.output = nn.Linear(width, horizon * action_size)
 
     def forward(self, noisy: Tensor, step: Tensor, condition: Tensor) -> Tensor:
-        """Evaluates the net: ``noisy [B, T, D]``, ``step [B]``, ``condition [B, C]`` to ``[B, T, D]``."""
+        """Evaluates the net.
+
+        Args:
+            noisy: noisy action chunks ``[B, T, action_size + side_size]``.
+            step: noise levels ``[B]``.
+            condition: ``[B, condition_size]``.
+
+        Returns:
+            the predicted field ``[B, T, action_size]``.
+        """
         embedded = self.condition(torch.cat([self.step_embedding(step), condition], dim=-1))
         films = self.film(embedded).chunk(len(self.blocks), dim=-1)
         x = self.input(noisy.flatten(1))
         for block, film in zip(self.blocks, films, strict=True):
             x = block(x, film)
-        return self.output(self.norm(x)).view_as(noisy)
+        return self.output(self.norm(x)).unflatten(-1, (-1, self.action_size))
 
     def bind(self, condition: Tensor, levels: Sequence[float]) -> Callable[[Tensor, Tensor], Tensor]:
         """Returns the net with its condition ``[B, C]`` bound, for sampling; ``levels`` are not needed."""

@@ -93,7 +93,7 @@ class UnetProgram:
         self.padding = max(net.final.conv.padding, 1)  # the strided convolutions always have three taps
         self.film = torch.empty(batch, sum(net.film_sizes))
         films = iter(self.film.split(net.film_sizes, dim=-1))
-        self.input = x = self._buffer(steps, net.output.out_features)
+        self.input = x = self._buffer(steps, net.input_size)
         skips: list[Tensor] = []
         down_levels, up_levels = net.levels()
         for first, second, down in down_levels:
@@ -119,7 +119,7 @@ class UnetProgram:
         )
 
     def __call__(self, noisy: Tensor, film: Tensor) -> Tensor:
-        """Maps noisy chunks ``[B, T, action_size]`` and FiLM parameters ``[B, ...]`` to the field."""
+        """Maps noisy chunks ``[B, T, input_size]`` and FiLM parameters ``[B, ...]`` to the field."""
         self.film.copy_(film)
         self.input.rows.copy_(noisy)
         for call in self.calls:

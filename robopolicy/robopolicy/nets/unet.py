@@ -107,6 +107,7 @@ class ConditionalUnet(nn.Module):
         groups: of the group normalizations.
         embedding_size: of the noise-level embedding.
         step_scale: multiplies the noise level before its embedding.
+        side_size: further numbers that the net sees of each step, after those of the noisy action.
     """
 
     def __init__(
@@ -118,6 +119,7 @@ class ConditionalUnet(nn.Module):
         groups: int = 8,
         embedding_size: int = 256,
         step_scale: float = 1.0,
+        side_size: int = 0,
     ) -> None:
         super().__init__()
         self.step_embedding = StepEmbedding(embedding_size, step_scale)
@@ -127,7 +129,8 @@ class ConditionalUnet(nn.Module):
             film_sizes.append(2 * out_channels)
             return ResidualBlock(in_channels, out_channels, kernel_size, groups)
 
-        levels = list(zip([action_size, *channels[:-1]], channels, strict=True))
+        self.input_size = action_size + side_size
+        levels = list(zip([self.input_size, *channels[:-1]], channels, strict=True))
         self.down = nn.ModuleList()
         for index, (in_channels, out_channels) in enumerate(levels):
             last = index == len(levels) - 1
@@ -149,7 +152,7 @@ class ConditionalUnet(nn.Module):
         """Evaluates the net.
 
         Args:
-            noisy: noisy action chunks ``[B, T, action_size]``.
+            noisy: noisy action chunks ``[B, T, action_size + side_size]``.
             step: noise levels ``[B]``.
             condition: ``[B, condition_size]``.
 
@@ -170,8 +173,8 @@ class ConditionalUnet(nn.Module):
             levels: the noise levels that a sampler visits.
 
         Returns:
-            a function of noisy chunks ``[B, T, action_size]`` and a level, the same for all rows, ``[B]``. It
-            serves one thread at a time.
+            a function of noisy chunks ``[B, T, action_size + side_size]`` and a level, the same for all rows,
+            ``[B]``. It serves one thread at a time.
         """
         projection = self.condition_projection
         split = projection.in_features - condition.shape[1]
