@@ -9,16 +9,12 @@ import pytest
 import torch
 
 from robopolicy.conformance import example_windows
+from robopolicy.policies.chunk_policy import ChunkPolicy
+from robopolicy.policies.configs import ChunkPolicyConfig
 from robopolicy.policies.generative import DiffusionPolicy, FlowPolicy
-from robopolicy.sampling.diffusion import DiffusionSampler
-from robopolicy.sampling.flow import FlowSampler
-from robopolicy.sampling.prefix import (
-    ChunkPrefix,
-    continue_diffusion,
-    continue_flow,
-    guidance_weight,
-    soft_mask,
-)
+from robopolicy.sampling.diffusion import DiffusionPath
+from robopolicy.sampling.flow import FlowSampler, StraightPath
+from robopolicy.sampling.prefix import ChunkPrefix, guidance_weight, keep_prefix, pull_to_prefix, soft_mask
 from robopolicy_datasets.errors import ConfigError, SpecError
 from robopolicy_drivers.interfaces import Prefix, TakesPrefix
 
@@ -33,11 +29,11 @@ def net(seed=0):
     generator = torch.Generator().manual_seed(seed)
     weight = torch.randn(18, 18, generator=generator, dtype=torch.float64) / 4
 
-    def field(x, time):
+    def denoiser(x, time, known=None, feedback=None):
         mixed = torch.tanh(x.flatten(1) @ weight + time[:, None])
         return mixed.unflatten(1, SHAPE[1:])
 
-    return field
+    return denoiser
 
 
 def draw(seed):
@@ -82,7 +78,7 @@ def test_the_pull_is_the_jacobian_s_by_finite_differences(time):
         pull[index] = (slope * error).sum()
     weight = min((1 - time) / time * (time**2 + (1 - time) ** 2) / (1 - time) ** 2, 5.0)
     velocity = (clean - x) / (1 - time) + weight * pull
-    guided = continue_flow(field, ChunkPrefix(target, mask))(x, times)
+    guided = pull_to_prefix(field, StraightPath(), ChunkPrefix(target, mask))(x, times)
     torch.testing.assert_close((guided - x) / (1 - time), velocity, atol=1e-7, rtol=0)
 
 
@@ -91,12 +87,12 @@ def gaussian(deviation):
     steps = torch.arange(6, dtype=torch.float64)
     covariance = deviation**2 * torch.exp(-((steps[:, None] - steps).square()) / 18)
 
-    def clean(x, time):
+    def denoiser(x, time, known=None, feedback=None):
         signal, noise = time[0], 1 - time[0]
         total = signal**2 * covariance + noise**2 * torch.eye(6, dtype=torch.float64)
         return signal * covariance @ torch.linalg.solve(total, x)
 
-    return clean
+    return denoiser
 
 
 def test_the_rest_of_the_chunk_follows_the_frozen_rows():
@@ -104,30 +100,51 @@ def test_the_rest_of_the_chunk_follows_the_frozen_rows():
     target = torch.full(SHAPE, 0.25, dtype=torch.float64)
     free = FlowSampler("euler", 10).sample(field, noise)
     prefix = ChunkPrefix(target, soft_mask(3, 3, 6).double())
-    continued = FlowSampler("euler", 10).sample(continue_flow(field, prefix), noise)
+    continued = FlowSampler("euler", 10).sample(pull_to_prefix(field, StraightPath(), prefix), noise)
     for rows in (slice(0, 3), slice(3, 6)):  # the frozen ones, and the others because they belong together
         assert (continued - target)[:, rows].abs().mean() < 0.7 * (free - target)[:, rows].abs().mean()
 
 
-def test_diffusion_is_guided_as_the_flow_at_the_same_point():
-    """At one noise level both formulations give the same guided estimate of the clean chunk."""
-    sampler = DiffusionSampler("ddim", 100, 10)
-    target, x = 0.3 * draw(5), draw(6)
-    prefix = ChunkPrefix(target, soft_mask(2, 4, 6).double())
-    flow_field = gaussian(0.2)
+def test_diffusion_is_pulled_as_the_flow_at_the_same_point():
+    """At one noise level both formulations give the same pulled estimate of the clean chunk."""
+    path, x = DiffusionPath(100), draw(6)
+    prefix = ChunkPrefix(0.3 * draw(5), soft_mask(2, 4, 6).double())
+    denoiser = gaussian(0.2)
     for level in (20, 50, 80):
-        alpha = sampler.alphas[level].double()
-        signal, noise = alpha.sqrt(), (1 - alpha).sqrt()
-        scale = signal + noise
-        time = (signal / scale).expand(2)
+        levels = torch.full((2,), level)
+        signal, noise = (factor.double() for factor in path.scales(levels))
+        scale = (signal + noise)[:, None, None]
+        time = signal / (signal + noise)
 
-        def predict(noisy, _, signal=signal, noise=noise, scale=scale, time=time):
-            return (noisy - signal * flow_field(noisy / scale, time)) / noise
+        def of_noisy(noisy, _, scale=scale, time=time, **more):
+            return denoiser(noisy / scale, time)
 
-        guided = continue_diffusion(predict, prefix, sampler.alphas.double())(x, torch.full((2,), level))
-        clean = (x - noise * guided) / signal
-        expected = continue_flow(lambda y, t: flow_field(y, t).clamp(-1, 1), prefix)(x / scale, time)
-        torch.testing.assert_close(clean, expected, atol=1e-9, rtol=0)
+        ours = pull_to_prefix(of_noisy, path, prefix)(x, levels)
+        expected = pull_to_prefix(denoiser, StraightPath(), prefix)(x / scale, time)
+        torch.testing.assert_close(ours, expected, atol=1e-6, rtol=0)
+
+
+def test_known_rows_are_given_as_they_are_and_come_back():
+    """The denoiser sees the target in the certain rows, is told which they are, and does not change them."""
+    seen = []
+
+    def denoiser(x, level, known=None, feedback=None):
+        seen.append((x, known))
+        return 0.5 * x
+
+    target = draw(7)
+    kept = keep_prefix(denoiser, ChunkPrefix(target, soft_mask(3, 5, 6).double()), most=4)
+    sampled = FlowSampler("euler", 3).sample(kept, draw(8))
+    torch.testing.assert_close(sampled[:, :3], target[:, :3], atol=1e-12, rtol=0)
+    assert not torch.isclose(sampled[:, 3:], target[:, 3:]).any()
+    for x, known in seen:
+        assert torch.equal(x[:, :3], target[:, :3])
+        assert known.tolist() == [[True] * 3 + [False] * 3] * 2
+    fewer = keep_prefix(denoiser, ChunkPrefix(target, soft_mask(3, 5, 6).double()), most=2)
+    fewer(draw(8), torch.zeros(2))
+    assert seen[-1][1].tolist() == [[True] * 2 + [False] * 4] * 2
+    nothing = keep_prefix(denoiser, ChunkPrefix(target, torch.zeros(6)), most=4)
+    assert torch.equal(nothing(draw(8), torch.zeros(2)), denoiser(draw(8), torch.zeros(2)))
 
 
 def trained(name, spec, **settings):
@@ -184,21 +201,66 @@ def test_a_prefix_is_taken_relative_to_the_newest_pose_and_counts_from_the_newes
 
 
 @pytest.mark.parametrize("net", ["unet", "mlp"])
-def test_a_policy_of_one_s_own_needs_no_sampler_of_ours_and_takes_no_prefix(net):
-    class Straight(FlowPolicy.__base__):
-        """The policy of docs/extending.md in short."""
+@pytest.mark.parametrize("name", ["flow", "diffusion"])
+def test_a_policy_trained_with_prefixes_begins_with_what_is_certain(name, net):
+    """Up to as many rows as it was trained with; without a prefix it is the policy that it always is."""
+    policy, windows = trained(name, ARM_SPEC, net=net, longest_prefix=3)
+    observation, seeds = {key: value[:4] for key, value in windows["observation"].items()}, [1, 2, 3, 4]
+    free = policy.infer(observation, seeds=seeds)
+    wanted = policy.infer(observation, seeds=[5, 6, 7, 8])[0, :6]
+    for frozen, certain in ((0, 0), (2, 2), (3, 3), (5, 3)):
+        chunk = policy.infer(observation, seeds=seeds, prefix=Prefix(wanted, frozen))
+        np.testing.assert_allclose(chunk[0, :certain, :3], wanted[:certain, :3], atol=1e-5)
+        if frozen == 0:
+            np.testing.assert_array_equal(chunk, free)
+        else:
+            assert np.abs(chunk[0, certain:6, :3] - wanted[certain:, :3]).max() > 1e-4
 
-        def _field_loss(self, clean, noise, condition, generator):
-            return (self.net(noise, torch.zeros(len(clean)), condition) - clean).square().mean()
 
-        def _integrate(self, field, noise, draw):
-            return field(noise, torch.zeros(len(noise)))
+def test_the_loss_of_a_policy_trained_with_prefixes_counts_unknown_rows_only():
+    """Rows that are given are clean in the input, and a net that is wrong about them alone loses nothing."""
+    policy, _ = trained("flow", PLANE_SPEC, net="mlp", longest_prefix=4)
+    past, seen = policy.observation_steps - 1, []
 
-    policy = Straight(tiny(CONFIGS["flow"], net=net), PLANE_SPEC, 0.1)
+    class Watching(torch.nn.Module):
+        def forward(self, x, level, condition):
+            seen.append(x)
+            return torch.where(x[..., 2:] > 0, torch.full_like(x[..., :2], 99.0), 0.0)
+
+    policy.net = Watching()
+    clean = torch.randn(64, 8, 2, generator=torch.Generator().manual_seed(1))
+    loss = policy._chunk_loss(clean, torch.zeros(64, 1), torch.Generator().manual_seed(2))
+    known = seen[0][..., 2] > 0
+    lengths = known.sum(1)
+    assert set(lengths.tolist()) == set(range(5))
+    for row, length in zip(known, lengths, strict=True):
+        assert row[past : past + length].all()
+    assert torch.equal(seen[0][..., :2][known], clean[known])
+    torch.testing.assert_close(loss, clean[~known].square().mean())
+
+
+@pytest.mark.parametrize("longest", [-1, 7])
+def test_impossible_lengths_of_trained_prefixes_are_refused(longest):
+    with pytest.raises(ConfigError, match="longest_prefix"):
+        FlowPolicy(tiny(CONFIGS["flow"], longest_prefix=longest), PLANE_SPEC, 0.1)
+
+
+def test_a_policy_of_one_s_own_needs_no_sampler_of_ours_and_takes_no_prefix():
+    class Still(ChunkPolicy):
+        """Always the same chunk."""
+
+        def _chunk_loss(self, clean, condition, generator):
+            return clean.square().mean()
+
+        def _predict(self, condition, seeds, prefix):
+            return torch.zeros(len(condition), self.config.horizon, self.action.size)
+
+    policy = Still(ChunkPolicyConfig(horizon=8, action_steps=4), PLANE_SPEC, 0.1)
+    policy.register_parameter("anything", torch.nn.Parameter(torch.zeros(1)))
     observation = example_windows(policy, PLANE_SPEC, seed=0)["observation"]
     assert np.isfinite(policy.infer(observation)).all()
     assert not policy.takes_prefix
-    with pytest.raises(ConfigError, match="Straight takes no prefix"):
+    with pytest.raises(ConfigError, match="Still takes no prefix"):
         policy.infer(observation, prefix=Prefix(np.zeros((3, 2)), 1))
 
 

@@ -1,108 +1,204 @@
-"""Samplers against diffusers' schedulers, and on Gaussians, of which the exact field is known."""
+"""Samplers against diffusers' schedulers, and on Gaussians and mixtures, whose exact answers are known."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 from diffusers import DDIMScheduler, DDPMScheduler
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from robopolicy.sampling.diffusion import DiffusionSampler, squared_cosine_alphas
-from robopolicy.sampling.flow import FlowSampler
+from robopolicy.sampling.denoiser import PREDICTIONS, mix, signal_share
+from robopolicy.sampling.diffusion import DiffusionPath, DiffusionSampler, squared_cosine_alphas
+from robopolicy.sampling.flow import FlowSampler, StraightPath
 from robopolicy_datasets.errors import ConfigError
 
 SHAPE = (4, 8, 3)
 MEAN, DEVIATION = 0.2, 0.15  # of the Gaussian; well inside the clipping at 1
+THEIR_NAMES = {"noise": "epsilon", "clean": "sample", "velocity": "v_prediction"}
 
 
-def scheduler(kind, levels):
-    settings = {"num_train_timesteps": levels, "beta_schedule": "squaredcos_cap_v2", "clip_sample": True}
+def scheduler(kind, levels, prediction="noise"):
+    settings = {
+        "num_train_timesteps": levels,
+        "beta_schedule": "squaredcos_cap_v2",
+        "clip_sample": True,
+        "prediction_type": THEIR_NAMES[prediction],
+    }
     return DDIMScheduler(**settings) if kind == "ddim" else DDPMScheduler(**settings)
 
 
-def any_field(x, level):
+def any_net(x, level):
     """Stands for a net: some smooth function that is not small."""
     return torch.sin(3 * x) + 0.5 * torch.cos(0.1 * level.to(x.dtype))[:, None, None] * x
 
 
+def draws(seed, shape=SHAPE):
+    """Returns a function that draws fresh noise, the same for every caller with this seed."""
+    generator = torch.Generator().manual_seed(seed)
+    return lambda: torch.randn(shape, generator=generator, dtype=torch.float64)
+
+
 @pytest.mark.parametrize("levels", [20, 100])
-def test_the_schedule_and_the_noising_equal_diffusers(levels):
-    reference = scheduler("ddpm", levels)
+def test_the_schedule_the_noising_and_the_velocity_equal_diffusers(levels):
+    reference, path = scheduler("ddpm", levels), DiffusionPath(levels)
     torch.testing.assert_close(squared_cosine_alphas(levels), reference.alphas_cumprod, atol=1e-6, rtol=1e-5)
     generator = torch.Generator().manual_seed(0)
     clean, noise = torch.randn(2, *SHAPE, generator=generator)
     level = torch.tensor([0, levels // 3, levels // 2, levels - 1])
-    ours = DiffusionSampler("ddpm", levels, levels).corrupt(clean, noise, level)
-    torch.testing.assert_close(ours, reference.add_noise(clean, noise, level), atol=1e-5, rtol=0)
+    noisy = mix(path.scales(level), clean, noise)
+    torch.testing.assert_close(noisy, reference.add_noise(clean, noise, level), atol=1e-5, rtol=0)
+    velocity = PREDICTIONS["velocity"].target(path, clean, noise, level)
+    torch.testing.assert_close(velocity, reference.get_velocity(clean, noise, level), atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize("prediction", PREDICTIONS)
 @pytest.mark.parametrize(
-    ("kind", "levels", "steps"), [("ddpm", 50, 50), ("ddim", 100, 10), ("ddim", 100, 16)]
+    ("kind", "levels", "steps", "eta"),
+    [("ddpm", 50, 50, 0.0), ("ddim", 100, 10, 0.0), ("ddim", 100, 16, 0.5), ("ddim", 100, 10, 1.0)],
 )
-def test_sampling_equals_diffusers(kind, levels, steps):
-    reference = scheduler(kind, levels)
+def test_sampling_equals_diffusers(kind, levels, steps, eta, prediction):
+    reference = scheduler(kind, levels, prediction)
+    reference.alphas_cumprod = reference.alphas_cumprod.double()  # else its steps are rounded to float32
     reference.set_timesteps(steps)
-    noise = torch.randn(SHAPE, generator=torch.Generator().manual_seed(1)).double()
-    theirs, generator = noise, torch.Generator().manual_seed(2)
+    noise, theirs_draw, generator = draws(1)(), draws(2), torch.Generator().manual_seed(2)
+    theirs = noise
     for timestep in reference.timesteps:
-        predicted = any_field(theirs, timestep.repeat(SHAPE[0]))
-        options = {"use_clipped_model_output": True} if kind == "ddim" else {"generator": generator}
-        theirs = reference.step(predicted, timestep, theirs, **options).prev_sample
-    fresh = torch.Generator().manual_seed(2)
-    ours = DiffusionSampler(kind, levels, steps).sample(
-        any_field, noise, lambda: torch.randn(SHAPE, generator=fresh, dtype=torch.float64)
-    )
+        predicted = any_net(theirs, timestep.repeat(SHAPE[0]))
+        if kind == "ddim":
+            more = theirs_draw() if eta and timestep != reference.timesteps[-1] else torch.zeros_like(noise)
+            options = {"use_clipped_model_output": True, "eta": eta, "variance_noise": more}
+            theirs = reference.step(predicted, timestep, theirs, **options).prev_sample
+        else:  # it draws by itself
+            theirs = reference.step(predicted, timestep, theirs, generator=generator).prev_sample
+    path = DiffusionPath(levels)
+
+    def denoiser(x, level):
+        return PREDICTIONS[prediction].clean(path, x, level, any_net(x, level))
+
+    ours = DiffusionSampler(kind, levels, steps, eta).sample(denoiser, noise, draws(2))
     assert ours.abs().max() > 0.1
     torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize(("kind", "levels", "steps"), [("ddpm", 1000, 1000), ("ddim", 1000, 100)])
-def test_diffusion_samples_a_gaussian_with_its_exact_score(kind, levels, steps):
-    alphas = squared_cosine_alphas(levels)
+@settings(max_examples=30, deadline=None)
+@given(
+    seed=st.integers(0, 1000),
+    time=st.floats(0.05, 0.95),
+    straight=st.booleans(),
+    kind=st.sampled_from(sorted(PREDICTIONS)),
+)
+def test_a_true_prediction_means_the_true_chunk(seed, time, straight, kind):
+    path = StraightPath() if straight else DiffusionPath(100)
+    level = torch.full((2,), time) if straight else torch.full((2,), int(100 * time))
+    clean, noise = torch.randn(2, 2, 4, 3, generator=torch.Generator().manual_seed(seed))
+    x, prediction = mix(path.scales(level), clean, noise), PREDICTIONS[kind]
+    meant = prediction.clean(path, x, level, prediction.target(path, clean, noise, level))
+    torch.testing.assert_close(meant, clean, atol=2e-4, rtol=1e-4)
+    signal, scale = path.scales(level)
+    torch.testing.assert_close(signal_share(path, level), signal**2 / (signal**2 + scale**2))
 
-    def field(x, level):
-        alpha = alphas[level][:, None, None]
-        return (1 - alpha).sqrt() * (x - alpha.sqrt() * MEAN) / (alpha * DEVIATION**2 + 1 - alpha)
 
-    generator = torch.Generator().manual_seed(3)
-    noise = torch.randn(20_000, 1, 1, generator=generator)
-    samples = DiffusionSampler(kind, levels, steps).sample(
-        field, noise, lambda: torch.randn(noise.shape, generator=generator)
-    )
+@pytest.mark.parametrize("path", [StraightPath(), DiffusionPath(100)], ids=["straight", "diffusion"])
+def test_the_velocity_is_the_change_of_the_point_along_its_path(path):
+    """Of the straight path by finite differences in time; of a diffusion, along the circle of its factors."""
+    clean, noise = torch.randn(2, 1, 4, 3, generator=torch.Generator().manual_seed(0))
+    straight = isinstance(path, StraightPath)
+    level = torch.tensor([0.4]) if straight else torch.tensor([40])
+    velocity = PREDICTIONS["velocity"].target(path, clean, noise, level)
+    if straight:
+        expected = mix(path.scales(level + 0.01), clean, noise) - mix(path.scales(level), clean, noise)
+    else:
+        signal, scale = path.scales(level)
+        angle = torch.atan2(scale, signal) + 0.01
+        expected = mix((angle.cos(), angle.sin()), clean, noise) - mix((signal, scale), clean, noise)
+    torch.testing.assert_close(velocity, expected / 0.01, atol=0.03, rtol=0)
+
+
+# --- exact answers ------------------------------------------------------------------------------------------
+
+
+def gaussian(path, mean=MEAN, deviation=DEVIATION):
+    """The mean of the data given a point on a path, for data of one Gaussian: linear regression."""
+
+    def denoiser(x, level):
+        signal, noise = (factor.to(x.dtype)[:, None, None] for factor in path.scales(level))
+        gain = signal * deviation**2 / (signal**2 * deviation**2 + noise**2)
+        return mean + gain * (x - signal * mean)
+
+    return denoiser
+
+
+def mixture(path, means=(-0.5, 0.5), weights=(0.3, 0.7), deviation=0.1):
+    """The same for a mixture: the Gaussians' answers, by how likely each one is the point's."""
+
+    def denoiser(x, level):
+        signal, noise = (factor.to(x.dtype)[:, None, None] for factor in path.scales(level))
+        variance = signal**2 * deviation**2 + noise**2
+        likely = [
+            torch.tensor(weight, dtype=x.dtype).log() - (x - signal * mean) ** 2 / (2 * variance)
+            for mean, weight in zip(means, weights, strict=True)
+        ]
+        share = torch.stack(likely).softmax(0)
+        return sum(
+            part * gaussian(path, mean, deviation)(x, level) for part, mean in zip(share, means, strict=True)
+        )
+
+    return denoiser
+
+
+SAMPLERS = {
+    "ddpm": lambda: DiffusionSampler("ddpm", 300, 300),
+    "ddim": lambda: DiffusionSampler("ddim", 1000, 100),
+    "ddim, eta 0.7": lambda: DiffusionSampler("ddim", 1000, 200, 0.7),
+    "euler": lambda: FlowSampler("euler", 200),
+    "heun": lambda: FlowSampler("heun", 60),
+}
+
+
+def samples_of(make_denoiser, name, count=8_000):
+    sampler = SAMPLERS[name]()
+    draw = draws(3, (count, 1, 1))
+    return sampler.sample(make_denoiser(sampler.path), draw(), draw)
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_a_gaussian_is_sampled(name):
+    samples = samples_of(gaussian, name)
     assert float(samples.mean()) == pytest.approx(MEAN, abs=0.005)
     assert float(samples.std()) == pytest.approx(DEVIATION, rel=0.05)
 
 
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_a_mixture_is_sampled(name):
+    samples = samples_of(mixture, name)
+    right = samples > 0
+    assert float(right.double().mean()) == pytest.approx(0.7, abs=0.02)
+    for side, mean in ((samples[~right], -0.5), (samples[right], 0.5)):
+        assert float(side.mean()) == pytest.approx(mean, abs=0.01)
+        assert float(side.std()) == pytest.approx(0.1, rel=0.1)
+
+
 def gaussian_flow_error(kind, steps):
     """The exact flow between Gaussians maps noise z to ``MEAN + DEVIATION * z``."""
-
-    def field(x, time):  # the mean of the data given a point on the path
-        t = time.to(x.dtype)[:, None, None]
-        gain = t * DEVIATION**2 / ((1 - t) ** 2 + (t * DEVIATION) ** 2)
-        return MEAN + gain * (x - t * MEAN)
-
-    noise = torch.randn(2_000, 1, 1, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
-    samples = FlowSampler(kind, steps).sample(field, noise)
-    return samples, float((samples - MEAN - DEVIATION * noise).square().mean().sqrt())
-
-
-@pytest.mark.parametrize(("kind", "steps"), [("euler", 200), ("heun", 40)])
-def test_flow_samples_a_gaussian_with_its_exact_velocity(kind, steps):
-    samples, error = gaussian_flow_error(kind, steps)
-    assert float(samples.mean()) == pytest.approx(MEAN, abs=0.01)
-    assert float(samples.std()) == pytest.approx(DEVIATION, rel=0.05)
-    assert error < 0.02 * DEVIATION * 2
+    noise = draws(4, (2_000, 1, 1))()
+    sampler = FlowSampler(kind, steps)
+    samples = sampler.sample(gaussian(sampler.path), noise)
+    return float((samples - MEAN - DEVIATION * noise).square().mean().sqrt())
 
 
 @pytest.mark.parametrize(("kind", "order"), [("euler", 1), ("heun", 2)])
 def test_the_flow_integrators_have_their_order(kind, order):
-    coarse, fine = gaussian_flow_error(kind, 40)[1], gaussian_flow_error(kind, 80)[1]
+    coarse, fine = gaussian_flow_error(kind, 40), gaussian_flow_error(kind, 80)
+    assert fine < 0.02
     assert coarse / fine == pytest.approx(2**order, rel=0.25)
 
 
-def test_flow_paths_run_straight_from_noise_to_data():
-    clean, noise = torch.ones(3, 2, 1), torch.zeros(3, 2, 1)
-    points = FlowSampler.corrupt(clean, noise, torch.tensor([0.0, 0.25, 1.0]))
-    assert points[:, 0, 0].tolist() == [0.0, 0.25, 1.0]
+def test_one_step_of_the_flow_is_the_estimate():
+    noise = draws(5)()
+    for kind in ("euler", "heun"):
+        estimate = any_net(noise, torch.zeros(len(noise)))
+        torch.testing.assert_close(FlowSampler(kind, 1).sample(any_net, noise), estimate)
 
 
 @pytest.mark.parametrize(
@@ -111,6 +207,8 @@ def test_flow_paths_run_straight_from_noise_to_data():
         lambda: DiffusionSampler("dpm", 100, 10),
         lambda: DiffusionSampler("ddim", 100, 101),
         lambda: DiffusionSampler("ddim", 100, 0),
+        lambda: DiffusionSampler("ddim", 100, 10, -0.1),
+        lambda: DiffusionSampler("ddim", 100, 10, float("nan")),
         lambda: FlowSampler("rk4", 5),
         lambda: FlowSampler("euler", 0),
     ],

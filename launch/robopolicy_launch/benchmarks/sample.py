@@ -52,7 +52,7 @@ def _pairs(
     yield (
         "sample_ddim10",
         lambda: diffusion.sample(net.bind(condition, diffusion.levels), noise),
-        lambda: ddim(peer, noise, condition, diffusion.alphas, diffusion.levels),
+        lambda: ddim(peer, noise, condition, diffusion.path.alphas, diffusion.levels),
     )
     yield (
         "sample_flow5",

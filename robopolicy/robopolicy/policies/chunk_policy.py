@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -167,9 +167,17 @@ class ChunkPolicy(nn.Module, ABC):
         Returns:
             actions in real units ``[B, Tp, A]``, row ``To - 1`` belonging to the newest observation.
         """
-        with torch.autocast(self.device.type, torch.bfloat16) if self.bf16 else nullcontext():
+        with self.precision():
             predicted = self.respond(self.encoder(observation), seeds, prefix)
-        represented = self.normalizer.unnormalize("action", predicted)
+        return self.actions(predicted, observation)
+
+    def precision(self) -> AbstractContextManager[Any]:
+        """Returns the context in which nets are evaluated: of bfloat16, where the policy is to use it."""
+        return torch.autocast(self.device.type, torch.bfloat16) if self.bf16 else nullcontext()
+
+    def actions(self, chunk: Tensor, observation: Mapping[str, Tensor]) -> Tensor:
+        """Returns the actions ``[B, Tp, A]`` in real units that a normalized chunk ``[B, Tp, D]`` means."""
+        represented = self.normalizer.unnormalize("action", chunk.float())
         return self.action.decode(represented, self.action.base(observation))
 
     def respond(

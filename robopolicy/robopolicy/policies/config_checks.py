@@ -6,6 +6,8 @@ from collections.abc import Iterable
 
 from robopolicy.policies.configs import ChunkPolicyConfig, GenerativeConfig
 from robopolicy.policies.normalizer import MODES
+from robopolicy.sampling.denoiser import PREDICTIONS
+from robopolicy.sampling.feedback import SIGNALS
 from robopolicy_datasets.errors import ConfigError, unknown_name
 
 
@@ -35,8 +37,8 @@ def check_config(config: ChunkPolicyConfig) -> None:
     at_least("observation_noise", config.observation_noise, 0)
 
 
-def check_nets(config: GenerativeConfig, nets: Iterable[str]) -> None:
-    """Refuses settings with which no net of a policy that samples can be built.
+def check_generative(config: GenerativeConfig, nets: Iterable[str]) -> None:
+    """Refuses settings with which no policy that samples, or no net of it, can be built.
 
     Args:
         config: of the policy.
@@ -48,6 +50,7 @@ def check_nets(config: GenerativeConfig, nets: Iterable[str]) -> None:
     if config.net not in (names := list(nets)):
         raise unknown_name("policy.net", config.net, names)
     at_least("noise_samples", config.noise_samples, 1)
+    _check_hooks(config)
     _divisible("unet", config.unet.channels, config.unet.groups)
     if config.unet.kernel_size < 1 or config.unet.kernel_size % 2 == 0:
         raise ConfigError(f"policy.unet.kernel_size is {config.unet.kernel_size}; it must be odd.")
@@ -57,6 +60,25 @@ def check_nets(config: GenerativeConfig, nets: Iterable[str]) -> None:
     at_least("mlp.width", config.mlp.width, 1)
     at_least("mlp.blocks", config.mlp.blocks, 1)
     at_least("mlp.expansion", config.mlp.expansion, 1)
+
+
+def _check_hooks(config: GenerativeConfig) -> None:
+    if config.prediction not in PREDICTIONS:
+        raise unknown_name("policy.prediction", config.prediction, PREDICTIONS)
+    if config.feedback.order not in (orders := ["none", *SIGNALS]):
+        raise unknown_name("policy.feedback.order", config.feedback.order, orders)
+    unguided, cached = config.feedback.unguided, config.feedback.cached
+    if not (unguided >= 0 and cached >= 0 and unguided + cached <= 1):
+        raise ConfigError(
+            f"policy.feedback.unguided is {unguided} and policy.feedback.cached is {cached}; they are shares "
+            "from 0, together at most 1."
+        )
+    most = config.horizon - config.observation_steps
+    if not 0 <= config.longest_prefix <= most:
+        raise ConfigError(
+            f"policy.longest_prefix is {config.longest_prefix}; it must lie between 0 and {most}, so that at "
+            f"least one of the {config.horizon} predicted actions is left to predict."
+        )
 
 
 def at_least(name: str, value: float, smallest: float) -> None:

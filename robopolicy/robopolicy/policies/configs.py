@@ -90,16 +90,39 @@ class ChunkPolicyConfig:
 
 
 @dataclass
+class FeedbackConfig:
+    """Training with feedback on the net's own estimates; see docs/sampling.md.
+
+    Attributes:
+        order: ``none``, ``zero`` (the residual is fed back) or ``first`` (the gradient of its square).
+        unguided: share of training samples that see no feedback, as each look-ahead does.
+        cached: share of training samples that see feedback on the estimate of the sampling step before, as
+            the shortcut does.
+    """
+
+    order: str = "none"
+    unguided: float = 0.1
+    cached: float = 0.4
+
+
+@dataclass
 class GenerativeConfig(ChunkPolicyConfig):
     """What the policies that sample share.
 
     Attributes:
+        prediction: of the net: ``noise``, ``clean`` (the chunk itself) or ``velocity``.
+        longest_prefix: in training up to so many actions from the newest observation's on are given as known,
+            so that a chunk can continue the one before it at no cost; 0: none, it is pulled toward it.
+        feedback: on the net's own estimates.
         noise_samples: noisy copies of each action chunk in one training step; the encoder runs once.
         net: ``unet`` or ``mlp``; the latter trains several times faster on a CPU.
         unet: the U-Net's sizes.
         mlp: the perceptron's sizes.
     """
 
+    prediction: str = "clean"
+    longest_prefix: int = 0
+    feedback: FeedbackConfig = field(default_factory=FeedbackConfig)
     noise_samples: int = 1
     net: str = "unet"
     unet: UnetConfig = field(default_factory=UnetConfig)
@@ -114,12 +137,15 @@ class DiffusionConfig(GenerativeConfig):
         sampler: ``ddpm`` or ``ddim``.
         sampling_steps: denoising steps at inference; DDPM takes them all (``noise_levels``).
         noise_levels: of the training schedule (squared cosine, Nichol and Dhariwal 2021).
+        eta: how much of DDPM's noise DDIM adds on the way, from 0 to 1.
     """
 
     target: ClassVar[str] = "robopolicy.policies.generative:DiffusionPolicy"
     sampler: str = "ddim"
     sampling_steps: int = 10
     noise_levels: int = 100
+    eta: float = 0.0
+    prediction: str = "noise"
 
 
 @dataclass

@@ -1,19 +1,16 @@
-"""Denoising diffusion: the squared-cosine schedule, DDPM and DDIM sampling with noise prediction."""
+"""Denoising diffusion: the squared-cosine schedule, DDPM and DDIM sampling."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
+from robopolicy.sampling.denoiser import Denoiser, Draw
 from robopolicy_datasets.errors import ConfigError
 
-Field = Callable[[Tensor, Tensor], Tensor]
-"""A net with its condition bound: (noisy chunk ``[B, T, D]``, noise level ``[B]``) to ``[B, T, D]``."""
-Draw = Callable[[], Tensor]
-"""Returns fresh standard normal numbers of the chunk's shape."""
+KINDS = ("ddim", "ddpm")
 
 
 def squared_cosine_alphas(levels: int) -> Tensor:
@@ -32,68 +29,86 @@ def squared_cosine_alphas(levels: int) -> Tensor:
     return torch.cumprod(1 - torch.tensor(betas, dtype=torch.float64), dim=0).float()
 
 
-class DiffusionSampler:
-    """Samples by denoising from level ``levels - 1`` down to 0 (noise prediction, clipped to [-1, 1]).
+class DiffusionPath:
+    """The points ``sqrt(alpha_bar) clean + sqrt(1 - alpha_bar) noise`` at the levels of a schedule.
 
     Args:
-        kind: ``ddpm`` (Ho et al. 2020, all levels, fixed small variance) or ``ddim`` (Song et al. 2021,
-            eta 0).
-        levels: of the training schedule.
-        steps: taken by DDIM; DDPM takes all levels.
-
-    Raises:
-        ConfigError: an unknown kind or an impossible number of steps.
+        levels: of the schedule.
     """
 
-    def __init__(self, kind: str, levels: int, steps: int) -> None:
-        if kind not in ("ddpm", "ddim"):
+    def __init__(self, levels: int) -> None:
+        self.alphas = squared_cosine_alphas(levels)
+
+    def scales(self, level: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns the factors of data and noise ``[B]`` at ``level [B]`` (int64)."""
+        alpha = self.alphas.to(level.device)[level]
+        return alpha.sqrt(), (1 - alpha).sqrt()
+
+    def rates(self, level: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns how fast both change with the angle between data and noise ``[B]``."""
+        signal, noise = self.scales(level)
+        return -noise, signal
+
+
+class DiffusionSampler:
+    """Samples by denoising from level ``levels - 1`` down to 0, estimates clipped to [-1, 1].
+
+    DDPM (Ho et al. 2020, fixed small variance) is DDIM (Song et al. 2021) with ``eta = 1`` and all levels.
+
+    Args:
+        kind: ``ddpm`` or ``ddim``.
+        levels: of the training schedule.
+        steps: taken by DDIM; DDPM takes all levels.
+        eta: how much of DDPM's noise DDIM adds on the way, from 0 (none) to 1.
+
+    Raises:
+        ConfigError: an unknown kind, an impossible number of steps or an impossible ``eta``.
+    """
+
+    def __init__(self, kind: str, levels: int, steps: int, eta: float = 0.0) -> None:
+        if kind not in KINDS:
             raise ConfigError(f"The diffusion sampler is '{kind}'. Allowed: 'ddim', 'ddpm'.")
         if not 1 <= steps <= levels:
             raise ConfigError(
                 f"sampling_steps is {steps}; it must lie between 1 and noise_levels = {levels}."
             )
+        if not 0 <= eta <= 1:
+            raise ConfigError(f"eta is {eta}; it must lie between 0 (no noise is added) and 1 (as in DDPM).")
         self.kind = kind
-        self.alphas = squared_cosine_alphas(levels)
-        stride = levels // steps if kind == "ddim" else 1
-        self.levels = list(range(0, levels, stride))[: steps if kind == "ddim" else levels][::-1]
+        self.path = DiffusionPath(levels)
+        self.eta = 1.0 if kind == "ddpm" else eta
+        steps = levels if kind == "ddpm" else steps
+        self._stride = levels // steps
+        self.levels = list(range(0, levels, self._stride))[:steps][::-1]
+        self._alphas = [*self.path.alphas[self.levels].tolist(), 1.0]
 
-    def corrupt(self, clean: Tensor, noise: Tensor, level: Tensor) -> Tensor:
-        """Adds noise: ``sqrt(alpha_bar) clean + sqrt(1 - alpha_bar) noise``; ``level`` is ``[B]`` (int64)."""
-        alpha = self.alphas.to(clean.device)[level][:, None, None]
-        return alpha.sqrt() * clean + (1 - alpha).sqrt() * noise
+    @property
+    def evaluations(self) -> int:
+        """How often a sample asks the denoiser."""
+        return len(self.levels)
 
-    def sample(self, field: Field, noise: Tensor, draw: Draw | None = None) -> Tensor:
+    def before(self, level: Tensor) -> Tensor:
+        """Returns the levels one step before ``level [B]``, the noisiest at most."""
+        return (level + self._stride).clamp_max(len(self.path.alphas) - 1)
+
+    def sample(self, denoiser: Denoiser, noise: Tensor, draw: Draw | None = None) -> Tensor:
         """Denoises.
 
         Args:
-            field: predicts the noise.
+            denoiser: estimates the clean chunk.
             noise: standard normal ``[B, T, D]``.
-            draw: makes the noise that DDPM adds; torch's global generator by default.
+            draw: makes the noise that is added on the way; torch's global generator by default.
         """
         draw = draw or (lambda: torch.randn_like(noise))
         x = noise
         for index, level in enumerate(self.levels):
             levels = torch.full((x.shape[0],), level, device=x.device)
-            alpha = float(self.alphas[level])
-            before = float(self.alphas[self.levels[index + 1]]) if index + 1 < len(self.levels) else 1.0
-            predicted = field(x, levels)
-            clean = ((x - math.sqrt(1 - alpha) * predicted) / math.sqrt(alpha)).clamp(-1, 1)
-            if self.kind == "ddim":
-                # the direction is recomputed from the clipped estimate, so that both stay consistent
-                direction = (x - math.sqrt(alpha) * clean) / math.sqrt(1 - alpha)
-                x = math.sqrt(before) * clean + math.sqrt(1 - before) * direction
-            else:
-                x = self._ddpm_step(x, clean, alpha, before, draw)
+            clean = denoiser(x, levels).clamp(-1, 1)
+            alpha, before = self._alphas[index : index + 2]
+            variance = self.eta**2 * (1 - before) / (1 - alpha) * (1 - alpha / before)
+            # the direction is recomputed from the clipped estimate, so that both stay consistent
+            scale = math.sqrt((1 - before - variance) / (1 - alpha))
+            x = scale * x + (math.sqrt(before) - scale * math.sqrt(alpha)) * clean
+            if variance > 0:
+                x = x + math.sqrt(variance) * draw()
         return x
-
-    @staticmethod
-    def _ddpm_step(x: Tensor, clean: Tensor, alpha: float, before: float, draw: Draw) -> Tensor:
-        ratio = alpha / before
-        mean = (
-            math.sqrt(before) * (1 - ratio) / (1 - alpha) * clean
-            + math.sqrt(ratio) * (1 - before) / (1 - alpha) * x
-        )
-        if before == 1.0:
-            return mean
-        variance = (1 - before) / (1 - alpha) * (1 - ratio)
-        return mean + math.sqrt(variance) * draw()

@@ -1,8 +1,10 @@
-"""Real-time chunking: a sampled chunk continues what the robot is about to play (Black et al. 2025).
+"""Real-time chunking: a sampled chunk continues what the robot is about to play.
 
-At every step of a sampler the estimate of the clean chunk is pulled toward the prefix, through the Jacobian
-of that estimate (arXiv 2506.07339, algorithm 1), so that the rest of the chunk follows. What is wrapped is
-the field; the samplers know nothing of it.
+There are two ways. Any policy can be *pulled*: at every step the estimate of the clean chunk is drawn toward
+the prefix, through the Jacobian of that estimate (Black et al. 2025, arXiv 2506.07339, algorithm 1), so that
+the rest of the chunk follows. A policy that was *trained* with prefixes (arXiv 2512.05964) is given the rows
+that are certain as clean ones; that costs nothing. What is wrapped is the denoiser; the samplers know nothing
+of it.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from robopolicy.sampling.diffusion import Field
+from robopolicy.sampling.denoiser import InformedDenoiser, NoisePath
 
 MAX_GUIDANCE = 5.0
 
@@ -53,49 +55,49 @@ def guidance_weight(time: Tensor) -> Tensor:
     return (remaining / time * ratio).clamp_max(MAX_GUIDANCE)  # infinite at time 0
 
 
-def continue_flow(field: Field, prefix: ChunkPrefix) -> Field:
-    """Returns the field of a flow that continues a prefix.
+def pull_to_prefix(denoiser: InformedDenoiser, path: NoisePath, prefix: ChunkPrefix) -> InformedDenoiser:
+    """Returns a denoiser that continues a prefix, whatever net it has.
+
+    Every path is, scaled, the flow's straight path, for which the published guidance is stated.
 
     Args:
-        field: predicts the clean chunk from a point on the straight path and its time; differentiable.
+        denoiser: differentiable.
+        path: on which it denoises.
         prefix: to be continued.
     """
 
-    def guided(x: Tensor, time: Tensor) -> Tensor:
+    def pulled(
+        x: Tensor, level: Tensor, known: Tensor | None = None, feedback: Tensor | None = None
+    ) -> Tensor:
         with torch.enable_grad():
             point = x.detach().requires_grad_()
-            clean = field(point, time)
+            clean = denoiser(point, level, known=known, feedback=feedback)
         estimate = clean.detach()
         error = prefix.mask[:, None] * (prefix.target - estimate)
         (pull,) = torch.autograd.grad(clean, point, error.to(clean.dtype))
-        along = time.to(x.dtype)[:, None, None]
-        # The published velocity is v + w * pull; as an estimate of the clean chunk that is:
-        return estimate + (1 - along) * guidance_weight(along) * pull
+        signal, noise = (factor.to(x.dtype)[:, None, None] for factor in path.scales(level))
+        time = signal / (signal + noise)
+        # The published velocity on the straight path is v + w * J^T e, J by that path's point. As an estimate
+        # of the clean chunk, with J by ours, which is (signal + noise) times as long:
+        return estimate + (1 - time) * guidance_weight(time) * (signal + noise) * pull
 
-    return guided
+    return pulled
 
 
-def continue_diffusion(field: Field, prefix: ChunkPrefix, alphas: Tensor) -> Field:
-    """Returns the field of a denoising diffusion that continues a prefix.
-
-    A noisy chunk, scaled, is a point on the flow's straight path, so the flow's guidance holds for it.
+def keep_prefix(denoiser: InformedDenoiser, prefix: ChunkPrefix, most: int) -> InformedDenoiser:
+    """Returns a denoiser to which the certain rows of a prefix are known.
 
     Args:
-        field: predicts the noise from a noisy chunk and its level; differentiable.
+        denoiser: trained with known rows.
         prefix: to be continued.
-        alphas: cumulative products of the schedule ``[levels]``.
+        most: rows that it was trained with; later ones are left to it.
     """
+    certain = prefix.mask >= 1
+    rows = (certain & (certain.cumsum(0) <= most)).expand(prefix.target.shape[:2])
 
-    def guided(x: Tensor, level: Tensor) -> Tensor:
-        alpha = alphas.to(x)[level]
-        signal, noise = alpha.sqrt()[:, None, None], (1 - alpha).sqrt()[:, None, None]
+    def kept(x: Tensor, level: Tensor, known: Tensor | None = None, feedback: Tensor | None = None) -> Tensor:
+        with_target = torch.where(rows[..., None], prefix.target, x)
+        clean = denoiser(with_target, level, known=rows, feedback=feedback)
+        return torch.where(rows[..., None], prefix.target, clean)
 
-        def clean(point: Tensor, _: Tensor) -> Tensor:
-            noisy = (signal + noise) * point
-            return ((noisy - noise * field(noisy, level)) / signal).clamp(-1, 1)  # as the sampler does
-
-        time = (signal / (signal + noise))[:, 0, 0]
-        estimate = continue_flow(clean, prefix)(x / (signal + noise), time)
-        return (x - signal * estimate) / noise
-
-    return guided
+    return kept
