@@ -45,6 +45,13 @@ class PickPlaceConfig(ManipulationConfig):
 
 
 @dataclass
+class PickPlaceStateConfig(PickPlaceConfig):
+    """Pick up a cube and place it on a pad, from the places of both: no camera, so it learns in a minute."""
+
+    target: ClassVar[str] = "robopolicy_sim.tasks.pick_place_state:PickPlaceStateEnv"
+
+
+@dataclass
 class SurfaceConfig:
     """How the surface of a task that presses on it lies and moves; the numbers are ours and stay fixed.
 

@@ -188,10 +188,8 @@ class ManipulationEnv(gymnasium.Env[Observation, NDArray[Any]]):
 
     def _observe(self) -> Observation:
         size = self.config.image_size
-        state = self._disturbances.measured(self.world.state())
+        state = self._state()
         observation: Observation = {}
-        for sensor in self._sensors:
-            state.update(sensor.measure())
         self._disturbances.shake()
         for feature in self.data_spec.observation:
             if feature.is_image and feature.key not in self._felt:
@@ -199,6 +197,13 @@ class ManipulationEnv(gymnasium.Env[Observation, NDArray[Any]]):
             else:
                 observation[feature.key] = state[feature.key]
         return observation
+
+    def _state(self) -> Observation:
+        """Returns what is measured and felt."""
+        state = self._disturbances.measured(self.world.state())
+        for sensor in self._sensors:
+            state.update(sensor.measure())
+        return state
 
     def _info(self) -> dict[str, Any]:
         success = self.world.success()
