@@ -3,7 +3,8 @@
 A *group* (``policy``, ``task``, ...) holds *choices*: the config dataclasses of the registries, and presets
 in ``conf/<group>/<choice>.yaml`` that build on them. The group ``recipe`` holds the settings that suit a
 task; a verb that takes recipes uses the one named like its task, where there is one. What a recipe says of
-the policy is tuned for the verb's default policy: another choice takes only what it is to see from there.
+the policy is tuned for the verb's default policy: another choice has a recipe of its own, named
+``<task>_<policy>``, or takes only what it is to see from there.
 """
 
 from __future__ import annotations
@@ -312,12 +313,15 @@ class _Composer:
             raise ConfigError(self._explain(error)) from error
 
     def _with_recipe(self, overrides: Sequence[str]) -> DictConfig:
-        """Composes; a policy other than the default takes only ``observation_keys`` from the recipe."""
-        own = [word for word in overrides if word.startswith("policy=")]
-        if "recipe" not in self.groups or own == [f"policy={self.groups['policy']}"]:
+        """Composes; a policy other than the default takes its own recipe, or only ``observation_keys``."""
+        chosen = {**self.groups, **_choices_in(overrides)}
+        if "recipe" not in self.groups or chosen["policy"] == self.groups["policy"]:
             return hydra_compose(self._root, overrides=list(overrides))
-        without_policy = [word for word in overrides if not word.startswith(("policy=", "++policy."))]
         without_recipe = [word for word in overrides if not word.startswith("recipe=")]
+        own = f"{chosen['recipe']}_{chosen['policy']}".replace("${task}", str(chosen["task"]))
+        if own in choices("recipe"):
+            return hydra_compose(self._root, overrides=[*without_recipe, f"recipe={own}"])
+        without_policy = [word for word in overrides if not word.startswith(("policy=", "++policy."))]
         config = hydra_compose(self._root, overrides=without_policy)
         policy = hydra_compose(self._root, overrides=[*without_recipe, "recipe=none"]).policy
         if SEEN in policy and not any(word.startswith(f"++policy.{SEEN}") for word in overrides):
@@ -334,6 +338,12 @@ class _Composer:
             return f"{given} is not valid: {key} takes {type_text(self._base, key)}."
         cause = error.__cause__
         return text + (f" ({_first_line(cause)})" if cause is not None else "")
+
+
+def _choices_in(overrides: Sequence[str]) -> dict[str, str]:
+    """Returns what overrides of the form ``group=choice`` choose; overrides of keys begin with ``++``."""
+    pairs = (word.partition("=") for word in overrides if not word.startswith("++"))
+    return {group: choice for group, _, choice in pairs}
 
 
 def _quoted(text: str) -> str:
