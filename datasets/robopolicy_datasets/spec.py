@@ -20,8 +20,9 @@ KINDS = (
     "angle",  # angles that wrap around at 2 pi, rad
     "joint",  # joint positions, rad
     "width",  # gripper opening, m
-    "wrench",  # force and torque, N and N m
+    "wrench",  # force and torque, N and N m; shape [n, 6]: the newest n samples of a faster sensor
     "touch",  # tactile readings
+    "language",  # a sentence, as a vector of unit length (see language.embed_sentence)
     "pose",  # [x, y, z, axis-angle 3]: a Cartesian command of an arm without a gripper, or of a vehicle
     "pose_width",  # [x, y, z, axis-angle 3, gripper width]: a Cartesian arm command
     "generic",  # anything else

@@ -173,7 +173,8 @@ class _Check:
         first, second = (self.policy.loss(self.batch(), _generator(self.policy, 7)) for _ in range(2))
         self.that(first.ndim == 0 and torch.equal(first, second), "the loss is a number, one per seed")
         first.backward()
-        gradients = {name: parameter.grad for name, parameter in self.policy.named_parameters()}
+        trained = [(name, weight) for name, weight in self.policy.named_parameters() if weight.requires_grad]
+        gradients = {name: weight.grad for name, weight in trained}
         idle = [name for name, gradient in gradients.items() if gradient is None]
         self.that(not idle, "every parameter takes part in the loss", ", ".join(idle[:3]))
         finite = [torch.isfinite(gradient).all() for gradient in gradients.values() if gradient is not None]

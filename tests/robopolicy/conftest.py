@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,10 @@ from robopolicy.policies.configs import (
     FlowConfig,
     ImageEncoderConfig,
     MlpConfig,
+    TransformerConfig,
     UnetConfig,
 )
+from robopolicy_datasets.language import language_feature
 from robopolicy_datasets.spec import Feature, Spec
 from robopolicy_datasets.store.demo_store import DemoStore
 
@@ -38,6 +41,14 @@ PLANE_SPEC = Spec(
 IMAGE_SPEC = Spec(
     (Feature("camera0_rgb", (16, 16, 3), "uint8", "rgb"), PLANE_SPEC["agent_pos"]), PLANE_SPEC.action
 )
+FELT_SPEC = Spec(
+    (
+        PLANE_SPEC["agent_pos"],
+        Feature("robot0_wrench", (10, 6), kind="wrench", unit="N, N m"),
+        language_feature(size=16),
+    ),
+    PLANE_SPEC.action,
+)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -50,15 +61,17 @@ def one_thread() -> Iterator[None]:
 
 
 def tiny(config_class: type[ChunkPolicyConfig], **settings: Any) -> Any:
-    """Returns the settings of a policy that trains in a moment."""
+    """Returns the settings of a policy that trains in a moment; sizes of what it lacks are left out."""
     defaults: dict[str, Any] = {
         "horizon": 8,
         "action_steps": 4,
         "encoder": ImageEncoderConfig(channels=[8], features=16),
         "unet": UnetConfig(channels=[32, 64], kernel_size=3, groups=4, embedding=32),
         "mlp": MlpConfig(width=96, blocks=2, embedding=32),
+        "transformer": TransformerConfig(width=32, layers=2, heads=2, embedding=32),
     }
-    return config_class(**{**defaults, **settings})
+    known = {field.name for field in dataclasses.fields(config_class)}
+    return config_class(**{name: value for name, value in defaults.items() if name in known} | settings)
 
 
 CONFIGS = {"diffusion": DiffusionConfig, "flow": FlowConfig}

@@ -1,4 +1,4 @@
-"""Every registered policy, with every net, on state and image data."""
+"""Every registered policy, with every net, on readings, images, forces and sentences."""
 
 from __future__ import annotations
 
@@ -6,25 +6,41 @@ import numpy as np
 import pytest
 
 from robopolicy.conformance import check_policy
-from robopolicy.policies.generative import NETS
+from robopolicy.policies.chunk_nets import NETS
+from robopolicy.policies.configs import ChunkNetConfig, GenerativeConfig
 from robopolicy_datasets.errors import RobopolicyError
 from robopolicy_datasets.registry import policies
 
-from .conftest import ARM_SPEC, IMAGE_SPEC, PLANE_SPEC, tiny
+from .conftest import ARM_SPEC, FELT_SPEC, IMAGE_SPEC, PLANE_SPEC, tiny
 
-SPECS = {"plane": PLANE_SPEC, "arm": ARM_SPEC, "image": IMAGE_SPEC}
+SPECS = {"arm": ARM_SPEC, "image": IMAGE_SPEC, "felt": FELT_SPEC}
+CONFIGS = {name: policies.config_class(name) for name in policies.names()}
+CHOOSE_NETS = [name for name, config in CONFIGS.items() if issubclass(config, ChunkNetConfig)]
+
+
+STEPS = {"diffusion": 300, "flow": 150}
+"""To memorise ten samples; 100 for the others."""
+
+
+def quick(name, **settings):
+    """Returns tiny settings; many noisy copies of ten samples tell a net more than many steps."""
+    copies = {"noise_samples": 16} if issubclass(CONFIGS[name], GenerativeConfig) else {}
+    return tiny(CONFIGS[name], **copies, **settings)
+
+
+@pytest.mark.parametrize("net", NETS)
+@pytest.mark.parametrize("name", CHOOSE_NETS)
+def test_policy_conforms_with_every_net(name, net):
+    assert len(check_policy(name, quick(name, net=net), PLANE_SPEC, overfit_steps=STEPS.get(name, 100))) > 18
 
 
 @pytest.mark.parametrize("spec", SPECS)
-@pytest.mark.parametrize("net", NETS)
 @pytest.mark.parametrize("name", policies.names())
-def test_policy_conforms(name, net, spec):
-    memorises = net == "mlp" or spec == "plane"  # between them every net, encoder and sampler learns
-    if (name, spec) == ("diffusion", "arm"):
-        memorises = False  # predicting the noise of whole poses takes tiny nets thousands of steps
-    steps = {"flow": 150, "diffusion": 300}.get(name, 300) if memorises else 0
-    config = tiny(policies.config_class(name), net=net, noise_samples=16 if net == "mlp" else 8)
-    assert len(check_policy(name, config, SPECS[spec], overfit_steps=steps)) > 18
+def test_policy_conforms_with_every_kind_of_data(name, spec):
+    # predicting the noise of whole poses takes tiny nets thousands of steps
+    steps = 0 if (name, spec) == ("diffusion", "arm") else STEPS.get(name, 100)
+    fastest = {"net": "mlp"} if issubclass(CONFIGS[name], GenerativeConfig) else {}
+    assert len(check_policy(name, quick(name, **fastest), SPECS[spec], overfit_steps=steps)) > 18
 
 
 @pytest.mark.parametrize(("name", "sampler"), [("diffusion", "ddpm"), ("flow", "heun")])

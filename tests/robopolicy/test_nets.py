@@ -12,7 +12,7 @@ from torch import nn
 from robopolicy.nets.mlp import ConditionalMlp
 from robopolicy.nets.temporal import StepEmbedding, TemporalConv, TemporalGroupNorm, Upsample
 from robopolicy.nets.unet import ConditionalUnet
-from robopolicy.nets.vision import ImageEncoder
+from robopolicy.nets.vision import ImageEncoder, residual_backbone
 
 BATCHES = [1, 3, 70]  # few rows, and enough for the layers' other ways of computing
 
@@ -181,7 +181,7 @@ def test_the_mlp_maps_shapes_and_depends_on_all_inputs():
 
 @pytest.mark.parametrize("blocks", [1, 2])
 def test_the_image_encoder_takes_any_size(blocks):
-    encoder = ImageEncoder(20, 30, [8, 16], blocks, 12, 4)
+    encoder = ImageEncoder(residual_backbone([8, 16], blocks, groups=4), 20, 30, 12)
     assert encoder(torch.randn(2, 3, 20, 30)).shape == (2, 12)
     strides = [module.stride for module in encoder.modules() if isinstance(module, nn.Conv2d)]
     assert strides.count((4, 4)) == 1  # the stem

@@ -27,37 +27,44 @@ class ResidualStage(nn.Module):
         return F.relu(self.second_norm(self.second(hidden)) + self.shortcut(x))
 
 
-class ImageEncoder(nn.Module):
-    """Encodes one image to a vector: stem, residual stages, flattened features, one linear layer.
+def residual_backbone(channels: Sequence[int], blocks: int, groups: int) -> nn.Sequential:
+    """Returns a stem and residual stages, to be trained from scratch.
 
     The stem's 8 x 8 patches, four pixels apart, spare a residual stage at high resolution, slow on a CPU.
+
+    Args:
+        channels: of the stages; the stem has the first stage's.
+        blocks: residual blocks in a stage.
+        groups: of the group normalizations.
+    """
+    layers: list[nn.Module] = [
+        nn.Conv2d(3, channels[0], 8, stride=4, padding=2, bias=False),
+        nn.GroupNorm(groups, channels[0]),
+        nn.ReLU(),
+    ]
+    before = channels[0]
+    for count in channels:
+        for block in range(blocks):
+            layers.append(ResidualStage(before, count, 2 if block == 0 else 1, groups))
+            before = count
+    return nn.Sequential(*layers)
+
+
+class ImageEncoder(nn.Module):
+    """Encodes one image to a vector: a backbone of convolutions, flattened features, one linear layer.
 
     Flattened features keep where things are, and how many.
 
     Args:
+        backbone: maps ``[B, 3, H, W]`` to ``[B, C, h, w]``.
         height: of the images, pixels.
         width: of the images, pixels.
-        channels: of the stages; the stem has the first stage's.
-        blocks: residual blocks in a stage.
         features: numbers in the output.
-        groups: of the group normalizations.
     """
 
-    def __init__(
-        self, height: int, width: int, channels: Sequence[int], blocks: int, features: int, groups: int
-    ) -> None:
+    def __init__(self, backbone: nn.Module, height: int, width: int, features: int) -> None:
         super().__init__()
-        layers: list[nn.Module] = [
-            nn.Conv2d(3, channels[0], 8, stride=4, padding=2, bias=False),
-            nn.GroupNorm(groups, channels[0]),
-            nn.ReLU(),
-        ]
-        before = channels[0]
-        for count in channels:
-            for block in range(blocks):
-                layers.append(ResidualStage(before, count, 2 if block == 0 else 1, groups))
-                before = count
-        self.backbone = nn.Sequential(*layers)
+        self.backbone = backbone
         with torch.no_grad():
             size = self.backbone(torch.zeros(1, 3, height, width)).numel()
         self.head = nn.Linear(size, features)

@@ -19,7 +19,7 @@ from robopolicy.policies.normalizer import Normalizer
 from robopolicy.policies.observation_encoder import ObservationEncoder
 from robopolicy.policies.representation import (
     ActionRepresentation,
-    is_rotational,
+    has_unit_size,
     observation_size,
     represent_observation,
 )
@@ -60,9 +60,7 @@ class ChunkPolicy(nn.Module, ABC):
         self.action = ActionRepresentation(self.spec, config.pose_representation)
         sizes = {f.key: observation_size(f) for f in self.spec.observation if not f.is_image}
         self.normalizer = Normalizer({**sizes, "action": self.action.size})
-        self.encoder = ObservationEncoder(
-            self.spec, config.observation_steps, config.encoder, self.normalizer, config.observation_noise
-        )
+        self.encoder = ObservationEncoder(self.spec, config, self.normalizer)
 
     @property
     def observation_steps(self) -> int:
@@ -90,8 +88,8 @@ class ChunkPolicy(nn.Module, ABC):
         for feature in self.spec.observation:
             if not feature.is_image:
                 values = represent_observation(feature, torch.tensor(observation[feature.key]).float())
-                keep = torch.full((values.shape[-1],), is_rotational(feature))
-                self.normalizer.fit(feature.key, values, mode, keep)
+                keep = torch.full((values.shape[-1],), has_unit_size(feature))
+                self.normalizer.fit(feature.key, values.flatten(0, -2), mode, keep)
         observed = {key: torch.tensor(value).float() for key, value in windows["observation"].items()}
         action = torch.tensor(windows["action"]).float()
         represented = self.action.encode(action, self.action.base(observed))

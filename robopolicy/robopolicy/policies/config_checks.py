@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from robopolicy.policies.configs import ChunkPolicyConfig, GenerativeConfig
+from robopolicy.policies.configs import ChunkNetConfig, ChunkPolicyConfig, GenerativeConfig
 from robopolicy.policies.normalizer import MODES
 from robopolicy.sampling.denoiser import PREDICTIONS
 from robopolicy.sampling.feedback import SIGNALS
@@ -31,14 +31,15 @@ def check_config(config: ChunkPolicyConfig) -> None:
             f"policy.action_steps is {config.action_steps}, but only {available} of the {config.horizon} "
             f"predicted actions lie at or after the newest of {config.observation_steps} observations."
         )
-    _divisible("encoder", config.encoder.channels, config.encoder.groups)
+    _divisible("encoder", "channels", config.encoder.channels, "groups", config.encoder.groups)
     at_least("encoder.blocks", config.encoder.blocks, 1)
     at_least("encoder.features", config.encoder.features, 1)
+    at_least("history_features", config.history_features, 1)
     at_least("observation_noise", config.observation_noise, 0)
 
 
-def check_generative(config: GenerativeConfig, nets: Iterable[str]) -> None:
-    """Refuses settings with which no policy that samples, or no net of it, can be built.
+def check_nets(config: ChunkNetConfig, nets: Iterable[str]) -> None:
+    """Refuses settings with which no net over action chunks can be built.
 
     Args:
         config: of the policy.
@@ -49,20 +50,29 @@ def check_generative(config: GenerativeConfig, nets: Iterable[str]) -> None:
     """
     if config.net not in (names := list(nets)):
         raise unknown_name("policy.net", config.net, names)
-    at_least("noise_samples", config.noise_samples, 1)
-    _check_hooks(config)
-    _divisible("unet", config.unet.channels, config.unet.groups)
+    _divisible("unet", "channels", config.unet.channels, "groups", config.unet.groups)
     if config.unet.kernel_size < 1 or config.unet.kernel_size % 2 == 0:
         raise ConfigError(f"policy.unet.kernel_size is {config.unet.kernel_size}; it must be odd.")
-    for name, embedding in (("unet", config.unet.embedding), ("mlp", config.mlp.embedding)):
-        if embedding < 4 or embedding % 2:
-            raise ConfigError(f"policy.{name}.embedding is {embedding}; it must be even and at least 4.")
+    for name, part in (("unet", config.unet), ("mlp", config.mlp), ("transformer", config.transformer)):
+        if part.embedding < 4 or part.embedding % 2:
+            raise ConfigError(f"policy.{name}.embedding is {part.embedding}; it must be even and at least 4.")
     at_least("mlp.width", config.mlp.width, 1)
     at_least("mlp.blocks", config.mlp.blocks, 1)
     at_least("mlp.expansion", config.mlp.expansion, 1)
+    at_least("transformer.layers", config.transformer.layers, 1)
+    _divisible("transformer", "width", [config.transformer.width], "heads", config.transformer.heads)
 
 
-def _check_hooks(config: GenerativeConfig) -> None:
+def check_hooks(config: GenerativeConfig) -> None:
+    """Refuses settings with which no policy that samples can be trained.
+
+    Args:
+        config: of the policy.
+
+    Raises:
+        ConfigError: says which setting and what is allowed.
+    """
+    at_least("noise_samples", config.noise_samples, 1)
     if config.prediction not in PREDICTIONS:
         raise unknown_name("policy.prediction", config.prediction, PREDICTIONS)
     if config.feedback.order not in (orders := ["none", *SIGNALS]):
@@ -91,9 +101,10 @@ def at_least(name: str, value: float, smallest: float) -> None:
         raise ConfigError(f"policy.{name} is {value}; it must be at least {smallest}.")
 
 
-def _divisible(name: str, channels: list[int], groups: int) -> None:
-    if not channels or groups < 1 or any(count < 1 or count % groups for count in channels):
+def _divisible(part: str, sizes_name: str, sizes: list[int], divisor_name: str, divisor: int) -> None:
+    if not sizes or divisor < 1 or any(size < 1 or size % divisor for size in sizes):
+        given = sizes[0] if len(sizes) == 1 else sizes
         raise ConfigError(
-            f"policy.{name}.channels is {channels}; each must be a multiple of "
-            f"policy.{name}.groups = {groups}."
+            f"policy.{part}.{sizes_name} is {given}; it must be a multiple of "
+            f"policy.{part}.{divisor_name} = {divisor}."
         )

@@ -11,18 +11,23 @@ class ImageEncoderConfig:
     """A residual convolution net over each camera image, one per camera.
 
     Attributes:
+        backbone: ``residual``, of the sizes below, or ``resnet18``, for the weights published for it.
         channels: of the stages; each halves the resolution, which the stem before them quarters.
         blocks: residual blocks in a stage.
         features: numbers that describe one image.
         groups: of the group normalizations.
-        pretrained: safetensors file with the weights of such an encoder; empty: train from scratch.
+        pretrained: safetensors file with weights of such a backbone: of a checkpoint of ours, of one encoder,
+            or torchvision's of ResNet-18; empty: train from scratch.
+        frozen: leave the backbone as it is loaded and train the rest.
     """
 
+    backbone: str = "residual"
     channels: list[int] = field(default_factory=lambda: [32, 64])
     blocks: int = 1
     features: int = 128
     groups: int = 8
     pretrained: str = ""
+    frozen: bool = False
 
 
 @dataclass
@@ -60,6 +65,25 @@ class MlpConfig:
 
 
 @dataclass
+class TransformerConfig:
+    """The transformer with a token for each action.
+
+    Attributes:
+        width: of a token. Diffusion Policy's own size is 256.
+        layers: each of attention to the actions, attention to the condition, feed-forward. DP's: 8.
+        heads: of the attention.
+        causal: actions look at earlier ones only, as in Diffusion Policy.
+        embedding: size of the noise-level embedding.
+    """
+
+    width: int = 128
+    layers: int = 3
+    heads: int = 4
+    causal: bool = False
+    embedding: int = 128
+
+
+@dataclass
 class ChunkPolicyConfig:
     """What all chunk policies share.
 
@@ -76,6 +100,7 @@ class ChunkPolicyConfig:
         observation_noise: standard deviation of the noise added in training to normalized low-dimensional
             observations, so that the policy does not learn the recorded states by heart.
         encoder: for camera images.
+        history_features: numbers that describe a feature which holds the newest samples of a faster sensor.
     """
 
     observation_keys: list[str] = field(default_factory=list)
@@ -87,6 +112,24 @@ class ChunkPolicyConfig:
     learn_ending: bool = True
     observation_noise: float = 0.0
     encoder: ImageEncoderConfig = field(default_factory=ImageEncoderConfig)
+    history_features: int = 32
+
+
+@dataclass
+class ChunkNetConfig(ChunkPolicyConfig):
+    """The choice of a net over action chunks.
+
+    Attributes:
+        net: ``unet``, ``mlp`` or ``transformer``; the second trains several times faster on a CPU.
+        unet: the U-Net's sizes.
+        mlp: the perceptron's sizes.
+        transformer: the transformer's sizes.
+    """
+
+    net: str = "unet"
+    unet: UnetConfig = field(default_factory=UnetConfig)
+    mlp: MlpConfig = field(default_factory=MlpConfig)
+    transformer: TransformerConfig = field(default_factory=TransformerConfig)
 
 
 @dataclass
@@ -106,7 +149,7 @@ class FeedbackConfig:
 
 
 @dataclass
-class GenerativeConfig(ChunkPolicyConfig):
+class GenerativeConfig(ChunkNetConfig):
     """What the policies that sample share.
 
     Attributes:
@@ -115,18 +158,12 @@ class GenerativeConfig(ChunkPolicyConfig):
             so that a chunk can continue the one before it at no cost; 0: none, it is pulled toward it.
         feedback: on the net's own estimates.
         noise_samples: noisy copies of each action chunk in one training step; the encoder runs once.
-        net: ``unet`` or ``mlp``; the latter trains several times faster on a CPU.
-        unet: the U-Net's sizes.
-        mlp: the perceptron's sizes.
     """
 
     prediction: str = "clean"
     longest_prefix: int = 0
     feedback: FeedbackConfig = field(default_factory=FeedbackConfig)
     noise_samples: int = 1
-    net: str = "unet"
-    unet: UnetConfig = field(default_factory=UnetConfig)
-    mlp: MlpConfig = field(default_factory=MlpConfig)
 
 
 @dataclass
@@ -162,3 +199,39 @@ class FlowConfig(GenerativeConfig):
     normalization: str = "standard"
     sampler: str = "euler"
     sampling_steps: int = 5
+
+
+@dataclass
+class BehaviorCloningConfig(ChunkNetConfig):
+    """Plain regression: one chunk for an observation, the mean or the median of the demonstrated ones.
+
+    Attributes:
+        normalization: ``standard`` by default.
+        net: ``mlp`` by default.
+        loss: ``mse`` (mean) or ``l1`` (median, which forgives outliers).
+    """
+
+    target: ClassVar[str] = "robopolicy.policies.regression:BehaviorCloningPolicy"
+    normalization: str = "standard"
+    net: str = "mlp"
+    loss: str = "mse"
+
+
+@dataclass
+class ActConfig(ChunkNetConfig):
+    """Action chunking with a transformer (Zhao et al. 2023): L1 regression as a variational autoencoder.
+
+    Attributes:
+        normalization: ``standard`` by default.
+        net: ``transformer`` by default.
+        latent: numbers that describe how a chunk was done; zero at inference.
+        posterior_layers: of the transformer that finds them in training, of the size of ``transformer``.
+        divergence_weight: of the Kullback-Leibler divergence in the loss.
+    """
+
+    target: ClassVar[str] = "robopolicy.policies.act:ActPolicy"
+    normalization: str = "standard"
+    net: str = "transformer"
+    latent: int = 32
+    posterior_layers: int = 2
+    divergence_weight: float = 10.0

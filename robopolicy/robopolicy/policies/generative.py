@@ -8,12 +8,11 @@ from functools import partial
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from robopolicy.nets.mlp import ConditionalMlp
-from robopolicy.nets.unet import ConditionalUnet
+from robopolicy.policies.chunk_nets import make_net
 from robopolicy.policies.chunk_policy import ChunkPolicy
-from robopolicy.policies.config_checks import check_generative
+from robopolicy.policies.config_checks import check_hooks
 from robopolicy.policies.configs import DiffusionConfig, FlowConfig, GenerativeConfig
 from robopolicy.sampling.denoiser import PREDICTIONS, Denoiser, Draw, InformedDenoiser, NoisePath, mix
 from robopolicy.sampling.diffusion import DiffusionSampler
@@ -23,48 +22,6 @@ from robopolicy.sampling.guidance import Cost, Guidance, guide
 from robopolicy.sampling.prefix import ChunkPrefix, keep_prefix, pull_to_prefix
 from robopolicy_datasets.errors import ConfigError
 from robopolicy_datasets.spec import Spec
-
-
-def _unet(
-    config: GenerativeConfig, action_size: int, condition_size: int, step_scale: float, side_size: int
-) -> nn.Module:
-    unet = config.unet
-    factor = 2 ** (len(unet.channels) - 1)
-    if config.horizon % factor:
-        raise ConfigError(
-            f"policy.horizon is {config.horizon}; this U-Net halves it, so it must be divisible by {factor}."
-        )
-    return ConditionalUnet(
-        action_size,
-        condition_size,
-        unet.channels,
-        unet.kernel_size,
-        unet.groups,
-        unet.embedding,
-        step_scale,
-        side_size,
-    )
-
-
-def _mlp(
-    config: GenerativeConfig, action_size: int, condition_size: int, step_scale: float, side_size: int
-) -> nn.Module:
-    mlp = config.mlp
-    return ConditionalMlp(
-        action_size,
-        config.horizon,
-        condition_size,
-        mlp.width,
-        mlp.blocks,
-        mlp.expansion,
-        mlp.embedding,
-        step_scale,
-        side_size,
-    )
-
-
-NETS = {"unet": _unet, "mlp": _mlp}
-"""How the net that a config names is built: (config, action size, condition size, step scale, side size)."""
 
 
 class Sampler(Protocol):
@@ -110,10 +67,10 @@ class GenerativePolicy(ChunkPolicy):
 
     def __init__(self, config: GenerativeConfig, spec: Spec, dt: float) -> None:
         super().__init__(config, spec, dt)
-        check_generative(config, NETS)
+        check_hooks(config)
         self.prediction = PREDICTIONS[config.prediction]
         side_size = int(config.longest_prefix > 0) + self._has_feedback * self.action.size
-        self.net = NETS[config.net](config, self.action.size, self.encoder.size, self.step_scale, side_size)
+        self.net = make_net(config, self.action.size, self.encoder.size, self.step_scale, side_size)
 
     def loss(
         self,

@@ -2,11 +2,12 @@
 
 The representation follows from each feature's *kind*: rotations become rot6d, angles become sine and
 cosine, poses in actions are taken relative to the newest observed pose (UMI, Chi et al. 2024), all else
-is kept. Rotational numbers are already of unit size, so they are left out of the normalization.
+is kept. Rotational numbers are already of unit size, and sentences are made so: neither is normalized.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import torch
@@ -22,11 +23,15 @@ ROTATION_SIZE = 6
 def observation_size(feature: Feature) -> int:
     """Returns how many numbers the net sees of one sample of a low-dimensional feature.
 
+    Of a feature that holds several samples (``is_history``) it is the numbers of one of them.
+
     Raises:
         SpecError: an axis-angle feature is not made of vectors of three.
     """
     if feature.kind == "axis_angle" and feature.size % 3:
         raise SpecError(f"An axis_angle feature has 3 numbers per rotation; this one: {feature.describe()}.")
+    if is_history(feature):
+        return feature.shape[1]
     return {"axis_angle": 2 * feature.size, "angle": 2 * feature.size}.get(feature.kind, feature.size)
 
 
@@ -35,14 +40,31 @@ def is_rotational(feature: Feature) -> bool:
     return feature.kind in ("axis_angle", "angle")
 
 
+def has_unit_size(feature: Feature) -> bool:
+    """Whether the represented feature needs no normalization."""
+    return is_rotational(feature) or feature.kind == "language"
+
+
+def is_history(feature: Feature) -> bool:
+    """Whether one observation holds the newest samples ``[n, size]`` of a faster sensor."""
+    return feature.kind == "wrench" and len(feature.shape) == 2
+
+
 def represent_observation(feature: Feature, value: Tensor) -> Tensor:
-    """Maps ``[..., *shape]`` of a low-dimensional feature to ``[..., observation_size]``."""
+    """Maps ``[..., *shape]`` of a low-dimensional feature to ``[..., observation_size]``.
+
+    The samples of a history stay apart, ``[..., n, observation_size]``.
+    """
+    if is_history(feature):
+        return value
     flat = value.flatten(value.dim() - len(feature.shape)) if feature.shape else value[..., None]
     if feature.kind == "axis_angle":
         vectors = flat.unflatten(-1, (-1, 3))
         return geometry.matrix_to_rot6d(geometry.axis_angle_to_matrix(vectors)).flatten(-2)
     if feature.kind == "angle":
         return torch.cat([flat.sin(), flat.cos()], dim=-1)
+    if feature.kind == "language":
+        return flat * math.sqrt(feature.size)  # each number about as large as a normalized one
     return flat
 
 
