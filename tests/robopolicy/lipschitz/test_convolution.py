@@ -129,6 +129,15 @@ def test_steps_leave_nothing_stale(layer):
 
 
 @pytest.mark.parametrize("layer", LAYERS)
+def test_autocast_does_not_reach_a_certified_net(layer):
+    net, x = randomize(small_net(layer), 0, 1.0).eval(), torch.randn(3, 3, 8, 8)
+    expected, bound = net(x), net.lipschitz_bound()
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(net(x), expected)
+        assert net.lipschitz_bound() == bound
+
+
+@pytest.mark.parametrize("layer", LAYERS)
 @pytest.mark.parametrize(("outputs", "stride"), [(2, 2), (7, 1)])
 def test_gradients_equal_finite_differences(layer, outputs, stride):
     conv = randomize(LAYERS[layer](2, outputs, 3, stride, padding=1).double().eval(), 0, 1.0)

@@ -208,6 +208,18 @@ def test_float32_stays_within_the_stated_rounding(layer, seed):
     assert ((single - moved).norm(dim=1) <= net.lipschitz_bound() * distance + 2 * error).all()
 
 
+@pytest.mark.parametrize("layer", LAYERS)
+def test_autocast_does_not_reach_a_certified_net(layer):
+    net, x = mlp(layer, scale=1.0).eval(), torch.randn(9, 5)
+    expected, bound = net(x), net.lipschitz_bound()
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(net(x), expected)
+        assert net.lipschitz_bound() == bound
+        folded = net.fold()
+        assert net(x.bfloat16()).dtype == torch.float32
+    torch.testing.assert_close(folded(x), expected, atol=1e-6, rtol=1e-6)
+
+
 # --- gradients ----------------------------------------------------------------------------------------------
 
 

@@ -15,7 +15,7 @@ import math
 import torch.nn.functional as F
 from torch import Tensor
 
-from robopolicy.nets.lipschitz.module import finite, spectral_norm
+from robopolicy.nets.lipschitz.module import finite, full_precision, spectral_norm
 from robopolicy.nets.lipschitz.weights import aol_factors, unit_scale
 
 
@@ -54,6 +54,7 @@ def overlaps(kernel: Tensor) -> Tensor:
     return F.conv2d(columns, columns, padding=(height - 1, width - 1)).abs().sum((2, 3))
 
 
+@full_precision
 def aol_kernel(kernel: Tensor, stride: int) -> Tensor:
     """Scales a kernel to a norm of at most one: by input channel and phase, or by output if that is fewer."""
     scaled = unit_scale(kernel)

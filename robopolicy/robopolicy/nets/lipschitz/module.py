@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 from abc import ABC, abstractmethod
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Concatenate, ParamSpec
 
 import torch
 from torch import Tensor, nn
 
 from robopolicy_datasets.errors import RobopolicyError
+
+P = ParamSpec("P")
+WeightFunction = Callable[Concatenate[Tensor, P], Tensor]
 
 MARGIN = 1e-5
 """Layers are scaled this little below their constant, so that rounded weights do not exceed it."""
@@ -17,8 +24,16 @@ class LipschitzModule(nn.Module, ABC):
     """A module f with a constant L that is proven: ``|f(x) - f(y)| <= L |x - y|``, both norms l2.
 
     The constant is one of exact arithmetic with the weights as they are stored, rounding included;
-    ``robopolicy.nets.lipschitz.rounding`` bounds what float32 evaluation adds.
+    ``robopolicy.nets.lipschitz.rounding`` bounds what float32 evaluation adds. Autocast is off inside: in
+    bfloat16 no such bound would mean much.
     """
+
+    def __call__(self, *inputs: Tensor) -> Tensor:
+        """Evaluates the module; half-precision inputs are taken as float32."""
+        with _full_precision(inputs[0]):
+            half = (torch.bfloat16, torch.float16)
+            result: Tensor = super().__call__(*(x.float() if x.dtype in half else x for x in inputs))
+            return result
 
     @abstractmethod
     def lipschitz_bound(self) -> float:
@@ -31,6 +46,17 @@ class LipschitzModule(nn.Module, ABC):
     @abstractmethod
     def fold(self) -> nn.Module:
         """Returns the same function as a new module of plain layers, which computes no weights."""
+
+
+def full_precision(compute: WeightFunction[P]) -> WeightFunction[P]:
+    """Decorates a function of weights so that autocast does not reach it."""
+
+    @functools.wraps(compute)
+    def computed(weight: Tensor, *args: P.args, **kwargs: P.kwargs) -> Tensor:
+        with _full_precision(weight):
+            return compute(weight, *args, **kwargs)
+
+    return computed
 
 
 def spectral_norm(matrix: Tensor) -> float:
@@ -54,6 +80,11 @@ def finite(weight: Tensor) -> Tensor:
             "restore an earlier checkpoint or lower the learning rate."
         )
     return weight
+
+
+def _full_precision(x: Tensor) -> AbstractContextManager[object]:
+    kind = x.device.type
+    return torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext()
 
 
 def plain_linear(weight: Tensor, bias: Tensor) -> nn.Linear:

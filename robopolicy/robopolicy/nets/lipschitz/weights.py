@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from robopolicy.nets.lipschitz.module import MARGIN, LipschitzModule, finite
+from robopolicy.nets.lipschitz.module import MARGIN, LipschitzModule, finite, full_precision
 
 
 class NormalizedLayer(LipschitzModule):
@@ -45,6 +45,7 @@ def unit_scale(weight: Tensor) -> Tensor:
     return weight / weight.detach().abs().max().clamp_min(torch.finfo(weight.dtype).tiny)
 
 
+@full_precision
 def spectral_exact(weight: Tensor) -> Tensor:
     """Divides a weight, seen as ``[outputs, everything else]``, by its exact largest singular value.
 
@@ -57,6 +58,7 @@ def spectral_exact(weight: Tensor) -> Tensor:
     return _divide(matrix, left[:, 0].to(matrix), right[0].to(matrix)).view_as(weight)
 
 
+@full_precision
 def spectral_step(weight: Tensor, left: Tensor) -> Tensor:
     """Divides a weight by its largest singular value as one more power iteration estimates it.
 
@@ -71,6 +73,7 @@ def spectral_step(weight: Tensor, left: Tensor) -> Tensor:
     return _divide(matrix, left.clone(), right).view_as(weight)
 
 
+@full_precision
 def aol_columns(weight: Tensor, log_shares: Tensor | None = None) -> Tensor:
     """Scales the columns of W so that its norm is at most one: ``W T^-1/2``, T diagonal.
 
