@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from typing import Concatenate, ParamSpec
 
 import torch
@@ -29,11 +28,13 @@ class LipschitzModule(nn.Module, ABC):
     """
 
     def __call__(self, *inputs: Tensor) -> Tensor:
-        """Evaluates the module; half-precision inputs are taken as float32."""
-        with _full_precision(inputs[0]):
-            half = (torch.bfloat16, torch.float16)
-            result: Tensor = super().__call__(*(x.float() if x.dtype in half else x for x in inputs))
-            return result
+        """Evaluates the module; under autocast half-precision inputs are taken as float32."""
+        kind = inputs[0].device.type
+        if not torch.is_autocast_enabled(kind):
+            return super().__call__(*inputs)
+        half = (torch.bfloat16, torch.float16)
+        with torch.autocast(kind, enabled=False):
+            return self(*(x.float() if x.dtype in half else x for x in inputs))
 
     @abstractmethod
     def lipschitz_bound(self) -> float:
@@ -53,7 +54,7 @@ def full_precision(compute: WeightFunction[P]) -> WeightFunction[P]:
 
     @functools.wraps(compute)
     def computed(weight: Tensor, *args: P.args, **kwargs: P.kwargs) -> Tensor:
-        with _full_precision(weight):
+        with torch.autocast(weight.device.type, enabled=False):
             return compute(weight, *args, **kwargs)
 
     return computed
@@ -80,11 +81,6 @@ def finite(weight: Tensor) -> Tensor:
             "restore an earlier checkpoint or lower the learning rate."
         )
     return weight
-
-
-def _full_precision(x: Tensor) -> AbstractContextManager[object]:
-    kind = x.device.type
-    return torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext()
 
 
 def plain_linear(weight: Tensor, bias: Tensor) -> nn.Linear:
