@@ -1,6 +1,6 @@
-"""Lipschitz perceptrons on one thread, folded at batch 1 and in training, beside plain ones of equal shape.
+"""Lipschitz nets on one thread, in training and folded at batch 1, beside plain ones of equal shape.
 
-The plain net is ``nn.Linear`` and ReLU with as many inputs, outputs, and hidden layers of the same width.
+The plain nets are ``nn.Linear`` or ``nn.Conv2d`` with ReLU, of the same widths and as many hidden layers.
 """
 
 from __future__ import annotations
@@ -10,54 +10,78 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
+from robopolicy.nets.lipschitz.convolution import LipschitzImageEncoder
 from robopolicy.nets.lipschitz.mlp import LAYERS, LipschitzMlp
+from robopolicy.nets.lipschitz.module import LipschitzModule
 from robopolicy_launch.benchmarks import Row
 from robopolicy_launch.benchmarks._timing import repeated, side_by_side, threads
 
 INPUTS, OUTPUTS = 24, 32
-CALLS = 100  # a forward takes some 20 us
+CALLS = 20  # a forward takes some 20 us
 
 
 def run(
-    *, widths: Sequence[int] = (64, 256), depth: int = 3, batch: int = 256, seconds: float = 3.0
+    *,
+    widths: Sequence[int] = (64, 256),
+    depth: int = 3,
+    channels: Sequence[int] = (32, 64, 128),
+    image: int = 64,
+    batch: int = 256,
+    images: int = 8,
+    seconds: float = 3.0,
 ) -> Iterator[Row]:
-    """Measures one action, and one training step.
+    """Measures one evaluation, and one training step.
 
     Args:
-        widths: of the hidden layers.
-        depth: hidden layers.
-        batch: of the training step.
+        widths: of the perceptrons' hidden layers.
+        depth: their number.
+        channels: of the image encoder.
+        image: height and width of its images, pixels.
+        batch: rows in a training step of a perceptron.
+        images: images in a training step of the encoder.
         seconds: to spend on each row.
     """
     torch.manual_seed(0)
+    vectors, pictures = torch.randn(batch, INPUTS), torch.randn(images, 3, image, image)
     with threads(1):
         for width in widths:
-            plain = _plain(width, depth)
-            for layer in LAYERS:
-                net = LipschitzMlp(INPUTS, OUTPUTS, width, depth, layer)
-                times = side_by_side(_steps(net, batch), _steps(plain, batch), seconds=seconds)
-                yield Row(f"{layer}_w{width}_train_b{batch}", *times, "ms", "plain perceptron")
-                folded, x = net.fold(), torch.randn(1, INPUTS)
-                with torch.inference_mode():
-                    times = side_by_side(_calls(folded, x), _calls(plain, x), seconds=seconds)
-                ours, reference = (time / CALLS * 1e3 for time in times)
-                yield Row(f"{layer}_w{width}_folded_b1", ours, reference, "us", "plain perceptron")
+            perceptron = _perceptron(width, depth)
+            for layer, activation in (*((layer, "relu") for layer in LAYERS), ("aol", "maxmin")):
+                net = LipschitzMlp(INPUTS, OUTPUTS, width, depth, layer, activation=activation)
+                yield from _rows(f"{layer}_{activation}_w{width}", net, perceptron, vectors, seconds)
+        encoder = LipschitzImageEncoder(image, image, channels, OUTPUTS)
+        yield from _rows(f"aol_encoder_{image}", encoder, _encoder(channels, image), pictures, seconds)
 
 
-def _plain(width: int, depth: int) -> nn.Sequential:
+def _rows(name: str, net: LipschitzModule, plain: nn.Module, x: Tensor, seconds: float) -> Iterator[Row]:
+    times = side_by_side(_steps(net, x), _steps(plain, x), seconds=seconds)
+    yield Row(f"{name}_train_b{len(x)}", *times, "ms", "plain net")
+    folded, first = net.fold(), x[:1]
+    with torch.inference_mode():
+        calls = (repeated(lambda: folded(first), CALLS), repeated(lambda: plain(first), CALLS))
+        ours, reference = (time / CALLS * 1e3 for time in side_by_side(*calls, seconds=seconds))
+    yield Row(f"{name}_folded_b1", ours, reference, "us", "plain net")
+
+
+def _perceptron(width: int, depth: int) -> nn.Sequential:
     layers: list[nn.Module] = [nn.Linear(INPUTS, width), nn.ReLU()]
     for _ in range(depth - 1):
         layers += [nn.Linear(width, width), nn.ReLU()]
     return nn.Sequential(*layers, nn.Linear(width, OUTPUTS))
 
 
-def _calls(net: nn.Module, x: Tensor) -> Callable[[], None]:
-    return repeated(lambda: net(x), CALLS)
+def _encoder(channels: Sequence[int], image: int) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    before = 3
+    for count in channels:
+        layers += [nn.Conv2d(before, count, 4, stride=2, padding=1), nn.ReLU()]
+        before, image = count, image // 2
+    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(before * image * image, OUTPUTS))
 
 
-def _steps(net: nn.Module, batch: int) -> Callable[[], None]:
+def _steps(net: nn.Module, x: Tensor) -> Callable[[], None]:
     optimizer = torch.optim.AdamW(net.parameters(), fused=True)
-    x, target = torch.randn(batch, INPUTS), torch.randn(batch, OUTPUTS)
+    target = torch.randn(len(x), OUTPUTS)
 
     def step() -> None:
         optimizer.zero_grad()
