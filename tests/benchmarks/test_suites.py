@@ -33,6 +33,7 @@ from robopolicy_launch.benchmarks import (
     server,
     sim,
     store,
+    theorems,
     touch,
     train,
 )
@@ -66,7 +67,7 @@ def test_the_suites_are_found():
             "sim",
             "store",
         ),
-        *("touch", "train"),
+        *("theorems", "touch", "train"),
     }
     assert wanted <= set(benchmarks.suites())
 
@@ -92,6 +93,13 @@ def test_lipschitz():
     rows = lipschitz.run(widths=(6,), depth=2, channels=(4,), image=8, batch=4, images=4, seconds=0.0)
     nets = [*(f"{layer}_relu_w6" for layer in LAYERS), "aol_maxmin_w6", "aol_encoder_8"]
     check(rows, [f"{net}_{what}" for net in nets for what in ("train_b4", "folded_b1")])
+
+
+def test_theorems():
+    cell = theorems.Cell(50, 1.0, 0.1)
+    rows = list(theorems.run((cell,), training_steps=20, runs=5))
+    check(rows, [f"{what}_n50_alpha1_zeta0p1" for what in ("error", "deviation", "regret")])
+    assert all(row.ratio >= 1 for row in rows)
 
 
 def test_loader():

@@ -37,6 +37,8 @@ def loop_of_model(dynamics: Array, inputs: Array, gain: Array, *, kind: str, ass
         return Loop(unstable, Finding(float(np.linalg.norm(inputs, 2)), kind, assumption))
     rates = radius + (1 - radius) * np.linspace(0.05, 1.0, RATES, endpoint=False)
     pairs = [_in_metric(closed, inputs, rate) for rate in rates]
+    if (norm := float(np.linalg.norm(closed, 2))) < 1:  # it contracts in l2 as it is
+        pairs.append((norm, float(np.linalg.norm(inputs, 2))))
     contraction, input_gain = min(pairs, key=lambda pair: pair[1] / (1 - pair[0]))
     return Loop(Finding(contraction, kind, assumption), Finding(input_gain, kind, assumption))
 

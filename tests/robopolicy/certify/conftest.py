@@ -1,4 +1,4 @@
-"""Makes ``double_integrator`` importable."""
+"""Makes ``small_nets`` importable."""
 
 import sys
 from pathlib import Path

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import torch
-from double_integrator import product_bound, spectral_net
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small_nets import product_bound, spectral_net
 
 from robopolicy.certify.lower_bound import jacobian_norms, lower_bound
 

@@ -9,9 +9,9 @@ import math
 import numpy as np
 import pytest
 import torch
-from double_integrator import DoubleIntegrator, imitate, product_bound, spectral_net
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small_nets import imitate, product_bound, spectral_net
 
 from robopolicy.certify.covering import box_covering_radius, expert_lipschitz, sampled_covering_radius
 from robopolicy.certify.finding import Finding, weakest
@@ -26,6 +26,7 @@ from robopolicy.certify.theorems import (
     regret,
 )
 from robopolicy_datasets.errors import ConfigError, UnknownNameError
+from robopolicy_launch.benchmarks._double_integrator import DoubleIntegrator
 
 SYSTEM = DoubleIntegrator.make()
 BOX = 2.0  # half its side; the trajectories start in the middle half and stay inside
@@ -35,33 +36,6 @@ COST = Cost(state=1.0, action=1.0, discount=0.95)
 
 def known(value: float, kind: str = "certified") -> Finding:
     return Finding(value, kind, "Given.")
-
-
-def attacked(net, starts: np.ndarray, disturbance: float) -> tuple[np.ndarray, np.ndarray]:
-    """Runs the loop; each measurement is moved so that the action changes most, by its gradient."""
-    states, visited, actions = starts, [], []
-    for step in range(STEPS):
-        measured = torch.tensor(states).float().requires_grad_(True)
-        (gradient,) = torch.autograd.grad(net(measured).sum(), measured)
-        direction = gradient.numpy() / np.linalg.norm(gradient.numpy(), axis=1, keepdims=True).clip(1e-9)
-        sign = 1.0 if (step // 15) % 2 else -1.0
-        moved = measured.detach().numpy() + sign * disturbance * direction
-        with torch.no_grad():
-            action = net(torch.tensor(moved).float()).double().numpy()
-        visited.append(states)
-        actions.append(action)
-        states = SYSTEM.step(states, action)
-    return np.array(visited), np.array(actions)
-
-
-def expert_run(starts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    states, visited, actions = starts, [], []
-    for _ in range(STEPS):
-        action = SYSTEM.expert(states)
-        visited.append(states)
-        actions.append(action)
-        states = SYSTEM.step(states, action)
-    return np.array(visited), np.array(actions)
 
 
 def discounted(states: np.ndarray, actions: np.ndarray) -> np.ndarray:
@@ -102,8 +76,8 @@ def test_no_bound_is_violated(budget, samples, disturbance):
     assert error.kind == "certified"
 
     starts = rng.uniform(-BOX / 2, BOX / 2, (20, 2))
-    states, actions = attacked(net, starts, disturbance)
-    best, expert_actions = expert_run(starts)
+    states, actions = SYSTEM.run(SYSTEM.attacked(net, disturbance), starts, STEPS)
+    best, expert_actions = SYSTEM.run(SYSTEM.expert, starts, STEPS)
     assert np.abs(states).max() < BOX  # the region in which the error is bounded
     options = {"disturbance": disturbance, "trivial": math.inf}
     deviation = expert_deviation(error, alpha, SYSTEM.loop, **options)
@@ -112,7 +86,7 @@ def test_no_bound_is_violated(budget, samples, disturbance):
     assert np.abs(more).max() <= regret(error, alpha, SYSTEM.lipschitz, SYSTEM.loop, COST, **options).value
 
     rate = contraction_rate(alpha, SYSTEM.lipschitz, SYSTEM.loop)
-    quiet_states, quiet_actions = attacked(net, starts, 0.0)
+    quiet_states, quiet_actions = SYSTEM.run(SYSTEM.attacked(net, 0.0), starts, STEPS)
     suffered = np.abs(discounted(states, actions) - discounted(quiet_states, quiet_actions))
     assert suffered.max() <= degradation(alpha, rate, SYSTEM.loop, COST, **options).value
 

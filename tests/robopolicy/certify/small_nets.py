@@ -1,53 +1,11 @@
-"""A point on a line under a linear expert, in the coordinates in which the expert's loop contracts."""
+"""Small ReLU nets of a known Lipschitz constant."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import torch
-from scipy.linalg import solve_discrete_are, sqrtm
 
 from robopolicy.certify.finding import Finding
-from robopolicy.certify.linear_loop import loop_of_model
-from robopolicy.certify.theorems import Loop
-
-DT = 0.1
-DYNAMICS = np.array([[1.0, DT], [0.0, 1.0]])
-INPUTS = np.array([[DT**2 / 2], [DT]])
-
-
-@dataclass(frozen=True)
-class DoubleIntegrator:
-    """``x+ = A x + B u``; the expert is ``u = K x``, of LQR."""
-
-    dynamics: np.ndarray
-    inputs: np.ndarray
-    gain: np.ndarray
-
-    @classmethod
-    def make(cls) -> DoubleIntegrator:
-        riccati = solve_discrete_are(DYNAMICS, INPUTS, np.eye(2), np.eye(1))
-        gain = -np.linalg.solve(np.eye(1) + INPUTS.T @ riccati @ INPUTS, INPUTS.T @ riccati @ DYNAMICS)
-        root = np.real(sqrtm(riccati))
-        back = np.linalg.inv(root)
-        return cls(root @ DYNAMICS @ back, root @ INPUTS, gain @ back)
-
-    @property
-    def loop(self) -> Loop:
-        return loop_of_model(
-            self.dynamics, self.inputs, self.gain, kind="certified", assumption="The model is exact."
-        )
-
-    @property
-    def lipschitz(self) -> Finding:
-        return Finding(float(np.linalg.norm(self.gain)), "certified", "The expert is linear.")
-
-    def expert(self, states: np.ndarray) -> np.ndarray:
-        return states @ self.gain.T
-
-    def step(self, states: np.ndarray, actions: np.ndarray) -> np.ndarray:
-        return states @ self.dynamics.T + actions @ self.inputs.T
 
 
 def spectral_net(lipschitz: float, *, seed: int, width: int = 24) -> torch.nn.Sequential:
