@@ -72,14 +72,14 @@ def tables(content: Mapping[str, Any]) -> str:
             one["bound"]["value"],
             one["measured"]["value"],
             one["tolerance"],
-            one["window_radius"]["value"],
+            one["window_radius"]["value"] or None,
             one["window_radius"]["kind"],
         )
         for number, one in enumerate(content["actions"], start=1)
     ]
     html += page.table(rows, header)
     observed = [
-        (number, one["name"], one["unit"], one["radius"]["value"], one["radius"]["kind"])
+        (number, one["name"], one["unit"], one["radius"]["value"] or None, one["radius"]["kind"])
         for number, one in enumerate(content["observations"], start=1)
     ]
     html += page.table(observed, ("", "observation", "unit", "may be wrong by", "kind"))

@@ -102,12 +102,14 @@ def _show(certificate: Certificate) -> None:
         ],
         header=("action", "unit", "bound", "measured", "tolerance"),
     )
-    console.table(
-        [
-            (quantity.name, quantity.unit, radius.value, radius.kind)
-            for quantity, radius in certificate.radii()
-        ],
-        header=("observation", "unit", "may be wrong by", "kind"),
-    )
+    radii = [
+        (
+            quantity.name,
+            quantity.unit,
+            *((None, "unknown") if radius.vacuous else (radius.value, radius.kind)),
+        )
+        for quantity, radius in certificate.radii()
+    ]
+    console.table(radii, header=("observation", "unit", "may be wrong by", "kind"))
     for note in certificate.notes:
         console.line(f"  {note}")

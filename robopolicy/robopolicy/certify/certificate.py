@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -100,8 +100,7 @@ class Certificate:
         """
         radius = self.window_radius
         return [
-            (quantity, Finding(radius.value / quantity.gain, radius.kind, radius.assumption))
-            for quantity in self.observations
+            (quantity, replace(radius, value=radius.value / quantity.gain)) for quantity in self.observations
         ]
 
     @property

@@ -82,7 +82,8 @@ def observation_radius(alpha: Finding, tolerance: float) -> Finding:
     if not tolerance > 0:
         raise ConfigError(f"The tolerance is {tolerance}; it must be positive.")
     radius = tolerance / alpha.value if alpha.value else math.inf
-    return Finding(radius, alpha.kind, f"Every observation error up to this. {alpha.assumption}")
+    reach = f"Every observation error up to this. {alpha.assumption}"
+    return Finding(radius, alpha.kind, reach, vacuous=not radius > 0)
 
 
 def disturbed_action(alpha: Finding, disturbance: float) -> Finding:
