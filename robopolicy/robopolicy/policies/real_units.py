@@ -13,7 +13,7 @@ from robopolicy.certify.quantities import (
     smallest_singular_value,
 )
 from robopolicy.policies.chunk_policy import ChunkPolicy
-from robopolicy.policies.representation import ROTATION_SIZE, observation_size
+from robopolicy.policies.representation import ROTATION_SIZE, is_history, observation_size
 from robopolicy_datasets.spec import Feature
 
 POSE_SIZE = 10  # represented numbers of one arm: position, two rotation rows, gripper width
@@ -33,7 +33,7 @@ def observation_quantities(policy: ChunkPolicy) -> list[ObservationQuantity]:
 
 def is_encoded(feature: Feature) -> bool:
     """Whether a net of its own encodes a feature for the window: an image, or a history of samples."""
-    return feature.is_image or (feature.kind == "wrench" and len(feature.shape) == 2)
+    return feature.is_image or is_history(feature)
 
 
 def action_quantities(policy: ChunkPolicy, chunks: Tensor) -> list[ActionQuantity]:
