@@ -19,6 +19,7 @@ from robopolicy.nets.lipschitz.residual import SllLinear
 from robopolicy.nets.lipschitz.rounding import rounding_error
 from robopolicy.nets.lipschitz.sandwich import SandwichLinear
 from robopolicy.nets.lipschitz.sequential import LipschitzSequential
+from robopolicy.nets.lipschitz.smooth import TanhSllLinear
 from robopolicy_datasets.errors import ConfigError, RobopolicyError
 
 from .conftest import EXACT, doubled, few, randomize, seeds, steepest
@@ -30,7 +31,7 @@ SINGLE = {
     "sandwich": lambda inputs, outputs: SandwichLinear(inputs, outputs),
 }
 MLPS = [("spectral", "relu"), ("spectral", "maxmin"), ("aol", "relu"), ("aol", "maxmin")]
-MLPS += [("sll", "relu"), ("sandwich", "relu")]
+MLPS += [("sll", "relu"), ("sll_tanh", "relu"), ("sandwich", "relu")]
 
 
 def mlp(layer="sll", activation="relu", seed=0, scale=None, depth=2, **budgets):
@@ -320,3 +321,17 @@ def test_weights_that_are_no_numbers_have_no_bound(layer):
         net.lift.weight[0, 0] = float("nan")
     with pytest.raises(RobopolicyError, match="not a number"):
         net.lipschitz_bound()
+
+
+# --- the smooth residual layer ------------------------------------------------------------------------------
+
+
+def test_a_smooth_layer_with_small_weights_is_linear_and_yet_no_identity():
+    layer = TanhSllLinear(6)
+    x = torch.randn(50, 6)
+    with torch.no_grad():
+        for scale, tolerance in ((1e-3, 1e-3), (1.0, None)):
+            layer.weight.copy_(scale * torch.linalg.qr(torch.randn(6, 6))[0])
+            bend = (layer(x) + layer(-x)).norm() + (layer(2 * x) - 2 * layer(x)).norm()
+            assert bend < tolerance if tolerance else bend > 1.0
+            assert (layer(x) - x).norm() > 1.0

@@ -15,11 +15,13 @@ from robopolicy.nets.lipschitz.module import LipschitzModule, plain_linear, spec
 from robopolicy.nets.lipschitz.residual import SllLinear
 from robopolicy.nets.lipschitz.sandwich import SandwichLinear
 from robopolicy.nets.lipschitz.sequential import LipschitzSequential
+from robopolicy.nets.lipschitz.smooth import TanhSllLinear
 from robopolicy_datasets.errors import ConfigError, unknown_name
 
 _LINEAR: dict[str, type[LipschitzLinear]] = {"spectral": SpectralLinear, "aol": AolLinear}
 _BLOCK: dict[str, Callable[[int], LipschitzModule]] = {
     "sll": SllLinear,
+    "sll_tanh": TanhSllLinear,
     "sandwich": lambda width: SandwichLinear(width, width),
 }
 LAYERS = (*_LINEAR, *_BLOCK)
@@ -41,7 +43,7 @@ class LipschitzMlp(LipschitzModule):
         input_bounds: one number > 0 or one for each input.
         output_bounds: one number > 0 or one for each output.
         activation: after the dense layers ``spectral`` and ``aol``: one of ``ACTIVATIONS``; the others have
-            ReLU inside.
+            theirs inside.
 
     Raises:
         ConfigError: a size or a budget is impossible, or a name unknown.

@@ -15,9 +15,11 @@ from robopolicy.nets.lipschitz.bounds import product_bound
 from robopolicy.nets.lipschitz.module import spectral_norm
 from robopolicy.nets.lipschitz.residual import PlainSll
 from robopolicy.nets.lipschitz.sandwich import PlainSandwich
+from robopolicy.nets.lipschitz.smooth import PlainTanhSll
 from robopolicy_datasets.errors import ConfigError
 
 _UNIT = 2.0**-24  # half the distance from 1 to the next float32
+_TANH = 4 * _UNIT  # relative error of torch's tanh, which is good to one or two units in the last place
 _EXACT = (nn.ReLU, nn.Identity, nn.Flatten, nn.Unflatten, MaxMin, GroupSort)
 
 
@@ -54,6 +56,12 @@ def _local(part: nn.Module, radius: float) -> tuple[float, float]:
         added = _gamma(weight.shape[1] + 1) * radius if isinstance(part, PlainSll) else 0.0
         outer = spectral_norm(weight)
         return outer * inner + _product_error(weight, hidden) + added, outer * offset
+    if isinstance(part, PlainTanhSll):
+        inner, offset = _local(part.inner, radius)
+        scale, outer = float(part.scale.detach().max()), spectral_norm(part.inner.weight)
+        hidden = scale * (outer * radius + offset + inner)
+        added = _product_error(part.inner.weight.T, hidden) + _gamma(part.inner.in_features + 1) * radius
+        return outer * (scale * inner + 2 * _TANH * hidden) + added, outer * scale * offset
     raise ConfigError(
         f"The rounding of {type(part).__name__} is not known. Give the fold of a dense Lipschitz net."
     )
