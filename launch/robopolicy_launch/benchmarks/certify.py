@@ -1,0 +1,211 @@
+"""Lipschitz nets that imitate a hovering quadrotor's expert, beside a perceptron of the same size.
+
+Every net is tuned over equally many settings, by the closed-loop cost on seeds of their own, and reported on
+others. Cells that are done are kept in the folder, so that a run that was stopped goes on; a table and a plot
+lie beside them.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from robopolicy.certify.hover import NETS, HoverConfig, run_cell
+from robopolicy.evaluation.statistics import mean_interval
+from robopolicy_launch.benchmarks import Row
+from robopolicy_launch.benchmarks._cells import Cells
+from robopolicy_launch.benchmarks._timing import threads
+from robopolicy_launch.run_folder import write_text_atomic
+
+FOLDER = Path("runs/bench-cells/certify")
+DISTURBANCES = (0.0, 0.3)
+PLAIN = ("mlp_relu", "mlp_tanh")
+CASES = ((10, "global"), (10, "per_action"), (60, "global"))
+TUNING_SEEDS = {10: (0, 1), 60: (0,)}
+"""By the number of demonstrations: from many of them, all seeds learn much the same."""
+UNTUNED = {"share": 1.0, "steps": 2000, "weight_decay": 0.0, "observation_noise": 0.0}
+FAILED = 5.0  # times the expert's cost
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Result:
+    """One net in one case, over all reported seeds.
+
+    Attributes:
+        name: of the net, with ``untuned`` where no settings were searched.
+        case: demonstrations and budget.
+        chosen: its settings.
+        cells: of the seeds.
+    """
+
+    name: str
+    case: tuple[int, str]
+    chosen: HoverConfig
+    cells: Sequence[Mapping[str, Any]]
+
+    def ratios(self, disturbance: int) -> np.ndarray[Any, Any]:
+        """Returns the costs beside the expert's ``[seeds, roll-outs]`` at one of the disturbances."""
+        return np.array([cell["ratios"][disturbance] for cell in self.cells])
+
+    @property
+    def tightness(self) -> list[float]:
+        """Of each seed, the lower bound beside the certified one."""
+        return [cell["lower"] / cell["certified"] for cell in self.cells]
+
+
+def run(
+    *,
+    folder: Path = FOLDER,
+    nets: Sequence[str] = tuple(NETS),
+    cases: Sequence[tuple[int, str]] = CASES,
+    steps: Sequence[int] = (500, 2000),
+    tuning_seeds: Mapping[int, Sequence[int]] = TUNING_SEEDS,
+    seeds: Sequence[int] = tuple(range(100_000, 100_005)),
+) -> Iterator[Row]:
+    """Runs the experiment and writes ``table.md`` and ``hover.png``.
+
+    Args:
+        folder: of the cells and of what is written.
+        nets: which.
+        cases: demonstrations and budgets.
+        steps: of training, among which is chosen.
+        tuning_seeds: on which settings are chosen, by the number of demonstrations.
+        seeds: on which they are reported.
+    """
+    cells, results = Cells(folder), []
+    with threads(1):
+        for case in cases:
+            for result in _case(cells, case, nets, steps, tuning_seeds[case[0]], seeds):
+                results.append(result)
+                write_text_atomic(folder / "table.md", table(results))
+    plot(results, folder / "hover.png")
+    yield from _rows(results)
+
+
+def _case(
+    cells: Cells,
+    case: tuple[int, str],
+    nets: Sequence[str],
+    steps: Sequence[int],
+    tuning_seeds: Sequence[int],
+    seeds: Sequence[int],
+) -> Iterator[Result]:
+    for net in nets:
+        if case[1] == "per_action" and net in PLAIN:
+            continue  # a plain net has no budget
+        base = HoverConfig(net, *case, seed=seeds[0], **UNTUNED)
+        if net == "mlp_relu":
+            yield _report(cells, f"{net} untuned", case, base, seeds)
+        chosen = min(
+            _candidates(base, steps),
+            key=lambda one: np.mean([_cost(cells, replace(one, seed=seed)) for seed in tuning_seeds]),
+        )
+        yield _report(cells, net, case, chosen, seeds)
+
+
+def _candidates(base: HoverConfig, steps: Sequence[int]) -> Iterator[HoverConfig]:
+    """Yields as many settings for each net: a plain one has noise to choose, a Lipschitz net its budget."""
+    own = ("observation_noise", (0.0, 0.1)) if base.net in PLAIN else ("share", (0.8, 1.0))
+    for count, decay, value in itertools.product(steps, (0.0, 1.0), own[1]):
+        yield replace(base, steps=count, weight_decay=decay, **{own[0]: value})
+
+
+def _cost(cells: Cells, config: HoverConfig) -> float:
+    """Returns the mean cost of one seed, undisturbed."""
+    result = cells.get(_Tuning(config), lambda: run_cell(config, DISTURBANCES[:1]))
+    return float(np.mean(result["ratios"][0]))
+
+
+@dataclass(frozen=True)
+class _Tuning:
+    """A cell without disturbances."""
+
+    config: HoverConfig
+
+
+def _report(
+    cells: Cells, name: str, case: tuple[int, str], config: HoverConfig, seeds: Sequence[int]
+) -> Result:
+    _log.info("%s with %d demonstrations, %s budget: %s", name, *case, config)
+    settings = [replace(config, seed=seed) for seed in seeds]
+    return Result(
+        name, case, config, [cells.get(one, lambda one=one: run_cell(one, DISTURBANCES)) for one in settings]
+    )
+
+
+def table(results: Sequence[Result]) -> str:
+    """Returns the results as a table in Markdown."""
+    lines = [
+        "| demonstrations, budget | net | settings | certified | tightness | "
+        + " | ".join(f"mean cost at {size:g} [95 %]; median; failed" for size in DISTURBANCES)
+        + " |",
+        "|---|---|---|---|---|" + "---|" * len(DISTURBANCES),
+    ]
+    for one in results:
+        certified = np.mean([cell["certified"] * one.chosen.share for cell in one.cells])
+        own = (
+            f"noise {one.chosen.observation_noise:g}"
+            if one.chosen.net in PLAIN
+            else f"share {one.chosen.share:g}"
+        )
+        figures = []
+        for index in range(len(DISTURBANCES)):
+            ratios = one.ratios(index)
+            low, high = mean_interval(ratios.mean(1).tolist())
+            figures.append(
+                f"{ratios.mean():.3f} [{low:.3f}, {high:.3f}]; {np.median(ratios):.3f}; "
+                f"{(ratios > FAILED).mean():.0%}"
+            )
+        lines.append(
+            f"| {one.case[0]}, {one.case[1]} | {one.name} | {one.chosen.steps} steps, decay "
+            f"{one.chosen.weight_decay:g}, {own} | {certified:.2f} | {np.mean(one.tightness):.2f} "
+            f"({min(one.tightness):.2f} to {max(one.tightness):.2f}) | {' | '.join(figures)} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def plot(results: Sequence[Result], path: Path) -> None:
+    """Draws every seed's mean cost, and the mean of all, for each net and case."""
+    from matplotlib.figure import Figure
+
+    cases = list(dict.fromkeys(one.case for one in results))
+    figure = Figure(figsize=(4.2 * len(cases), 3.4), layout="constrained")
+    axes = figure.subplots(1, len(cases), squeeze=False)[0]
+    for axis, case in zip(axes, cases, strict=True):
+        shown = [one for one in results if one.case == case]
+        for index, (size, colour) in enumerate(zip(DISTURBANCES, ("#3b76d6", "#d9772b"), strict=True)):
+            for row, one in enumerate(shown):
+                means, height = one.ratios(index).mean(1), row + 0.25 * index
+                axis.plot(means, [height] * len(means), ".", color=colour, alpha=0.5)
+                axis.plot(means.mean(), height, "|", color=colour, markersize=14, markeredgewidth=2)
+            axis.plot([], [], "|", color=colour, label=f"disturbance {size:g}")
+        axis.set(xscale="log", yticks=range(len(shown)), yticklabels=[one.name for one in shown])
+        axis.set(title=f"{case[0]} demonstrations, {case[1]}", xlabel="cost / the expert's cost")
+        axis.grid(alpha=0.3, which="both")
+        axis.invert_yaxis()
+    axes[0].legend(fontsize="small")
+    figure.savefig(path, dpi=110)
+
+
+def _rows(results: Sequence[Result]) -> Iterator[Row]:
+    """Yields mean costs; the reference is the tuned perceptron with as many demonstrations."""
+    tuned = {one.case[0]: one for one in results if one.name == "mlp_relu"}
+    for one in results:
+        for index, size in enumerate(DISTURBANCES):
+            reference = tuned.get(one.case[0], one)
+            demonstrations, budget = one.case
+            yield Row(
+                f"hover_{demonstrations}_{budget}_{one.name.replace(' ', '_')}_{round(100 * size)}",
+                float(one.ratios(index).mean()),
+                float(reference.ratios(index).mean()),
+                "cost",
+                f"the cost of {reference.name}",
+            )
