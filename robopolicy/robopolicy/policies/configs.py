@@ -235,3 +235,31 @@ class ActConfig(ChunkNetConfig):
     latent: int = 32
     posterior_layers: int = 2
     divergence_weight: float = 10.0
+
+
+@dataclass
+class LipschitzFlowConfig(ChunkPolicyConfig):
+    """A flow whose sampled chunk follows the observation no further than a certified bound.
+
+    Attributes:
+        normalization: ``standard`` by default.
+        bound: on what a sampled chunk moves per unit of the observation window, the noise being the same;
+            l2 of the normalized numbers of both.
+        codes: that the noise chooses from; one can hold one way of doing the task.
+        sampling_steps: Euler steps at inference. Under the same bound each further
+            one leaves less of it to the observation.
+        point_gain: on what an estimate moves per unit of the noisy chunk, where there are several steps.
+        width: of the net.
+        depth: its hidden layers.
+        layer: of them: ``sll``, ``sandwich``, ``aol`` or ``spectral``.
+    """
+
+    target: ClassVar[str] = "robopolicy.policies.lipschitz_flow:LipschitzFlowPolicy"
+    normalization: str = "standard"
+    bound: float = 20.0
+    codes: int = 4
+    sampling_steps: int = 1
+    point_gain: float = 1.0
+    width: int = 192
+    depth: int = 4
+    layer: str = "sll"

@@ -1,0 +1,141 @@
+"""A flow whose sampled chunk follows the observation no further than a bound that is set beforehand.
+
+The noise holds a code and a start for the flow. The code's share of the demonstrations is found as in a
+mixture of ``codes`` equally likely parts, by stochastic expectation maximisation: of a demonstrated chunk,
+the estimates of the first step, one for each code, say how likely each code is to have made it; one is drawn,
+and learns it. A large common spread in the beginning lets all codes learn the mean; they part as it shrinks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from robopolicy.certify.sensitivity import Sensitivity
+from robopolicy.policies.chunk_policy import ChunkPolicy
+from robopolicy.policies.config_checks import at_least
+from robopolicy.policies.configs import LipschitzFlowConfig
+from robopolicy.policies.lipschitz_denoiser import LipschitzDenoiser
+from robopolicy.sampling.flow import FlowSampler
+from robopolicy.sampling.prefix import ChunkPrefix
+from robopolicy.sampling.sensitivity import euler_bounds, rows_bound
+from robopolicy_datasets.errors import ConfigError
+from robopolicy_datasets.spec import Spec
+
+_RANDOM_CODES = 0.05  # share of the codes drawn regardless, so that none forgets a part of the observations
+
+
+class LipschitzFlowPolicy(ChunkPolicy):
+    """Flow matching with a hard Lipschitz bound in the observation and a free choice by the noise.
+
+    Args:
+        config: the policy's settings.
+        spec: of the data.
+        dt: time between control steps, s.
+
+    Raises:
+        ConfigError: impossible settings, or a feature whose encoder learns, which has no bound.
+        SpecError: the data lacks a named feature or has an action that the policy cannot produce.
+    """
+
+    config: LipschitzFlowConfig
+    stochastic = True
+
+    def __init__(self, config: LipschitzFlowConfig, spec: Spec, dt: float) -> None:
+        super().__init__(config, spec, dt)
+        for name in ("codes", "sampling_steps", "width", "depth"):
+            at_least(name, getattr(config, name), 1)
+        for name in ("bound", "point_gain"):
+            if not getattr(config, name) > 0:
+                raise ConfigError(f"policy.{name} is {getattr(config, name)}; it must be above 0.")
+        if learned := sorted({name.split(".")[1] for name, _ in self.encoder.named_parameters()}):
+            raise ConfigError(
+                f"The encoder of {', '.join(learned)} learns and has no Lipschitz bound: there would be no "
+                "certificate. Leave it out of policy.observation_keys, or use the policy 'flow'."
+            )
+        self.sampler = FlowSampler("euler", config.sampling_steps)
+        self.denoiser = LipschitzDenoiser(
+            self.encoder.size,
+            config.horizon * self.action.size,
+            steps=config.sampling_steps,
+            codes=config.codes,
+            bound=config.bound,
+            point_gain=config.point_gain,
+            width=config.width,
+            depth=config.depth,
+            layer=config.layer,
+        )
+        self.log_spread = nn.Parameter(torch.zeros(()))  # of the chunks of one code, about its estimate
+
+    def sensitivity(self) -> Sensitivity:
+        """Returns how far the sampled chunk follows the observation, from the weights that are used."""
+        gains = self.denoiser.gains()
+        chunk, size = euler_bounds(gains)[-1], self.action.size
+        numbers = [list(range(index, self.config.horizon * size, size)) for index in range(size)]
+        return Sensitivity(
+            chunk=chunk,
+            per_action=tuple(min(chunk, rows_bound(gains, self.denoiser.gains(rows))) for rows in numbers),
+            noise=None,
+            kind="certified",
+            method=f"product of the layers' norms, over {len(gains)} Euler steps from the same noise",
+        )
+
+    def sample(self, condition: Tensor, noise: Tensor, code: Tensor) -> Tensor:
+        """Samples normalized chunks.
+
+        Args:
+            condition: encoded observations ``[B, C]``.
+            noise: standard normal ``[B, Tp, action.size]``.
+            code: indices ``[B]``.
+
+        Returns:
+            ``[B, Tp, action.size]``.
+        """
+
+        def estimate(point: Tensor, time: Tensor) -> Tensor:
+            step = (time * self.config.sampling_steps).round().long()
+            return self.denoiser(point.flatten(1), condition, code, step).view_as(point)
+
+        return self.sampler.sample(estimate, noise)
+
+    def _chunk_loss(self, clean: Tensor, condition: Tensor, generator: torch.Generator | None) -> Tensor:
+        device = clean.device if generator is None else generator.device
+        code = self._assign(clean, condition, generator)
+        noise = torch.randn(clean.shape, generator=generator, device=device).to(clean.device)
+        step = torch.randint(0, self.config.sampling_steps, (len(clean),), generator=generator, device=device)
+        step = step.to(clean.device)
+        time = step / self.config.sampling_steps
+        point = self.sampler.corrupt(clean, noise, time).flatten(1)
+        error = (self.denoiser(point, condition, code, step) - clean.flatten(1)).square().mean(-1)
+        # the negative log-likelihood of a normal distribution, per number
+        return (error / (2 * (2 * self.log_spread).exp()) + self.log_spread).mean()
+
+    @torch.no_grad()
+    def _assign(self, clean: Tensor, condition: Tensor, generator: torch.Generator | None) -> Tensor:
+        """Draws the codes ``[B]`` that may have made the chunks, from the first step's estimates."""
+        batch, codes = len(clean), self.config.codes
+        repeated, target = condition.repeat_interleave(codes, 0), clean.flatten(1)[:, None]
+        code = torch.arange(codes, device=clean.device).repeat(batch)
+        nothing = torch.zeros(len(code), target.shape[-1], device=clean.device)
+        estimate = self.denoiser(nothing, repeated, code, torch.zeros_like(code)).unflatten(0, (batch, codes))
+        error = (estimate - target).square().sum(-1)
+        likely = torch.softmax(-error / (2 * (2 * self.log_spread).exp()), dim=-1)
+        weights = (1 - _RANDOM_CODES) * likely + _RANDOM_CODES / codes
+        device = clean.device if generator is None else generator.device
+        return torch.multinomial(weights.to(device), 1, generator=generator)[:, 0].to(clean.device)
+
+    def _predict(self, condition: Tensor, seeds: Sequence[int] | None, prefix: ChunkPrefix | None) -> Tensor:
+        noise, code = self._draw(len(condition), seeds)
+        return self.sample(condition, noise.to(condition.device), code.to(condition.device))
+
+    def _draw(self, count: int, seeds: Sequence[int] | None) -> tuple[Tensor, Tensor]:
+        """Returns noise ``[count, Tp, action.size]`` and codes ``[count]``, from each row's seed alone."""
+        shape = (self.config.horizon, self.action.size)
+        if seeds is None:
+            return torch.randn(count, *shape), torch.randint(self.config.codes, (count,))
+        generators = [torch.Generator().manual_seed(int(seed)) for seed in seeds]
+        code = [torch.randint(self.config.codes, (), generator=generator) for generator in generators]
+        noise = [torch.randn(shape, generator=generator) for generator in generators]
+        return torch.stack(noise), torch.stack(code)
