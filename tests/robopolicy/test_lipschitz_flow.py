@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from robopolicy.certify.lower_bound import lower_bound
 from robopolicy.checkpoint import load_policy, save_policy
 from robopolicy.conformance import check_policy, example_windows
-from robopolicy.policies.configs import ImageEncoderConfig, LipschitzFlowConfig
+from robopolicy.policies.configs import FlowConfig, ImageEncoderConfig, LipschitzFlowConfig
+from robopolicy.policies.generative import FlowPolicy
 from robopolicy.policies.lipschitz_flow import LipschitzFlowPolicy
 from robopolicy.sampling.flow import FlowSampler
 from robopolicy.sampling.sensitivity import StepGain, euler_bounds, rows_bound
@@ -21,7 +22,7 @@ from robopolicy.training.batches import to_tensors
 from robopolicy_datasets.errors import ConfigError, RobopolicyError
 from robopolicy_datasets.spec import Feature, Spec
 
-from .conftest import ARM_SPEC, IMAGE_SPEC, PLANE_SPEC
+from .conftest import ARM_SPEC, IMAGE_SPEC, PLANE_SPEC, tiny
 
 GAIN = st.floats(0.0, 4.0)
 
@@ -97,15 +98,14 @@ def test_no_pair_of_observations_moves_the_chunk_further_than_the_bound(steps, p
     size = policy.encoder.size
     first = torch.randn(1000, size, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     second = first + torch.logspace(-3, 1, 1000)[:, None] * torch.randn_like(first)
-    noise, code = policy._draw(1000, range(1000))
-    chunks = [policy.sample(condition, noise.double(), code) for condition in (first, second)]
+    code = torch.arange(1000) % policy.config.codes
+    chunks = [policy.sample(condition, code) for condition in (first, second)]
     moved, distance = (chunks[1] - chunks[0]).detach(), (second - first).norm(dim=1)
     assert (moved.flatten(1).norm(dim=1) <= sensitivity.chunk * distance).all()
     assert (moved.norm(dim=1) <= torch.tensor(sensitivity.per_action) * distance[:, None]).all()
 
     def chunk(condition):
-        count = len(condition)
-        return policy.sample(condition, noise[:1].expand(count, -1, -1).double(), code[:1].expand(count))
+        return policy.sample(condition, torch.zeros(len(condition), dtype=torch.long))
 
     found = lower_bound(chunk, first[:10], pairs=3).value
     assert found <= sensitivity.chunk
@@ -123,6 +123,35 @@ def test_the_certificate_survives_saving(tmp_path):
     policy = trained(sampling_steps=3)
     loaded = load_policy(save_policy(policy, tmp_path / "policy", name="flow_lipschitz"))
     assert loaded.sensitivity() == policy.sensitivity()
+
+
+def test_a_teacher_is_followed_as_far_as_the_bound_allows():
+    """What is learnt is the teacher's chunk for each noise, whatever was demonstrated."""
+    torch.manual_seed(0)
+    windows = example_windows(trained(steps=0), PLANE_SPEC, seed=0)
+    teacher = FlowPolicy(tiny(FlowConfig, net="mlp"), PLANE_SPEC, 0.1)
+    errors = []
+    for bound in (0.1, 100.0):
+        policy = trained(steps=0, bound=bound)
+        teacher.normalizer.load_state_dict(policy.normalizer.state_dict())
+        policy.learn_from(teacher)
+        train(policy, to_tensors(windows, "cpu"), 200)
+        with torch.no_grad():
+            condition = policy.encoder(to_tensors(windows, "cpu")["observation"])
+            code = torch.zeros(10, dtype=torch.long)
+            wanted = teacher.sampler.sample(teacher.denoiser(condition), policy.noise[code])
+            errors.append(float((policy.sample(condition, code) - wanted).square().mean() / wanted.var()))
+    assert errors[1] < 0.2
+    assert errors[0] > 2 * errors[1]
+
+
+def test_a_teacher_of_another_form_is_refused():
+    with pytest.raises(ConfigError, match=r"policy\.normalization; set the same here"):
+        trained(steps=0).learn_from(
+            FlowPolicy(tiny(FlowConfig, net="mlp", normalization="limits"), PLANE_SPEC, 0.1)
+        )
+    with pytest.raises(ConfigError, match="is a LipschitzFlowPolicy; give one of the policy 'flow'"):
+        trained(steps=0).learn_from(trained(steps=0))
 
 
 LINE = Spec((Feature("agent_pos", (1,)),), (Feature("action", (1,)),))

@@ -245,9 +245,10 @@ class LipschitzFlowConfig(ChunkPolicyConfig):
         normalization: ``standard`` by default.
         bound: on what a sampled chunk moves per unit of the observation window, the noise being the same;
             l2 of the normalized numbers of both.
-        codes: that the noise chooses from; one can hold one way of doing the task.
-        sampling_steps: Euler steps at inference. Under the same bound each further
-            one leaves less of it to the observation.
+        codes: noises that chunks are sampled from; each can hold one way of doing the task.
+        teacher: run folder or checkpoint of a ``flow`` whose chunks are learnt; empty: the demonstrated ones.
+        sampling_steps: Euler steps at inference. Under the same bound each further one leaves less of it to
+            the observation.
         point_gain: on what an estimate moves per unit of the noisy chunk, where there are several steps.
         width: of the net.
         depth: its hidden layers.
@@ -258,6 +259,7 @@ class LipschitzFlowConfig(ChunkPolicyConfig):
     normalization: str = "standard"
     bound: float = 20.0
     codes: int = 4
+    teacher: str = ""
     sampling_steps: int = 1
     point_gain: float = 1.0
     width: int = 192

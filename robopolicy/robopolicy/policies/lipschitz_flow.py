@@ -1,9 +1,10 @@
 """A flow whose sampled chunk follows the observation no further than a bound that is set beforehand.
 
-The noise holds a code and a start for the flow. The code's share of the demonstrations is found as in a
-mixture of ``codes`` equally likely parts, by stochastic expectation maximisation: of a demonstrated chunk,
-the estimates of the first step, one for each code, say how likely each code is to have made it; one is drawn,
-and learns it. A large common spread in the beginning lets all codes learn the mean; they part as it shrinks.
+It begins in one of a few noises, each with a code of its own. Which of them a demonstrated chunk belongs to
+is found as in a mixture of equally likely parts, by stochastic expectation maximisation: the estimates of the
+first step, one for each code, say how likely each is to have made the chunk; one is drawn, and learns it. A
+large common spread in the beginning lets all codes learn the mean; they part as it shrinks. With a teacher, a
+flow without a bound, there is nothing to find: a noise belongs to the chunk that the teacher makes of it.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ from robopolicy.certify.sensitivity import Sensitivity
 from robopolicy.policies.chunk_policy import ChunkPolicy
 from robopolicy.policies.config_checks import at_least
 from robopolicy.policies.configs import LipschitzFlowConfig
+from robopolicy.policies.generative import FlowPolicy
 from robopolicy.policies.lipschitz_denoiser import LipschitzDenoiser
+from robopolicy.sampling.denoiser import mix
 from robopolicy.sampling.flow import FlowSampler
 from robopolicy.sampling.prefix import ChunkPrefix
 from robopolicy.sampling.sensitivity import euler_bounds, rows_bound
@@ -42,6 +45,7 @@ class LipschitzFlowPolicy(ChunkPolicy):
 
     config: LipschitzFlowConfig
     stochastic = True
+    noise: Tensor
 
     def __init__(self, config: LipschitzFlowConfig, spec: Spec, dt: float) -> None:
         super().__init__(config, spec, dt)
@@ -68,6 +72,8 @@ class LipschitzFlowPolicy(ChunkPolicy):
             layer=config.layer,
         )
         self.log_spread = nn.Parameter(torch.zeros(()))  # of the chunks of one code, about its estimate
+        self.register_buffer("noise", torch.randn(config.codes, config.horizon, self.action.size))
+        self._teacher: list[FlowPolicy] = []  # in a list: it is no part of this module
 
     def sensitivity(self) -> Sensitivity:
         """Returns how far the sampled chunk follows the observation, from the weights that are used."""
@@ -82,13 +88,37 @@ class LipschitzFlowPolicy(ChunkPolicy):
             method=f"product of the layers' norms, over {len(gains)} Euler steps from the same noise",
         )
 
-    def sample(self, condition: Tensor, noise: Tensor, code: Tensor) -> Tensor:
+    def learn_from(self, teacher: ChunkPolicy) -> None:
+        """Learns the chunks that a trained flow samples, not the demonstrated ones, and takes its normalizer.
+
+        Args:
+            teacher: sees and commands the same, in the same form.
+
+        Raises:
+            ConfigError: it does not, or is no flow.
+        """
+        if not isinstance(teacher, FlowPolicy):
+            raise ConfigError(f"policy.teacher is a {type(teacher).__name__}; give one of the policy 'flow'.")
+        settings = ("observation_steps", "horizon", "pose_representation", "normalization")
+        differing = [name for name in settings if getattr(teacher.config, name) != getattr(self.config, name)]
+        if teacher.spec != self.spec:
+            differing.append("observation_keys")
+        if differing:
+            raise ConfigError(
+                "policy.teacher was trained with another "
+                + ", ".join(f"policy.{n}" for n in differing)
+                + "; "
+                "set the same here."
+            )
+        self.normalizer.load_state_dict(teacher.normalizer.state_dict())
+        self._teacher = [teacher.to(self.device).eval().requires_grad_(False)]
+
+    def sample(self, condition: Tensor, code: Tensor) -> Tensor:
         """Samples normalized chunks.
 
         Args:
             condition: encoded observations ``[B, C]``.
-            noise: standard normal ``[B, Tp, action.size]``.
-            code: indices ``[B]``.
+            code: indices of the noises ``[B]``.
 
         Returns:
             ``[B, Tp, action.size]``.
@@ -98,22 +128,29 @@ class LipschitzFlowPolicy(ChunkPolicy):
             step = (time * self.config.sampling_steps).round().long()
             return self.denoiser(point.flatten(1), condition, code, step).view_as(point)
 
-        return self.sampler.sample(estimate, noise)
+        return self.sampler.sample(estimate, self.noise[code])
 
     def _chunk_loss(self, clean: Tensor, condition: Tensor, generator: torch.Generator | None) -> Tensor:
-        device = clean.device if generator is None else generator.device
-        code = self._assign(clean, condition, generator)
-        noise = torch.randn(clean.shape, generator=generator, device=device).to(clean.device)
-        step = torch.randint(0, self.config.sampling_steps, (len(clean),), generator=generator, device=device)
-        step = step.to(clean.device)
-        time = step / self.config.sampling_steps
-        point = self.sampler.corrupt(clean, noise, time).flatten(1)
+        code, clean = self._couple(clean, condition, generator)
+        step = _integers(self.config.sampling_steps, len(clean), generator, clean.device)
+        scales = self.sampler.path.scales(step / self.config.sampling_steps)
+        point = mix(scales, clean, self.noise[code]).flatten(1)
         error = (self.denoiser(point, condition, code, step) - clean.flatten(1)).square().mean(-1)
         # the negative log-likelihood of a normal distribution, per number
         return (error / (2 * (2 * self.log_spread).exp()) + self.log_spread).mean()
 
     @torch.no_grad()
-    def _assign(self, clean: Tensor, condition: Tensor, generator: torch.Generator | None) -> Tensor:
+    def _couple(
+        self, clean: Tensor, condition: Tensor, generator: torch.Generator | None
+    ) -> tuple[Tensor, Tensor]:
+        """Draws codes ``[B]`` and the chunks that belong to them."""
+        if not self._teacher:
+            return self._posterior(clean, condition, generator), clean
+        (teacher,) = self._teacher
+        code = _integers(self.config.codes, len(clean), generator, clean.device)
+        return code, teacher.sampler.sample(teacher.denoiser(condition), self.noise[code]).float()
+
+    def _posterior(self, clean: Tensor, condition: Tensor, generator: torch.Generator | None) -> Tensor:
         """Draws the codes ``[B]`` that may have made the chunks, from the first step's estimates."""
         batch, codes = len(clean), self.config.codes
         repeated, target = condition.repeat_interleave(codes, 0), clean.flatten(1)[:, None]
@@ -127,15 +164,14 @@ class LipschitzFlowPolicy(ChunkPolicy):
         return torch.multinomial(weights.to(device), 1, generator=generator)[:, 0].to(clean.device)
 
     def _predict(self, condition: Tensor, seeds: Sequence[int] | None, prefix: ChunkPrefix | None) -> Tensor:
-        noise, code = self._draw(len(condition), seeds)
-        return self.sample(condition, noise.to(condition.device), code.to(condition.device))
-
-    def _draw(self, count: int, seeds: Sequence[int] | None) -> tuple[Tensor, Tensor]:
-        """Returns noise ``[count, Tp, action.size]`` and codes ``[count]``, from each row's seed alone."""
-        shape = (self.config.horizon, self.action.size)
         if seeds is None:
-            return torch.randn(count, *shape), torch.randint(self.config.codes, (count,))
+            return self.sample(condition, _integers(self.config.codes, len(condition), None, self.device))
         generators = [torch.Generator().manual_seed(int(seed)) for seed in seeds]
-        code = [torch.randint(self.config.codes, (), generator=generator) for generator in generators]
-        noise = [torch.randn(shape, generator=generator) for generator in generators]
-        return torch.stack(noise), torch.stack(code)
+        codes = [_integers(self.config.codes, 1, generator, self.device) for generator in generators]
+        return self.sample(condition, torch.cat(codes))
+
+
+def _integers(below: int, count: int, generator: torch.Generator | None, device: torch.device) -> Tensor:
+    """Draws ``[count]`` integers from 0 on where their generator lives."""
+    source = device if generator is None else generator.device
+    return torch.randint(below, (count,), generator=generator, device=source).to(device)

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from robopolicy.checkpoint import MODEL, find_checkpoint, save_policy
+from robopolicy.checkpoint import MODEL, find_checkpoint, load_policy, save_policy
 from robopolicy.policies.chunk_policy import ChunkPolicy
 from robopolicy.training.augmentation import Augmentation
 from robopolicy.training.batches import Mirror, mirror_some, to_tensors
@@ -133,6 +133,8 @@ class Trainer:
             )
         self._fit_normalizer(data)
         self.policy.to(self.device)
+        if teacher := getattr(policy_config, "teacher", ""):
+            self.policy.learn_from(load_policy(teacher, device=self.device))  # type: ignore[operator]
         held_out = data.held_out_windows(self.policy)
         self.validation = Validation(self.policy, held_out, self.device, config.seed)
         self.model = self.ranks.wrap(self.policy)
