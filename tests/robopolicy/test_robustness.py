@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 
 import numpy as np
 import pytest
@@ -11,7 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from robopolicy.certify.sensitivity import Sensitivity
+from robopolicy.certify.certificate import Certificate, Movement, write_certificate
+from robopolicy.certify.finding import Finding
+from robopolicy.certify.quantities import ActionQuantity
 from robopolicy.evaluation.attacks import GreedyMove, RandomMove, represented
 from robopolicy.evaluation.closed_loop import evaluate
 from robopolicy.evaluation.configs import (
@@ -23,13 +26,14 @@ from robopolicy.evaluation.configs import (
 )
 from robopolicy.evaluation.disturbances import delay, image_noise, push
 from robopolicy.evaluation.disturbed_policy import DisturbedPolicy
-from robopolicy.evaluation.observation_ball import ObservationBall, distance
-from robopolicy.evaluation.robustness import sweep
+from robopolicy.evaluation.observation_ball import ObservationBall
+from robopolicy.evaluation.robustness import certified_lipschitz, sweep
 from robopolicy.policies.chunk_policy import ChunkPolicy
 from robopolicy.policies.configs import ChunkPolicyConfig, FlowConfig
 from robopolicy.policies.generative import FlowPolicy
-from robopolicy_datasets.errors import ConfigError, SpecError
+from robopolicy_datasets.errors import CheckpointError, ConfigError, SpecError
 from robopolicy_datasets.spec import Feature, Spec
+from robopolicy_drivers.runtime.certificate import POLICY_FILES, policy_sums
 from robopolicy_sim.tasks.configs import PickPlaceConfig, PushTStateConfig
 
 from .conftest import ARM_SPEC, IMAGE_SPEC, tiny
@@ -85,6 +89,12 @@ def observe(spec, steps, count=5, seed=0):
     return values
 
 
+def distance(policy, one, other):
+    """How far apart windows are for the net."""
+    with torch.no_grad():
+        return (policy.encoder(one) - policy.encoder(other)).norm(dim=1)
+
+
 def executed(policy, seen, true):
     now = policy.observation_steps - 1
     with torch.no_grad():
@@ -113,8 +123,8 @@ def test_a_move_is_never_larger_than_its_norm_and_small_ones_are_as_large(seed, 
         begin += feature.size
     by = size * nn.functional.normalize(by.flatten(1), dim=1)
     moved = ball.move(observation, by)
-    far = distance(policy.spec, policy.normalizer, observation, moved)
-    assert (far <= size * (1 + 1e-9) + 1e-9).all()
+    far = distance(policy, observation, moved)
+    assert (far <= size * (1 + 1e-5) + 1e-5).all()
     if only == "position" or size <= 0.03:
         np.testing.assert_allclose(far, size, rtol=1e-3)
     assert moved["count"] is observation["count"]
@@ -127,7 +137,7 @@ def test_the_greedy_move_of_a_linear_policy_is_the_worst_there_is():
     changes = {}
     for name, move in {"random": RandomMove(policy, size), "greedy": GreedyMove(policy, size, 40)}.items():
         moved = move(observation, seeds)
-        far = distance(policy.spec, policy.normalizer, observation, moved)
+        far = distance(policy, observation, moved)
         np.testing.assert_allclose(far, size, rtol=1e-5)  # the worst lies on the surface
         changes[name] = (executed(policy, moved, observation) - calm).norm(dim=1)
     worst = size * policy.sensitivity_of_executed()
@@ -145,7 +155,7 @@ def test_greedy_moves_of_a_sampled_policy_stay_in_the_ball_and_beat_random_ones(
         move(observation, seeds) for move in (RandomMove(policy, size), GreedyMove(policy, size, 3))
     )
     for moved in (random, greedy):
-        assert (distance(policy.spec, policy.normalizer, observation, moved) <= size * (1 + 1e-5)).all()
+        assert (distance(policy, observation, moved) <= size * (1 + 1e-5)).all()
     changes = [(executed(policy, moved, observation) - calm).norm(dim=1) for moved in (random, greedy)]
     assert (changes[1] > changes[0] * 1.05).all()
 
@@ -173,10 +183,10 @@ def test_a_disturbed_policy_acts_on_what_it_sees_and_tells_how_far_it_was_moved(
     assert chunk.shape == calm.shape
     bound = float(torch.linalg.matrix_norm(policy.linear.weight.detach(), 2))
     for change, row in zip(disturbed.changes, (chunk - calm), strict=True):
-        assert change.observation == pytest.approx(0.5, rel=1e-5)
-        assert 0 < change.executed <= change.chunk <= bound * change.observation
-        moved = torch.from_numpy(row) / policy.normalizer.get_buffer("action_scale")
-        assert change.chunk == pytest.approx(float(moved.norm()), rel=1e-4)
+        assert change.window == pytest.approx(0.5, rel=1e-4)
+        assert 0 < change.executed <= change.chunk <= bound * change.window
+        moved = torch.from_numpy(row)[: policy.action_steps] / policy.normalizer.scale("action")
+        assert change.executed == pytest.approx(float(moved.norm()), rel=1e-4)
     assert not np.array_equal(disturbed.infer(observation), disturbed.infer(observation))  # no seeds: fresh
 
 
@@ -230,9 +240,10 @@ class Reach:
 def test_a_sweep_begins_undisturbed_and_leaves_its_table(tmp_path):
     policy = LinearPolicy(POINT_SPEC).eval()
     bound = float(torch.linalg.matrix_norm(policy.linear.weight.detach(), 2))
-    policy.sensitivity = lambda: Sensitivity(bound, (bound, bound), None, "certified", "A singular value.")
     plain = evaluate(policy, Reach, seeds=range(8), folder=tmp_path / "plain")
-    rows = sweep(policy, Reach, GreedyMoveConfig([0.0, 0.5, 2.0], 20), seeds=range(8), folder=tmp_path)
+    rows = sweep(
+        policy, Reach, GreedyMoveConfig([0.0, 0.5, 2.0], 20), seeds=range(8), folder=tmp_path, lipschitz=bound
+    )
     assert rows[0].score == plain["score"]
     undisturbed = (tmp_path / "size-0" / "episodes.csv").read_text()
     assert undisturbed == (tmp_path / "plain" / "episodes.csv").read_text()
@@ -241,11 +252,26 @@ def test_a_sweep_begins_undisturbed_and_leaves_its_table(tmp_path):
     for row in rows[1:]:
         assert 0 < row.executed_mean <= row.executed_max
         assert 0 < row.chunk_max <= row.certified
-        assert 0.3 < row.margin <= 1 + 1e-5
+        assert 0.3 < row.margin <= 1
     with (tmp_path / "robustness.csv").open() as file:
         table = list(csv.DictReader(file))
     assert [float(row["size"]) for row in table] == [0, 0.5, 2]
     assert [float(row["score"]) for row in table] == [row.score for row in rows]
+
+
+def test_the_certificate_beside_a_checkpoint_is_read_where_it_is_of_its_files(tmp_path):
+    for name in POLICY_FILES:
+        (tmp_path / name).write_text(name)
+    assert certified_lipschitz(tmp_path) is None
+    for value, kind, expected in ((2.5, "certified", 2.5), (math.inf, "empirical", None)):
+        chunk, measured = Finding(value, kind, "Layers."), Finding(1.0, "empirical", "Pairs.")
+        movement = Movement(ActionQuantity("position x", "m", (0,), 1.0), 0.1, chunk, measured)
+        certificate = Certificate("bc", chunk, measured, None, [movement], [], {}, [1.0], [])
+        write_certificate(certificate, tmp_path, policy_sums(tmp_path))
+        assert certified_lipschitz(tmp_path) == expected
+    (tmp_path / POLICY_FILES[1]).write_text("other weights")
+    with pytest.raises(CheckpointError, match="changed since"):
+        certified_lipschitz(tmp_path)
 
 
 def test_what_cannot_be_disturbed_is_told(tmp_path):

@@ -130,8 +130,8 @@ def evaluate_disturbed(
         ``<figure>_at_<size>`` for each size, and ``seconds``.
     """
     check_seeds(episodes, first_seed)
-    from robopolicy.checkpoint import load_policy
-    from robopolicy.evaluation.robustness import sweep
+    from robopolicy.checkpoint import find_checkpoint, load_policy
+    from robopolicy.evaluation.robustness import certified_lipschitz, sweep
 
     started = time.monotonic()
     policy = load_policy(checkpoint, device=device)
@@ -146,6 +146,7 @@ def evaluate_disturbed(
             batch_size=batch_size,
             workers=workers,
             action_steps=action_steps,
+            lipschitz=certified_lipschitz(find_checkpoint(checkpoint)),
             progress=lambda result: progress(next(done), total),
         )
     figures: dict[str, Any] = {"disturbance_unit": disturbance.unit}

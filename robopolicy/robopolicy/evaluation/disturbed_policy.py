@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from robopolicy.evaluation.attacks import represented
-from robopolicy.evaluation.observation_ball import distance
 from robopolicy.policies.chunk_policy import ChunkPolicy
 from robopolicy_datasets.spec import Spec
 
@@ -26,12 +25,12 @@ class Change:
     """What a disturbance did to one chunk, in Euclidean norms of normalized numbers.
 
     Attributes:
-        observation: how far the observed window was moved.
+        window: how far the window was moved, as the net sees it (of images: the encoder's features).
         chunk: how far the chunk moved, each in the frame that was observed: what a certificate bounds.
         executed: how far the executed actions moved, in the true frame.
     """
 
-    observation: float
+    window: float
     chunk: float
     executed: float
 
@@ -90,21 +89,21 @@ class DisturbedPolicy:
             count = len(next(iter(true.values())))
             seeds = np.random.default_rng().integers(2**62, size=count).tolist()
         seen = self._disturb(true, seeds)
-        disturbed, calm = (
-            self.policy.infer({key: value.cpu().numpy() for key, value in one.items()}, seeds=seeds)
-            for one in (seen, true)
-        )
-        self._record(seen, true, disturbed, calm)
-        return disturbed
+        self.changes += self._measure(true, seen, seeds)
+        return self.policy.infer({key: value.cpu().numpy() for key, value in seen.items()}, seeds=seeds)
 
-    def _record(
-        self, seen: Mapping[str, Tensor], true: Mapping[str, Tensor], disturbed: Array, calm: Array
-    ) -> None:
-        policy = self.policy
-        wrong, right = (torch.from_numpy(chunk).to(policy.device) for chunk in (disturbed, calm))
-        base = represented(policy, right, true)
-        chunk = represented(policy, wrong, seen) - base
-        executed = (represented(policy, wrong, true) - base)[:, : policy.action_steps]
-        sizes = distance(policy.spec, policy.normalizer, true, seen)
-        norms = zip(sizes, chunk.flatten(1).norm(dim=1), executed.flatten(1).norm(dim=1), strict=True)
-        self.changes += [Change(*map(float, row)) for row in norms]
+    @torch.no_grad()
+    def _measure(
+        self, true: Mapping[str, Tensor], seen: Mapping[str, Tensor], seeds: Sequence[int]
+    ) -> list[Change]:
+        policy, now = self.policy, self.policy.observation_steps - 1
+        with policy.precision():
+            windows = [policy.encoder(observation) for observation in (true, seen)]
+            chunks = [policy.respond(window, seeds) for window in windows]
+        executed = [
+            represented(policy, policy.actions(chunk, observation), true)[:, now : now + policy.action_steps]
+            for chunk, observation in zip(chunks, (true, seen), strict=True)
+        ]
+        differences = (calm - disturbed for calm, disturbed in (windows, chunks, executed))
+        norms = (difference.flatten(1).norm(dim=1).tolist() for difference in differences)
+        return [Change(*row) for row in zip(*norms, strict=True)]

@@ -11,7 +11,6 @@ import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from robopolicy import geometry
@@ -79,26 +78,6 @@ class ObservationBall:
         """Numbers that are only scaled move along."""
         seen = self._normalizer.normalize(feature.key, represent_observation(feature, value))
         return self._normalizer.unnormalize(feature.key, seen + by.reshape(seen.shape))
-
-
-def distance(
-    spec: Spec, normalizer: Normalizer, one: Mapping[str, Tensor], other: Mapping[str, Tensor]
-) -> Tensor:
-    """Returns how far apart windows are ``[B]`` in the normalized low-dimensional numbers that a net sees.
-
-    Args:
-        spec: of the policy.
-        normalizer: of the policy.
-        one: ``{key: [B, To, *shape]}``.
-        other: likewise.
-    """
-    squares = [torch.zeros(len(next(iter(one.values()))), dtype=torch.float64)]
-    for feature in spec.observation:
-        if not feature.is_image:
-            seen = (represent_observation(feature, values[feature.key].double()) for values in (one, other))
-            first, second = (normalizer.normalize(feature.key, value).flatten(1) for value in seen)
-            squares.append((first - second).square().sum(1).cpu())
-    return torch.stack(squares).sum(0).sqrt()
 
 
 def _turned_angle(feature: Feature, value: Tensor, by: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -11,12 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from robopolicy.certify.sensitivity import Sensitivity
 from robopolicy.evaluation.closed_loop import evaluate
 from robopolicy.evaluation.disturbed_policy import Change, DisturbedPolicy
 from robopolicy.policies.chunk_policy import ChunkPolicy
 from robopolicy_datasets.errors import ConfigError
 from robopolicy_datasets.registry import load_target
+from robopolicy_drivers.runtime.certificate import CERTIFICATE, check_certificate
 from robopolicy_sim.rollout import EpisodeResult
 
 TABLE = "robustness.csv"
@@ -41,8 +42,9 @@ class RobustnessRow:
         executed_mean: mean change of the executed actions of a chunk.
         executed_max: largest.
         chunk_max: largest change of a chunk, in the frame that was observed.
-        certified: bound on the change of any chunk; None where there is no certificate.
-        margin: largest ratio of a chunk's change to what is certified for its own disturbance; at most 1.
+        certified: bound on the change of any chunk, for the largest move of a window that there was; None
+            where there is no certificate.
+        margin: largest ratio of a chunk's change to what is certified for the move of its own window.
     """
 
     size: float
@@ -70,6 +72,7 @@ def sweep(
     batch_size: int = 50,
     workers: int = 1,
     action_steps: int | None = None,
+    lipschitz: float | None = None,
     progress: Callable[[EpisodeResult], None] | None = None,
 ) -> list[RobustnessRow]:
     """Evaluates a policy under one disturbance of growing size, always with the same seeds.
@@ -83,6 +86,7 @@ def sweep(
         batch_size: environments that run at the same time.
         workers: processes that step them.
         action_steps: actions executed from each chunk; the policy's own number if None.
+        lipschitz: certified constant of the policy's chunks, as of ``certified_lipschitz``.
         progress: called with each result as soon as it is there.
 
     Raises:
@@ -107,41 +111,52 @@ def sweep(
             action_steps=action_steps,
             progress=progress,
         )
-        rows.append(_row(policy, disturbed, size, figures))
+        rows.append(_row(policy, disturbed, size, figures, lipschitz))
         _write_table(rows, Path(folder) / TABLE)
     return rows
 
 
-def certified_sensitivity(policy: ChunkPolicy) -> float | None:
-    """Returns by how much a chunk can move at most for each unit that a window is moved; None: no bound."""
-    tell = getattr(policy, "sensitivity", None)
-    if tell is None:
+def certified_lipschitz(checkpoint: Path) -> float | None:
+    """Returns how far a chunk can move for each unit that its window is moved; None: nothing is certified.
+
+    Args:
+        checkpoint: its folder, with ``certificate.json`` where ``robopolicy certify`` has made one.
+
+    Raises:
+        CheckpointError: the certificate is of other files than those beside it.
+    """
+    check_certificate(checkpoint)
+    path = checkpoint / CERTIFICATE
+    if not path.is_file():
         return None
-    sensitivity: Sensitivity = tell()
-    return sensitivity.chunk if sensitivity.kind == "certified" else None
+    chunk = json.loads(path.read_text(encoding="utf-8"))["lipschitz"]["chunk"]
+    return float(chunk["value"]) if chunk["kind"] == "certified" else None
 
 
-def _row(policy: ChunkPolicy, disturbed: Any, size: float, figures: dict[str, float]) -> RobustnessRow:
+def _row(
+    policy: ChunkPolicy, disturbed: Any, size: float, figures: dict[str, float], lipschitz: float | None
+) -> RobustnessRow:
     kept = ("success", "success_low", "success_high", "score", "score_low", "score_high")
     row = {key: figures[key] for key in kept}
     changes = disturbed.changes if isinstance(disturbed, DisturbedPolicy) else []
-    measured = _changes(policy, changes, size) if changes else {}
+    measured = _changes(policy, changes, lipschitz) if changes else {}
     return RobustnessRow(size=size, episodes=int(figures["episodes"]), **row, **measured)
 
 
-def _changes(policy: ChunkPolicy, changes: Sequence[Change], size: float) -> dict[str, float]:
-    rows = policy.config.horizon - policy.observation_steps + 1
-    chunk, executed = (math.sqrt(count * policy.action.size) for count in (rows, policy.action_steps))
+def _changes(policy: ChunkPolicy, changes: Sequence[Change], lipschitz: float | None) -> dict[str, float]:
+    rows = policy.config.horizon, policy.action_steps
+    chunk, executed = (math.sqrt(count * policy.action.size) for count in rows)
     measured = {
         "executed_mean": float(np.mean([change.executed for change in changes])) / executed,
         "executed_max": max(change.executed for change in changes) / executed,
         "chunk_max": max(change.chunk for change in changes) / chunk,
     }
-    bound = certified_sensitivity(policy)
-    if bound is None:
+    if lipschitz is None:
         return measured
-    margin = max(change.chunk / (bound * change.observation) for change in changes)
-    return {**measured, "certified": bound * size / chunk, "margin": margin}
+    certified = [lipschitz * change.window for change in changes]
+    ratios = (change.chunk / bound for change, bound in zip(changes, certified, strict=True) if bound)
+    margin = max(ratios, default=0.0)
+    return {**measured, "certified": max(certified) / chunk, "margin": margin}
 
 
 def _write_table(rows: Sequence[RobustnessRow], path: Path) -> None:
