@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import ClassVar
 
+from robopolicy_datasets.errors import ConfigError, unknown_name
 from robopolicy_drivers.safety.configs import Mode, SafetyConfig
+from robopolicy_sim.worlds.configs import DisturbanceConfig
 
 
 @dataclass
@@ -27,6 +30,44 @@ class LatencyConfig:
     embodiment: bool = False
 
 
+class Fault(StrEnum):
+    """What can go wrong with a simulated robot."""
+
+    NONE = "none"
+    """Nothing."""
+    ROBOT_SILENT = "robot_silent"
+    """Its process hangs: no state, no answer, no sign of life; connect again."""
+    CAMERA_FROZEN = "camera_frozen"
+    """Its cameras deliver no image any more, and their process lives on."""
+    GRIPPER_OPEN = "gripper_open"
+    """Its grippers let go and do not close again."""
+    JOINT_STUCK = "joint_stuck"
+    """The first joint of each arm stays where it is."""
+
+
+@dataclass
+class FaultConfig:
+    """What fails, and when; a reset makes it good.
+
+    Attributes:
+        kind: none, robot_silent, camera_frozen, gripper_open or joint_stuck.
+        after: simulated time since connecting or the last reset [s].
+
+    Raises:
+        UnknownNameError: there is no such fault.
+        ConfigError: the time is negative.
+    """
+
+    kind: str = Fault.NONE
+    after: float = 3.0
+
+    def __post_init__(self) -> None:
+        if self.kind not in tuple(Fault):
+            raise unknown_name("fault", self.kind, tuple(Fault))
+        if not self.after >= 0:
+            raise ConfigError(f"robot.fault.after is {self.after} s; give 0 or more.")
+
+
 @dataclass
 class SimulatedRobotConfig:
     """The robots of a task behind the driver interface, in real time in processes of its own.
@@ -41,6 +82,8 @@ class SimulatedRobotConfig:
         safety: what the safety gate does where a limit is exceeded. Large steps of a policy are clipped
             instead of ending the run: nothing can break.
         latency: how late it is.
+        disturbance: what makes its life harder, as that of the robots in the task's environment.
+        fault: what fails.
     """
 
     target: ClassVar[str] = "robopolicy_sim.robot:make_robot"
@@ -53,3 +96,5 @@ class SimulatedRobotConfig:
     workspace_upper: list[float] = field(default_factory=lambda: [0.9, 0.9, 1.2])
     safety: SafetyConfig = field(default_factory=lambda: SafetyConfig(step=Mode.CLIP))
     latency: LatencyConfig = field(default_factory=LatencyConfig)
+    disturbance: DisturbanceConfig = field(default_factory=DisturbanceConfig)
+    fault: FaultConfig = field(default_factory=FaultConfig)

@@ -29,6 +29,7 @@ from robopolicy_drivers.realtime.statistics import LatenessSummary
 from robopolicy_drivers.runtime.alignment import state_at
 from robopolicy_drivers.safety.configs import SafetyConfig
 from robopolicy_sim.configs import LatencyConfig, SimulatedRobotConfig
+from robopolicy_sim.faults import Faults
 from robopolicy_sim.tasks.manipulation import POSE_WIDTH, manipulation_spec, task_world
 
 STATE_SLOTS = 256  # two seconds of states, to look up the one at an image's time
@@ -48,7 +49,8 @@ class SimulatedRobot:
 
     Raises:
         UnknownNameError: there is no such task or embodiment.
-        ConfigError: the task has no such scene, the robot cannot do it, or there are no such latencies.
+        ConfigError: the task has no such scene, the robot cannot do it, or there are no such latencies or
+            nothing that could fail so.
 
     Attributes:
         config: the settings.
@@ -60,6 +62,7 @@ class SimulatedRobot:
     def __init__(self, config: SimulatedRobotConfig) -> None:
         self.config = config
         self._world = task_world(config.task, config.embodiment)
+        Faults(self._world, config.fault)  # is refused here, and not in the process to come
         self.latencies = _latencies(config.latency, self._world.robot.embodiment)
         task = manipulation_spec(config.image_size, len(self._world.robots))
         low_dimensional = [feature for feature in task.observation if not feature.is_image]
@@ -88,13 +91,7 @@ class SimulatedRobot:
             Feature("stopped", (), "bool"),
         )
         self._ring = Ring((*self.spec.observation, *hidden), STATE_SLOTS)
-        arguments = {
-            "task": self.config.task,
-            "embodiment": self.config.embodiment,
-            "workspace": (self.config.workspace_lower, self.config.workspace_upper),
-            "safety": self.config.safety,
-            "latencies": self.latencies,
-        }
+        arguments = {"config": self.config, "latencies": self.latencies}
         process = DeviceProcess(
             _CONTROL,
             arguments,
@@ -294,14 +291,7 @@ class SimulatedCamera:
         if self._process is not None:
             raise DeviceError("The simulated camera is connected already; close it first.")
         self._ring = Ring(self.spec.observation, IMAGE_SLOTS)
-        config = self._robot.config
-        arguments = {
-            "task": config.task,
-            "embodiment": config.embodiment,
-            "image_size": config.image_size,
-            "rate_hz": config.camera_rate_hz,
-            "late_s": self._robot.latencies.camera,
-        }
+        arguments = {"config": self._robot.config, "late_s": self._robot.latencies.camera}
         rings = {"state": self._robot.states, "images": self._ring}
         process = DeviceProcess(
             _FILM, arguments, name="simulated camera", rings=rings, heartbeat_timeout_s=2.0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -14,12 +14,15 @@ from robopolicy_datasets.errors import DeviceError
 from robopolicy_drivers.embodiments import Latencies
 from robopolicy_drivers.realtime.child import DeviceChannel, Message
 from robopolicy_drivers.realtime.loop import DeadlineLoop
-from robopolicy_drivers.realtime.ring import Record, Ring
+from robopolicy_drivers.realtime.ring import Ring
 from robopolicy_drivers.realtime.scheduling import request_punctuality, set_timer_slack
-from robopolicy_drivers.safety.configs import SafetyConfig
+from robopolicy_sim.configs import Fault, SimulatedRobotConfig
 from robopolicy_sim.delay_line import DelayLine
+from robopolicy_sim.faults import Faults
 from robopolicy_sim.robot_control import WorldControl
+from robopolicy_sim.tasks.manipulation import RATE_HZ as CONTROL_RATE_HZ
 from robopolicy_sim.tasks.manipulation import task_world
+from robopolicy_sim.worlds.disturbances import Disturbances
 from robopolicy_sim.worlds.world import World
 
 STATE_RING = "state"
@@ -34,18 +37,9 @@ _CAMERA_NICENESS = 5
 Frames = dict[str, NDArray[np.uint8]]
 
 
-def control(
-    channel: DeviceChannel,
-    task: str,
-    embodiment: str,
-    workspace: Sequence[Sequence[float]],
-    safety: SafetyConfig,
-    latencies: Latencies,
-) -> None:
+def control(channel: DeviceChannel, config: SimulatedRobotConfig, latencies: Latencies) -> None:
     """Runs the physics and its controller in real time until the channel closes."""
-    world = task_world(task, embodiment)
-    gripper_late_s = latencies.gripper - latencies.command
-    loop = _ControlLoop(WorldControl(world, safety, workspace, gripper_late_s), channel, latencies)
+    loop = _ControlLoop(config, latencies, channel)
     request_punctuality()
     channel.ready(loop.publish())
     loop.run()
@@ -54,16 +48,23 @@ def control(
 class _ControlLoop:
     """Cartesian targets become what the safety gates let pass, and this becomes physics."""
 
-    def __init__(self, control: WorldControl, channel: DeviceChannel, latencies: Latencies) -> None:
-        self.control, self.world, self.channel = control, control.world, channel
-        period_s = 1.0 / control.rate_hz
-        self.loop = DeadlineLoop(control.rate_hz, channel.statistics, channel.sections)
+    def __init__(self, config: SimulatedRobotConfig, latencies: Latencies, channel: DeviceChannel) -> None:
+        self.world, self.channel = task_world(config.task, config.embodiment), channel
+        workspace = (config.workspace_lower, config.workspace_upper)
+        gripper_late_s = latencies.gripper - latencies.command
+        self.control = WorldControl(self.world, config.safety, workspace, gripper_late_s)
+        rate_hz = self.control.rate_hz
+        period_s = 1.0 / rate_hz
+        self.loop = DeadlineLoop(rate_hz, channel.statistics, channel.sections)
         self.substeps = round(period_s / self.world.timestep)
-        self.catch_up_ticks = round(_CATCH_UP_S * control.rate_hz)
+        self.catch_up_ticks = round(_CATCH_UP_S * rate_hz)
+        self.disturbances = Disturbances(self.world, config.disturbance, period_s, period_s)
+        self.faults = Faults(self.world, config.fault)
         self.visible = [feature.key for feature in channel.rings[STATE_RING].features]
         self.states = DelayLine[tuple[int, dict[str, NDArray]]](latencies.state, period_s)
-        self.commands = DelayLine[tuple[NDArray, int]](latencies.command, period_s)
-        self.late_ns = seconds_to_ns(latencies.command)
+        late_s = latencies.command + config.disturbance.delay_steps / CONTROL_RATE_HZ
+        self.commands = DelayLine[tuple[NDArray, int]](late_s, period_s)
+        self.late_ns = seconds_to_ns(late_s)
 
     def run(self) -> None:
         messages, track, physics, publish = map(
@@ -78,6 +79,8 @@ class _ControlLoop:
             with track:
                 self.control.tick(self.loop.deadline_ns)
             with physics:
+                self.disturbances.push()
+                self.faults.spoil()
                 # Like a real robot, this one goes on as it was told last while its controller is late.
                 self.world.step(self.substeps * min(elapsed, self.catch_up_ticks))
             with publish:
@@ -86,7 +89,7 @@ class _ControlLoop:
     def publish(self) -> int:
         """Sends the state on its way; returns its time [ns, monotonic]."""
         state = {
-            **self.world.state(),
+            **self.disturbances.measured(self.world.state()),
             PHYSICS_KEY: self.world.get_physics_state(),
             SUCCESS_KEY: np.array(self.world.success()),
             STOPPED_KEY: np.array(bool(self.control.stopped)),
@@ -147,7 +150,9 @@ class _ControlLoop:
 
     def _reset(self, seed: int) -> int:
         # The same numbers as gymnasium's reset(seed=...) draws from.
-        self.world.reset(np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed))))
+        random = np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed)))
+        self.world.reset(random)
+        self.disturbances.reset(random)
         self.commands.clear()
         self.control.restart(self.loop.deadline_ns)
         time_ns = self.publish()
@@ -156,18 +161,18 @@ class _ControlLoop:
         return time_ns
 
 
-def film(
-    channel: DeviceChannel, task: str, embodiment: str, image_size: int, rate_hz: float, late_s: float
-) -> None:
+def film(channel: DeviceChannel, config: SimulatedRobotConfig, late_s: float) -> None:
     """Draws the newest physics state for every camera of the image ring until the channel closes."""
     # Drawing must never take time from the control loop: one thread, and below everybody else.
     os.environ.setdefault("LP_NUM_THREADS", "1")
     os.nice(_CAMERA_NICENESS)
-    world = task_world(task, embodiment)
-    loop = DeadlineLoop(rate_hz, channel.statistics)
+    world, period_s = task_world(config.task, config.embodiment), 1.0 / config.camera_rate_hz
+    disturbances = Disturbances(world, config.disturbance, period_s, period_s)
+    faults = Faults(world, config.fault)
+    loop = DeadlineLoop(config.camera_rate_hz, channel.statistics)
     set_timer_slack()
     source, images = channel.rings[STATE_RING], channel.rings[IMAGE_RING]
-    line, late_ns = DelayLine[tuple[int, Frames]](late_s, 1.0 / rate_hz), seconds_to_ns(late_s)
+    line, late_ns = DelayLine[tuple[int, Frames]](late_s, period_s), seconds_to_ns(late_s)
     last, ready = 0, False
     while not channel.closing:
         loop.wait()
@@ -175,7 +180,10 @@ def film(
         record = source.newest()
         if record is not None and record.number != last:
             last = record.number
-            line.put((record.time_ns, _draw(world, record, images, image_size)), record.time_ns)
+            world.set_physics_state(record.data[PHYSICS_KEY])
+            if not (ready and faults.begun(Fault.CAMERA_FROZEN)):
+                disturbances.shake()
+                line.put((record.time_ns, _draw(world, images, config.image_size)), record.time_ns)
         for time_ns, frames in line.due(now_ns()):
             images.write(time_ns + late_ns, frames)
         if images.latest and not ready:
@@ -185,8 +193,7 @@ def film(
             channel.statistics.reset()
 
 
-def _draw(world: World, record: Record, images: Ring, size: int) -> Frames:
-    world.set_physics_state(record.data[PHYSICS_KEY])
+def _draw(world: World, images: Ring, size: int) -> Frames:
     return {
         feature.key: world.render(feature.key.removesuffix("_rgb"), size, size) for feature in images.features
     }

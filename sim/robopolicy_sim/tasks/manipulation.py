@@ -124,7 +124,7 @@ class ManipulationEnv(gymnasium.Env[Observation, NDArray[Any]]):
             },
         }
         self._trackers = [make_tracker(robot, self.dt, TICKS) for robot in self.world.robots]
-        self._disturbances = Disturbances(self.world, config.disturbance, self.dt / TICKS)
+        self._disturbances = Disturbances(self.world, config.disturbance, self.dt / TICKS, self.dt)
         self._substeps = round(self.dt / self.world.timestep / TICKS)
         self._steps = 0
         self._score = 0.0

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from robopolicy_datasets.errors import ConfigError
+
 
 @dataclass
 class DisturbanceConfig:
@@ -15,9 +17,17 @@ class DisturbanceConfig:
         drift: standard deviation of a slowly wandering error of the measured positions [m].
         delay_steps: control steps that actions arrive late.
         camera_jitter: standard deviation of each camera's turn about each axis, new for each image [rad].
+
+    Raises:
+        ConfigError: a number is negative.
     """
 
     force: float = 0.0
     drift: float = 0.0
     delay_steps: int = 0
     camera_jitter: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if not value >= 0:
+                raise ConfigError(f"disturbance.{name} is {value}; give 0 (none) or more.")

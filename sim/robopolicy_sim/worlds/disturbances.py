@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from robopolicy_datasets.errors import ConfigError
 from robopolicy_datasets.geometry import Array
 from robopolicy_sim.worlds.configs import DisturbanceConfig
 from robopolicy_sim.worlds.world import World
@@ -22,7 +21,6 @@ FORCE_INTERVAL_S = 0.8  # between two targets of the force
 FORCE_PERIOD_S = 0.02  # in which the force approaches its target ...
 FORCE_APPROACH = 0.02  # ... by this factor
 DRIFT_MEMORY_S = 5.0  # after which a drift is as good as forgotten
-DRIFT_PERIOD_S = 0.1  # between two measurements
 
 
 class Disturbances:
@@ -32,16 +30,12 @@ class Disturbances:
         world: to disturb.
         config: how much.
         period_s: between two calls of ``push`` [s].
-
-    Raises:
-        ConfigError: a scale is negative.
+        measured_s: between two calls of ``measured`` [s].
     """
 
-    def __init__(self, world: World, config: DisturbanceConfig, period_s: float) -> None:
-        for name, value in vars(config).items():
-            if not value >= 0:
-                raise ConfigError(f"task.disturbance.{name} is {value}; give 0 (none) or more.")
+    def __init__(self, world: World, config: DisturbanceConfig, period_s: float, measured_s: float) -> None:
         self._world, self._config, self._period = world, config, period_s
+        self._keep = np.exp(-measured_s / DRIFT_MEMORY_S)
         self._approach = 1.0 - (1.0 - FORCE_APPROACH) ** (period_s / FORCE_PERIOD_S)
         self.reset(np.random.default_rng(0))
 
@@ -79,9 +73,8 @@ class Disturbances:
         """Returns what the robots believe that their state is: positions drift slowly."""
         changed = dict(state)
         if self._config.drift:
-            keep = np.exp(-DRIFT_PERIOD_S / DRIFT_MEMORY_S)
             fresh = self._random.normal(0.0, self._config.drift, self._drift.shape)
-            self._drift = keep * self._drift + np.sqrt(1.0 - keep**2) * fresh
+            self._drift = self._keep * self._drift + np.sqrt(1.0 - self._keep**2) * fresh
             for number, drift in enumerate(self._drift):
                 key = f"robot{number}_eef_pos"
                 changed[key] = (changed[key] + drift).astype(np.float32)

@@ -27,7 +27,7 @@ def run(seed=0, steps=10, **disturbance):
 
 def forces(scale, seconds, seed=0):
     world = World(PickPlaceScene())
-    disturbances = Disturbances(world, DisturbanceConfig(force=scale), 0.02)
+    disturbances = Disturbances(world, DisturbanceConfig(force=scale), 0.02, 0.1)
     disturbances.reset(np.random.default_rng(seed))
     found = []
     for _ in range(round(seconds / 0.02)):
@@ -38,7 +38,7 @@ def forces(scale, seconds, seed=0):
 
 def test_without_a_disturbance_nothing_is_drawn_and_nothing_changes():
     world = World(PickPlaceScene())
-    disturbances = Disturbances(world, DisturbanceConfig(), 0.02)
+    disturbances = Disturbances(world, DisturbanceConfig(), 0.02, 0.1)
     random = np.random.default_rng(0)
     disturbances.reset(random)
     state = world.state()
@@ -61,7 +61,7 @@ def test_the_force_approaches_targets_within_its_scale_as_the_first_order_law_sa
 
 def test_the_force_is_the_same_however_often_it_is_set():
     world = World(PickPlaceScene())
-    slow, fast = (Disturbances(world, DisturbanceConfig(force=5.0), period) for period in (0.02, 0.004))
+    slow, fast = (Disturbances(world, DisturbanceConfig(force=5.0), period, 0.1) for period in (0.02, 0.004))
     for disturbances, calls in ((slow, 30), (fast, 150)):
         disturbances.reset(np.random.default_rng(3))
         for _ in range(calls):
@@ -94,7 +94,7 @@ def test_a_delayed_action_has_the_effect_of_an_earlier_one():
 
 def test_measured_positions_drift_by_the_given_scale_and_slowly():
     world = World(PickPlaceScene())
-    disturbances = Disturbances(world, DisturbanceConfig(drift=0.01), 0.02)
+    disturbances = Disturbances(world, DisturbanceConfig(drift=0.01), 0.02, 0.1)
     random, state = np.random.default_rng(0), world.state()
     errors = []
     for _ in range(40):
@@ -117,5 +117,5 @@ def test_shaking_cameras_change_images_and_nothing_else():
 
 @pytest.mark.parametrize("name", ["force", "drift", "delay_steps", "camera_jitter"])
 def test_a_negative_scale_is_refused(name):
-    with pytest.raises(ConfigError, match=rf"task\.disturbance\.{name} is -1; give 0"):
+    with pytest.raises(ConfigError, match=rf"disturbance\.{name} is -1; give 0"):
         PickPlaceEnv(replace(SMALL, disturbance=DisturbanceConfig(**{name: -1})))
