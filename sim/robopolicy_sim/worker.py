@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import signal
@@ -118,9 +119,15 @@ def _main(connection: Connection, serve: Callable[..., None], arguments: tuple[A
     os.environ.setdefault("LP_NUM_THREADS", "1")
     try:
         serve(ParentConnection(connection), *arguments)
-    except (EOFError, BrokenPipeError):
+    except (EOFError, ConnectionError):
         return
     except RobopolicyError as error:
-        connection.send((True, error))
+        _tell(connection, error)
     except Exception:
-        connection.send((True, SimulationError(f"A worker process failed:\n{traceback.format_exc()}")))
+        _tell(connection, SimulationError(f"A worker process failed:\n{traceback.format_exc()}"))
+
+
+def _tell(connection: Connection, error: RobopolicyError) -> None:
+    """Sends an error; where the parent has gone, another worker's error has come before this one."""
+    with contextlib.suppress(ConnectionError):
+        connection.send((True, error))

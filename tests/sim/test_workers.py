@@ -20,9 +20,11 @@ from robopolicy_sim.demonstrating import demonstrations
 from robopolicy_sim.rollout import rollout
 from robopolicy_sim.rollout_speed import RolloutSpeed
 from robopolicy_sim.tasks.configs import PickPlaceConfig, PushTStateConfig
+from robopolicy_sim.worker import Worker
 
 pytest.importorskip("gym_pusht", reason="the extra 'pusht' is not installed")
 from push_policy import PushPolicy, numbers
+from worker_environments import fail_late
 
 SEEDS = range(100_000, 100_009)
 
@@ -128,6 +130,13 @@ def test_what_fails_at_once_is_raised(tmp_path):
         rollout(PushPolicy(), PushTStateConfig(), range(2), workers=0)
     with pytest.raises(ConfigError, match="workers is 0"):
         demonstrations(None, None, 0, workers=0)
+
+
+def test_a_worker_that_fails_when_another_has_failed_already_is_quiet(capfd):
+    worker = Worker(fail_late)
+    assert worker.receive() == "begun"
+    worker.close()  # as where the first error is raised
+    assert capfd.readouterr().err == ""
 
 
 def test_the_speed_of_roll_outs_counts_their_steps():

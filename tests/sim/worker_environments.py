@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 from pathlib import Path
@@ -48,3 +49,11 @@ def demonstrate(config, task, seeds):
         if seed % 2 == 0:
             random = np.random.default_rng(seed)
             yield {"action": random.normal(size=(seed + 1, 2))}, EpisodeInfo(task=str(seed))
+
+
+def fail_late(parent):
+    """Fails once the parent has gone."""
+    parent.send("begun")
+    with contextlib.suppress(EOFError):
+        parent.receive()
+    raise SimulationError("too late")
