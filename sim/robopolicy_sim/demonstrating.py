@@ -8,19 +8,15 @@ from collections.abc import Iterator
 from multiprocessing.connection import wait
 from typing import Any
 
-from numpy.typing import NDArray
-
 from robopolicy_datasets.errors import ConfigError
 from robopolicy_datasets.registry import load_target
-from robopolicy_datasets.store import EpisodeInfo
+from robopolicy_sim.successes import Episode
 from robopolicy_sim.worker import ParentConnection, Worker
-
-Demonstration = tuple[dict[str, NDArray[Any]], EpisodeInfo]
 
 AHEAD = 4  # demonstrations a worker may be ahead of the one that is waited for
 
 
-def demonstrations(teleop: Any, task: Any, first_seed: int, *, workers: int = 1) -> Iterator[Demonstration]:
+def demonstrations(teleop: Any, task: Any, first_seed: int, *, workers: int = 1) -> Iterator[Episode]:
     """Yields one demonstration after another, in the order of their seeds, without end.
 
     Which they are does not depend on the number of workers, as long as the teleoperator makes at most one of
@@ -45,14 +41,14 @@ def demonstrations(teleop: Any, task: Any, first_seed: int, *, workers: int = 1)
     return _by_workers(teleop, task, first_seed, workers)
 
 
-def _by_workers(teleop: Any, task: Any, first_seed: int, count: int) -> Iterator[Demonstration]:
+def _by_workers(teleop: Any, task: Any, first_seed: int, count: int) -> Iterator[Episode]:
     with contextlib.ExitStack() as stack:
         idle: list[Worker] = []
         for _ in range(count):
             idle.append(Worker(serve_demonstrations, teleop, task))
             stack.callback(idle[-1].close)
         busy: dict[Any, tuple[Worker, int]] = {}  # by connection
-        done: dict[int, Demonstration | None] = {}
+        done: dict[int, Episode | None] = {}
         upcoming = itertools.count(first_seed)
         for wanted in itertools.count(first_seed):
             while wanted not in done:

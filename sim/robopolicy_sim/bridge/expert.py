@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from robopolicy_datasets.errors import SimulationError
 from robopolicy_datasets.registry import load_target
 from robopolicy_datasets.store import EpisodeInfo
 from robopolicy_sim.bridge.configs import ForeignExpertConfig
 from robopolicy_sim.bridge.environment import BridgedEnv
+from robopolicy_sim.successes import Episode, successes
 
 EXPERT = "expert_action"
 """Method of the foreign environment that returns the action for its present state."""
-
-MOST_FAILURES = 50  # demonstrations one after the other
-
-logger = logging.getLogger(__name__)
 
 
 def demonstrate_episode(env: BridgedEnv, seed: int) -> tuple[dict[str, NDArray[Any]], bool]:
@@ -47,9 +42,7 @@ def demonstrate_episode(env: BridgedEnv, seed: int) -> tuple[dict[str, NDArray[A
     return {key: np.stack([row[key] for row in rows]) for key in rows[0]}, bool(info["success"])
 
 
-def demonstrate(
-    config: ForeignExpertConfig, task_config: Any, seeds: Iterable[int]
-) -> Iterator[tuple[dict[str, NDArray[Any]], EpisodeInfo]]:
+def demonstrate(config: ForeignExpertConfig, task_config: Any, seeds: Iterable[int]) -> Iterator[Episode]:
     """Demonstrates one episode a seed, on and on as long as ``seeds`` does; failed ones are left out.
 
     Args:
@@ -64,21 +57,15 @@ def demonstrate(
         SimulationError: there is no expert, the environment failed, or the expert keeps failing.
     """
     env = load_target(task_config.target)(task_config)
-    info = EpisodeInfo(task=_text(task_config), success=True, operator="foreign expert")
-    failures = 0
+    text = _text(task_config)
+
+    def episode(seed: int) -> Episode:
+        data, success = demonstrate_episode(env, seed)
+        return data, EpisodeInfo(task=text, success=success, operator="foreign expert")
+
+    advice = f"The task was '{text}'; give more task.max_steps, or another task."
     try:
-        for seed in seeds:
-            data, success = demonstrate_episode(env, seed)
-            failures = 0 if success else failures + 1
-            if success:
-                yield data, info
-            elif failures < MOST_FAILURES:
-                logger.info("The demonstration with seed %d failed and is left out.", seed)
-            else:
-                raise SimulationError(
-                    f"{failures} demonstrations of '{info.task}' failed one after the other (the last with "
-                    f"seed {seed}). Give more task.max_steps, or another task."
-                )
+        yield from successes(episode, seeds, advice)
     finally:
         env.close()
 

@@ -14,11 +14,8 @@ from robopolicy_datasets.registry import load_target
 from robopolicy_datasets.store import EpisodeInfo
 from robopolicy_sim.experts.configs import ScriptedConfig
 from robopolicy_sim.experts.expert import Expert
+from robopolicy_sim.successes import Episode, successes
 from robopolicy_sim.tasks.manipulation import ManipulationEnv
-
-MOST_FAILURES = 50  # demonstrations one after the other
-
-Episode = tuple[dict[str, NDArray[Any]], EpisodeInfo]
 
 _log = logging.getLogger(__name__)
 
@@ -78,23 +75,16 @@ def collect(config: ScriptedConfig, task_config: Any, seeds: Iterable[int]) -> I
         )
     env = load_target(task_config.target)(task_config)
     expert_class = load_target(task_config.expert)
-    failures = 0
-    for seed in seeds:
+
+    def demonstrate(seed: int) -> Episode | None:
         try:
-            data, info = collect_episode(env, expert_class, config, np.random.default_rng(seed))
+            return collect_episode(env, expert_class, config, np.random.default_rng(seed))
         except SimulationError as error:
             _log.warning("The demonstration with seed %d ended: %s", seed, error)
-            success = False
-        else:
-            success = bool(info.success)
-        failures = 0 if success else failures + 1
-        if success:
-            yield data, info
-        elif failures < MOST_FAILURES:
-            _log.info("The demonstration with seed %d failed and is left out.", seed)
-        else:
-            raise SimulationError(
-                f"{failures} demonstrations failed one after the other (the last with seed {seed}), with "
-                f"task.max_steps={task_config.max_steps} and teleop.disturbance={config.disturbance}. Give "
-                "more steps, or a disturbance of about 1."
-            )
+            return None
+
+    advice = (
+        f"They had task.max_steps={task_config.max_steps} and teleop.disturbance={config.disturbance}; give "
+        "more steps, or a disturbance of about 1."
+    )
+    yield from successes(demonstrate, seeds, advice)

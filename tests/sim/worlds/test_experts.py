@@ -8,7 +8,6 @@ import pytest
 
 from robopolicy_datasets.errors import ConfigError, SimulationError
 from robopolicy_datasets.registry import teleops
-from robopolicy_sim.experts import collecting
 from robopolicy_sim.experts.collecting import collect, collect_episode
 from robopolicy_sim.experts.configs import ScriptedConfig
 from robopolicy_sim.experts.expert import tool_down
@@ -114,13 +113,13 @@ def test_collect_yields_one_good_episode_a_seed():
 
 
 def test_collect_leaves_failures_out_and_says_so(caplog):
-    with caplog.at_level(logging.INFO, logger="robopolicy_sim.experts.collecting"):
+    with caplog.at_level(logging.INFO, logger="robopolicy_sim.successes"):
         assert list(collect(ScriptedConfig(), PickPlaceConfig(image_size=8, max_steps=5), range(2))) == []
     assert "seed 1 failed" in caplog.text
 
 
 def test_collect_gives_up_where_nothing_succeeds(monkeypatch):
-    monkeypatch.setattr(collecting, "MOST_FAILURES", 4)
+    monkeypatch.setattr("robopolicy_sim.successes.MOST_FAILURES", 4)
     demonstrations = collect(ScriptedConfig(), PickPlaceConfig(image_size=8, max_steps=2), itertools.count())
     with pytest.raises(SimulationError, match=r"4 demonstrations failed.*seed 3.*task\.max_steps=2"):
         next(demonstrations)
