@@ -12,6 +12,7 @@ import torch
 
 from robopolicy.nets.lipschitz.mlp import LAYERS
 from robopolicy.nets.unet import ConditionalUnet
+from robopolicy.sampling.denoiser import PREDICTIONS
 from robopolicy.sampling.diffusion import DiffusionSampler
 from robopolicy.sampling.flow import FlowSampler
 from robopolicy_datasets.errors import ConfigError
@@ -22,7 +23,9 @@ from robopolicy_launch.benchmarks import (
     _casadi_mpc,
     _cold,
     _mp4,
+    chunking,
     control,
+    flowbender,
     lipschitz,
     loader,
     loop,
@@ -54,20 +57,8 @@ def check(rows, names):
 
 def test_the_suites_are_found():
     wanted = {
-        *(
-            "control",
-            "lipschitz",
-            "loader",
-            "loop",
-            "record",
-            "render",
-            "ring",
-            "sample",
-            "server",
-            "sim",
-            "store",
-        ),
-        *("theorems", "touch", "train"),
+        *("chunking", "control", "flowbender", "lipschitz", "loader", "loop", "record", "render", "ring"),
+        *("sample", "server", "sim", "store", "theorems", "touch", "train"),
     }
     assert wanted <= set(benchmarks.suites())
 
@@ -85,7 +76,11 @@ def test_train(bf16, monkeypatch):
 def test_sample():
     check(
         sample.run(channels=SMALL, batches=(1, 2), seconds=0.0),
-        [f"{name}_b{batch}" for batch in (1, 2) for name in ("forward", "sample_ddim10", "sample_flow5")],
+        [
+            f"{name}_b{batch}"
+            for batch in (1, 2)
+            for name in ("forward", "sample_ddim10", "sample_flow5", "overhead_ddim10", "overhead_flow5")
+        ],
     )
 
 
@@ -100,6 +95,42 @@ def test_theorems():
     rows = list(theorems.run((cell,), training_steps=20, runs=5))
     check(rows, [f"{what}_n50_alpha1_zeta0p1" for what in ("error", "deviation", "regret")])
     assert all(row.ratio >= 1 for row in rows)
+
+
+def test_flowbender(tmp_path, capsys):
+    """Also that cells are computed once."""
+    rows = list(flowbender.run(folder=tmp_path, seeds=(0,), steps=2, tests=3))
+    names = {row.name.rpartition("_")[0] for row in rows}
+    assert {"raw", "executed", "oracle", "zero_shortcut0", "first_shortcut1", "raw_guided3"} <= names
+    assert all(math.isfinite(row.ours) and "guided" in row.compared_with for row in rows)
+    cells = {file: file.stat().st_mtime_ns for file in tmp_path.iterdir()}
+    assert len(cells) == len(flowbender.KINDS)
+    assert list(flowbender.run(folder=tmp_path, seeds=(0,), steps=2, tests=3)) == rows
+    assert {file: file.stat().st_mtime_ns for file in tmp_path.iterdir()} == cells
+    assert "report/zero_shortcut0/tracking" in capsys.readouterr().out
+
+
+def test_the_robots_of_flowbender_keep_their_speed_limit():
+    generator = torch.Generator().manual_seed(0)
+    limit = torch.tensor([[0.06], [0.1], [0.3]])
+    path = flowbender.demonstrate(torch.tensor([[1.0, 0.1]]).expand(3, -1), generator)
+    executed = flowbender.track(path, limit)
+    steps = torch.diff(executed, dim=1, prepend=torch.zeros(3, 1, 2)).norm(dim=-1)
+    assert (steps <= limit + 1e-6).all()
+    torch.testing.assert_close(flowbender.track(executed, limit), executed, atol=1e-5, rtol=0)
+    assert (executed[0] - path[0]).norm(dim=-1).max() > 0.1  # the slow one cannot follow
+
+
+def test_chunking(tmp_path):
+    arguments = [
+        *("demonstrations=3", "trainer.steps=2", "trainer.batch_size=8", "trainer.threads=1"),
+        *("trainer.validation_fraction=0", "policy.mlp.width=16"),
+    ]
+    rows = list(chunking.run(folder=tmp_path, delays=(8,), episodes=1, arguments=arguments))
+    assert [row.name for row in rows[:3]] == ["pulled_jump_d8", "pulled_kick_d8", "pulled_success_d8"]
+    assert len(rows) == 6
+    assert all(math.isfinite(row.ours) for row in rows)
+    assert len(list((tmp_path / "cells").iterdir())) == len(chunking.METHODS)
 
 
 def test_loader():
@@ -244,14 +275,17 @@ def test_the_reference_loops_sample_as_ours_do():
     net, noise, condition = ReferenceUnet(2, 4, SMALL).eval(), torch.randn(3, 8, 2), torch.randn(3, 4)
     diffusion, flow = DiffusionSampler("ddim", 100, 10), FlowSampler("euler", 5)
 
-    def field(x, level):
+    def clean(x, level):
         return net(x, level, condition)
 
+    def clean_from_noise(x, level):
+        return PREDICTIONS["noise"].clean(diffusion.path, x, level, clean(x, level))
+
     with torch.inference_mode():
-        theirs = ddim(net, noise, condition, diffusion.alphas, diffusion.levels)
-        torch.testing.assert_close(diffusion.sample(field, noise), theirs, atol=1e-5, rtol=1e-5)
+        theirs = ddim(net, noise, condition, diffusion.path.alphas, diffusion.levels)
+        torch.testing.assert_close(diffusion.sample(clean_from_noise, noise), theirs, atol=1e-5, rtol=1e-5)
         theirs = euler(net, noise, condition, flow.steps)
-        torch.testing.assert_close(flow.sample(field, noise), theirs, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(flow.sample(clean, noise), theirs, atol=1e-5, rtol=1e-5)
 
 
 def test_timing_calls_in_turn_and_restores_the_threads():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,24 @@ from robopolicy_launch.run_folder import write_text_atomic
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
+
+
+def cell(folder: Path, settings: Mapping[str, Any], compute: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
+    """Returns the figures of a cell, from its file where there is one.
+
+    Args:
+        folder: of the experiment; made where it is missing.
+        settings: all that the figures depend on, plain values.
+        compute: makes the figures, plain values too.
+    """
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
+    file = folder / f"{digest}.json"
+    if file.is_file():
+        return dict(json.loads(file.read_text(encoding="utf-8"))["figures"])
+    figures = dict(compute())
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text_atomic(file, json.dumps({"settings": dict(settings), "figures": figures}, indent=2) + "\n")
+    return figures
 
 
 class Cells:
@@ -33,12 +51,4 @@ class Cells:
             settings: a dataclass of plain values that decide the result.
             compute: returns it, as plain data.
         """
-        named = {"kind": type(settings).__name__, **asdict(settings)}
-        digest = hashlib.sha256(json.dumps(named, sort_keys=True).encode()).hexdigest()[:16]
-        path = self.folder / f"{digest}.json"
-        if path.is_file():
-            stored: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-            return stored["result"]
-        result = compute()
-        write_text_atomic(path, json.dumps({"settings": named, "result": result}) + "\n")
-        return result
+        return cell(self.folder, {"kind": type(settings).__name__, **asdict(settings)}, compute)

@@ -1,17 +1,20 @@
 """Sampling on one thread: one evaluation of the U-Net, DDIM in 10 and flow in 5 steps, beside plain torch.
 
 Sizes as in the suite ``train``. The reference is the plain net in a plain loop. Ours is what the policies do:
-the condition is bound once, then the sampler evaluates the bound net.
+the condition is bound once, then the sampler evaluates the bound net. The ``overhead`` rows compare a sample
+with its bare evaluations of the same net: what the sampler itself costs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from robopolicy.nets.unet import ConditionalUnet
+from robopolicy.sampling.denoiser import PREDICTIONS, Denoiser, Prediction
 from robopolicy.sampling.diffusion import DiffusionSampler
 from robopolicy.sampling.flow import FlowSampler
 from robopolicy_launch.benchmarks import Row
@@ -40,6 +43,19 @@ def run(
             for name, ours, reference in _pairs(net, peer, noise, condition):
                 times = side_by_side(ours, reference, seconds=seconds)
                 yield Row(f"{name}_b{batch}", *times, "ms", "plain torch, plain loop")
+            for name, sampler, prediction in (
+                ("ddim10", DiffusionSampler("ddim", 100, 10), PREDICTIONS["noise"]),
+                ("flow5", FlowSampler("euler", 5), PREDICTIONS["clean"]),
+            ):
+                denoiser = _denoiser(net, condition, sampler, prediction)
+                evaluate = net.bind(condition, sampler.levels)
+                levels = [torch.full((batch,), level) for level in sampler.levels]
+                times = side_by_side(
+                    partial(sampler.sample, denoiser, noise),
+                    partial(_evaluate_all, evaluate, noise, levels),
+                    seconds=seconds,
+                )
+                yield Row(f"overhead_{name}_b{batch}", *times, "ms", "the net's evaluations alone")
 
 
 def _pairs(
@@ -51,11 +67,23 @@ def _pairs(
     yield "forward", lambda: bound(noise, level), lambda: peer(noise, level, condition)
     yield (
         "sample_ddim10",
-        lambda: diffusion.sample(net.bind(condition, diffusion.levels), noise),
+        lambda: diffusion.sample(_denoiser(net, condition, diffusion, PREDICTIONS["noise"]), noise),
         lambda: ddim(peer, noise, condition, diffusion.path.alphas, diffusion.levels),
     )
     yield (
         "sample_flow5",
-        lambda: flow.sample(net.bind(condition, flow.levels), noise),
+        lambda: flow.sample(_denoiser(net, condition, flow, PREDICTIONS["clean"]), noise),
         lambda: euler(peer, noise, condition, flow.steps),
     )
+
+
+def _denoiser(
+    net: ConditionalUnet, condition: Tensor, sampler: DiffusionSampler | FlowSampler, prediction: Prediction
+) -> Denoiser:
+    bound = net.bind(condition, sampler.levels)
+    return lambda x, level: prediction.clean(sampler.path, x, level, bound(x, level))
+
+
+def _evaluate_all(evaluate: Denoiser, noise: Tensor, levels: Sequence[Tensor]) -> None:
+    for level in levels:
+        evaluate(noise, level)
