@@ -101,7 +101,7 @@ def test_flowbender(tmp_path, capsys):
     """Also that cells are computed once."""
     rows = list(flowbender.run(folder=tmp_path, seeds=(0,), steps=2, tests=3))
     names = {row.name.rpartition("_")[0] for row in rows}
-    assert {"raw", "executed", "oracle", "zero_shortcut0", "first_shortcut1", "raw_guided3"} <= names
+    assert {"raw", "executed", "oracle", "zero_shortcut0", "first_shortcut1", "raw_guided3_0_1"} <= names
     assert all(math.isfinite(row.ours) and "guided" in row.compared_with for row in rows)
     cells = {file: file.stat().st_mtime_ns for file in tmp_path.iterdir()}
     assert len(cells) == len(flowbender.KINDS)

@@ -31,7 +31,7 @@ def test_a_quadratic_cost_tilts_a_gaussian_along_its_direction_only(name):
     means = []
     for scale in (0.0, 0.3, 1.0):
         sampler = SAMPLERS[name]()
-        denoiser = guide(gaussian(sampler.path), sampler.path, along(direction, 0.6), scale)
+        denoiser = guide(gaussian(sampler.path), sampler.path, Guidance(along(direction, 0.6), scale))
         samples = sampler.sample(denoiser, noise, draws(2, noise.shape))
         shift = samples.mean((0, 1)) - 0.2
         means.append(float(shift @ direction))
@@ -46,9 +46,8 @@ def test_the_guided_flow_of_a_gaussian_is_its_linear_recursion():
     """With a quadratic cost each step is linear; here it is written out for one dimension."""
     mean, deviation, goal, scale, count = 0.2, 0.15, 0.5, 0.7, 10
     sampler = FlowSampler("euler", count)
-    denoiser = guide(
-        gaussian(sampler.path), sampler.path, lambda chunk: 0.5 * (chunk - goal).square().sum((1, 2)), scale
-    )
+    guidance = Guidance(lambda chunk: 0.5 * (chunk - goal).square().sum((1, 2)), scale)
+    denoiser = guide(gaussian(sampler.path), sampler.path, guidance)
     x = np.linspace(-2, 2, 5)
     sampled = sampler.sample(denoiser, torch.tensor(x)[:, None, None])[:, 0, 0]
     for time in np.arange(count) / count:
@@ -80,8 +79,26 @@ def test_guidance_fills_the_mode_of_a_mixture_that_its_cost_prefers(sampler):
 
 def test_no_guidance_is_a_scale_of_zero_bit_for_bit():
     path, x, time = StraightPath(), draws(3, (4, 8, 3))(), torch.full((4,), 0.6)
-    guided = guide(gaussian(path), path, lambda chunk: chunk.square().sum((1, 2)), 0.0)
+    guided = guide(gaussian(path), path, Guidance(lambda chunk: chunk.square().sum((1, 2)), 0.0))
     assert torch.equal(guided(x, time), gaussian(path)(x, time))
+
+
+def test_no_row_goes_farther_at_once_than_is_allowed():
+    path, x, time = StraightPath(), draws(3, (4, 8, 3))(), torch.full((4,), 0.6)
+    free, share = gaussian(path)(x, time), 0.36 / 0.52
+
+    def moved(longest):
+        steep = Guidance(lambda chunk: 50 * (chunk[:, :4] ** 2).sum((1, 2)), 2.0, longest)
+        return free - guide(gaussian(path), path, steep)(x, time)
+
+    torch.testing.assert_close(moved(float("inf"))[:, :4], 200 * share * free[:, :4])
+    way = moved(0.1)
+    torch.testing.assert_close(way[:, :4].norm(dim=-1), torch.full((4, 4), 0.1 * share, dtype=way.dtype))
+    torch.testing.assert_close(
+        way[:, :4] / way[:, :4].norm(dim=-1, keepdim=True),
+        free[:, :4] / free[:, :4].norm(dim=-1, keepdim=True),
+    )
+    assert (way[:, 4:] == 0).all()
 
 
 def test_a_cost_may_bring_its_own_gradient():
@@ -101,6 +118,9 @@ def test_impossible_guidance_is_refused():
     for scale in (-1.0, float("nan"), float("inf")):
         with pytest.raises(ConfigError, match="scale"):
             Guidance(lambda chunk: chunk.sum((1, 2)), scale)
+    for longest in (0.0, float("nan")):
+        with pytest.raises(ConfigError, match="longest"):
+            Guidance(lambda chunk: chunk.sum((1, 2)), longest=longest)
     path = StraightPath()
     with pytest.raises(SpecError, match="one number for each"):
-        guide(gaussian(path), path, lambda chunk: chunk.sum(), 1.0)(draws(5)(), torch.full((4,), 0.5))
+        guide(gaussian(path), path, Guidance(lambda chunk: chunk.sum()))(draws(5)(), torch.full((4,), 0.5))

@@ -3,11 +3,14 @@
 A chunk of 16 way-points leads to a goal, left or right of what is in the way; no observation tells how fast
 the robot is. *Raw* policies learn the demonstrations, *executed* ones what random robots make of them, and
 *zero* and *first* are told while they sample what this robot would make of their estimate. Guidance, by the
-gradient of the tracking error, is tuned: its scale is chosen on tests of their own.
+gradient of the tracking error, is tuned: its scale, and how far it may go at once, are chosen on tests of
+their own.
 """
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -32,6 +35,7 @@ HORIZON, BATCH = 16, 256
 SLOWEST, FASTEST = 0.06, 0.30  # speed limits [m a step]
 NEIGHBOURS = 128  # demonstrations that a sample is compared with
 SCALES = (0.3, 1.0, 3.0, 10.0, 30.0)
+LONGEST = (0.03, 0.1, 0.3, math.inf)
 SHORTCUTS = (0.0, 0.5, 1.0)
 GOAL = Feature("goal", (2,), kind="position", unit="m")
 LIMIT = Feature("speed_limit", (1,), unit="m")
@@ -165,8 +169,8 @@ def variants(name: str, limit: Tensor) -> Iterator[tuple[str, Guidance | None, F
         return
     yield name, None, None
     if not KINDS[name].sees_limit:
-        for scale in SCALES:
-            yield f"{name}_guided{scale:g}", Guidance(tracking, scale), None
+        for scale, longest in itertools.product(SCALES, LONGEST):
+            yield f"{name}_guided{scale:g}_{longest:g}", Guidance(tracking, scale, longest), None
 
 
 def run(
@@ -184,7 +188,8 @@ def run(
     for name in KINDS:
         cells = []
         for seed in seeds:
-            settings = {"kind": name, "seed": seed, "steps": steps, "tests": tests}
+            ways = [way for way, _, _ in variants(name, torch.zeros(0, 1))]
+            settings = {"kind": name, "seed": seed, "steps": steps, "tests": tests, "ways": ways}
             cells.append(cell(folder, settings, partial(_cell, name, seed, steps, tests)))
         for key in cells[0]:
             values = [figures[key] for figures in cells]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, Protocol
 
@@ -137,8 +138,8 @@ class GenerativePolicy(ChunkPolicy):
                 signal = self._signal(feedback.operator, observation)
                 denoiser = bend(informed, signal, feedback.probes(self.sampler.evaluations))
             if guidance is not None:
-                cost = self._cost(guidance.cost, observation)
-                denoiser = guide(denoiser, self.sampler.path, cost, guidance.scale)
+                normalized = replace(guidance, cost=self._cost(guidance.cost, observation))
+                denoiser = guide(denoiser, self.sampler.path, normalized)
             sampled = self.sampler.sample(denoiser, noise, draw)
         return self.actions(sampled, observation)
 

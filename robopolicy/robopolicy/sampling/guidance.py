@@ -33,27 +33,32 @@ class Guidance:
     Attributes:
         cost: differentiable in torch; see ``with_gradient`` for one that brings its own gradient.
         scale: how far down its gradient, taken by the sampler's normalized numbers, an estimate goes.
+        longest: way that a row of an estimate may go at once, in the sampler's numbers. Where the cost is
+            steep a large scale would else throw chunks about.
 
     Raises:
-        ConfigError: the scale is negative or not finite.
+        ConfigError: the scale is negative or not finite, or the longest way is not above 0.
     """
 
     cost: Cost
     scale: float = 1.0
+    longest: float = math.inf
 
     def __post_init__(self) -> None:
-        if not 0 <= self.scale < math.inf:
-            raise ConfigError(f"The guidance's scale is {self.scale}; give a finite number from 0.")
+        if not 0 <= self.scale < math.inf or not self.longest > 0:
+            raise ConfigError(
+                f"The guidance's scale is {self.scale} and its longest way {self.longest}; give a finite scale "
+                "from 0, and a way above 0."
+            )
 
 
-def guide(denoiser: Denoiser, path: NoisePath, cost: Cost, scale: float) -> Denoiser:
+def guide(denoiser: Denoiser, path: NoisePath, guidance: Guidance) -> Denoiser:
     """Returns a denoiser whose estimates keep a cost low.
 
     Args:
         denoiser: to be guided; no gradient is taken through it.
         path: on which it denoises.
-        cost: of estimates ``[B, T, D]`` in the sampler's numbers.
-        scale: of the step down the gradient.
+        guidance: its cost being one of estimates ``[B, T, D]`` in the sampler's numbers.
 
     Raises:
         SpecError: the cost does not give one number for each chunk.
@@ -63,14 +68,17 @@ def guide(denoiser: Denoiser, path: NoisePath, cost: Cost, scale: float) -> Deno
         estimate = denoiser(x, level).detach()
         with torch.enable_grad():
             point = estimate.clone().requires_grad_()
-            costs = cost(point)
+            costs = guidance.cost(point)
             if costs.shape != estimate.shape[:1]:
                 raise SpecError(
                     f"The guidance's cost has the shape {list(costs.shape)} for {len(estimate)} chunks; one "
                     "number for each is needed."
                 )
             (gradient,) = torch.autograd.grad(costs.sum(), point)
-        return estimate - scale * signal_share(path, level)[:, None, None] * gradient
+        way = guidance.scale * gradient
+        length = torch.linalg.vector_norm(way, dim=-1, keepdim=True).clamp_min(1e-12)
+        way = way * (guidance.longest / length).clamp_max(1.0)
+        return estimate - signal_share(path, level)[:, None, None] * way
 
     return guided
 
