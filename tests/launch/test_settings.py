@@ -8,8 +8,10 @@ from types import SimpleNamespace
 
 import hypothesis
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from omegaconf import OmegaConf
 
 from robopolicy.policies.configs import DiffusionConfig, FlowConfig
 from robopolicy.training.configs import TrainerConfig
@@ -17,6 +19,7 @@ from robopolicy_datasets.errors import ConfigError
 from robopolicy_datasets.registry import policies, tasks
 from robopolicy_launch import settings
 from robopolicy_launch.verbs import VERBS
+from robopolicy_sim.tasks.manipulation import manipulation_spec
 
 
 def compose(verb: str, *arguments: str) -> settings.Composed:
@@ -45,7 +48,7 @@ def test_task_decides_what_the_policy_sees(task):
 
 
 @pytest.mark.parametrize("task", ["pick_place", "pusht_image", "pusht_state"])
-@pytest.mark.parametrize("policy", ["diffusion", "flow"])
+@pytest.mark.parametrize("policy", ["act", "bc", "diffusion", "flow"])
 @pytest.mark.parametrize("recipe", ["none", "${task}"])
 def test_default_policies_are_small_enough_for_a_cpu(task, policy, recipe):
     chosen = compose("train", "data=x", f"task={task}", f"policy={policy}", f"recipe={recipe}").settings
@@ -62,19 +65,48 @@ def test_a_preset_builds_on_its_component():
     assert settings.registered_name("policy", composed.settings.policy) == "diffusion"
 
 
-@pytest.mark.parametrize("task", ["pick_place", "pusht_state"])
-@pytest.mark.parametrize("policy", ["diffusion", "diffusion_paper"])
-def test_a_chosen_policy_takes_only_what_it_sees_from_the_recipe(task, policy):
+@pytest.mark.parametrize("task", ["pick_place", "pusht_image"])
+@pytest.mark.parametrize("policy", ["diffusion_paper", "diffusion_transformer_paper"])
+def test_a_policy_without_a_recipe_of_its_own_takes_only_what_it_sees(task, policy):
     chosen = compose("train", "data=x", f"task={task}", f"policy={policy}").settings
     default = compose("train", "data=x", f"task={task}").settings
     own = compose("train", "data=x", f"task={task}", f"policy={policy}", "recipe=none").settings
     assert default.policy.learn_ending == (task == "pick_place")
-    assert chosen.policy.net == "unet"
+    assert chosen.policy.net == own.policy.net
     assert chosen.policy == replace(own.policy, observation_keys=default.policy.observation_keys)
     assert chosen.trainer == default.trainer
     words = ["policy.net=mlp", "policy.observation_keys=[agent_pos]"]
     typed = compose("train", "data=x", f"task={task}", f"policy={policy}", *words).settings.policy
     assert (typed.net, typed.observation_keys) == ("mlp", ["agent_pos"])
+
+
+@pytest.mark.parametrize("task", ["pick_place", "pick_place_state", "pusht_state"])
+@pytest.mark.parametrize("policy", ["act", "bc", "diffusion"])
+def test_a_policy_with_a_recipe_of_its_own_takes_all_of_it(task, policy):
+    chosen = compose("train", "data=x", f"task={task}", f"policy={policy}").settings
+    default = compose("train", "data=x", f"task={task}").settings
+    preset = OmegaConf.load(settings.CONF / "recipe" / f"{task}_{policy}.yaml")
+    assert settings.registered_name("policy", chosen.policy) == policy
+    for name, value in preset.policy.items():
+        assert name == "mlp" or getattr(chosen.policy, name) == value
+    assert chosen.trainer.learning_rate == preset.trainer.learning_rate
+    assert chosen.policy.observation_keys == default.policy.observation_keys
+    typed = compose("train", "data=x", f"task={task}", f"policy={policy}", "policy.horizon=24").settings
+    assert typed.policy.horizon == 24
+    without = compose("train", "data=x", f"task={task}", f"policy={policy}", "recipe=none").settings
+    assert without.trainer == compose("train", "data=x", "recipe=none").settings.trainer
+
+
+@pytest.mark.parametrize(
+    ("preset", "millions"), [("diffusion_paper", 119), ("diffusion_transformer_paper", 36), ("act_paper", 72)]
+)
+def test_presets_of_the_papers_can_be_built(preset, millions):
+    policy = compose("train", "data=x", "task=pick_place", f"policy={preset}").settings.policy
+    with torch.device("meta"):
+        built = policies.build(
+            settings.registered_name("policy", policy), policy, manipulation_spec(image_size=96), 0.1
+        )
+    assert round(sum(weights.numel() for weights in built.parameters()) / 1e6) == millions
 
 
 def test_the_last_of_two_values_wins():
