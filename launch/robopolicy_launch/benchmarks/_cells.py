@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 
-def cell(folder: Path, settings: Mapping[str, Any], compute: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
+def cell(
+    folder: Path, settings: Mapping[str, Any], compute: Callable[[], Mapping[str, Any]]
+) -> dict[str, Any]:
     """Returns the figures of a cell, from its file where there is one.
 
     Args:

@@ -47,8 +47,8 @@ class Guidance:
     def __post_init__(self) -> None:
         if not 0 <= self.scale < math.inf or not self.longest > 0:
             raise ConfigError(
-                f"The guidance's scale is {self.scale} and its longest way {self.longest}; give a finite scale "
-                "from 0, and a way above 0."
+                f"The guidance's scale is {self.scale} and its longest way {self.longest}; give a finite "
+                "scale from 0, and a way above 0."
             )
 
 

@@ -134,7 +134,7 @@ class Trainer:
         self._fit_normalizer(data)
         self.policy.to(self.device)
         if teacher := getattr(policy_config, "teacher", ""):
-            self.policy.learn_from(load_policy(teacher, device=self.device))  # type: ignore[operator]
+            self.policy.learn_from(load_policy(teacher, device=self.device))
         held_out = data.held_out_windows(self.policy)
         self.validation = Validation(self.policy, held_out, self.device, config.seed)
         self.model = self.ranks.wrap(self.policy)
