@@ -265,3 +265,30 @@ class LipschitzFlowConfig(ChunkPolicyConfig):
     width: int = 192
     depth: int = 4
     layer: str = "sll"
+
+
+@dataclass
+class LipschitzConfig(ChunkPolicyConfig):
+    """Regression with a proven bound of how far the chunk moves when the observation does.
+
+    Attributes:
+        normalization: ``standard`` by default: bounds are then in units of the data's spread.
+        bound: largest l2 change of the normalized chunk for a unit change of the normalized observation
+            window, l2 as well; with ``margin``, what the search for the smallest bound starts from.
+        action_bounds: likewise of each represented action number, over the rows of the chunk; [] for
+            ``bound`` in all. One budget each is far less coarse than one for all.
+        margin: 0 keeps the bound. A number above: the loss to allow; the smallest bound that reaches it is
+            learned.
+        layer: of the net: ``sll_tanh``, ``sll``, ``aol``, ``spectral`` or ``sandwich``.
+        width: of the hidden layers.
+        depth: hidden layers.
+    """
+
+    target: ClassVar[str] = "robopolicy.policies.lipschitz:LipschitzPolicy"
+    normalization: str = "standard"
+    bound: float = 8.0
+    action_bounds: list[float] = field(default_factory=list)
+    margin: float = 0.0
+    layer: str = "sll_tanh"
+    width: int = 128
+    depth: int = 3

@@ -1,0 +1,170 @@
+"""The Lipschitz policy: deterministic feedback whose reaction to a wrong observation is bounded by proof.
+
+Al Makdah, Krishnan and Pasqualetti, "Learning Lipschitz Feedback Policies from Expert Demonstrations" (arXiv
+2103.16629): the loss is minimized subject to ``lip <= bound``, or the bound subject to ``loss <= margin``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from robopolicy.certify.sensitivity import Sensitivity
+from robopolicy.nets.lipschitz.mlp import LipschitzMlp
+from robopolicy.policies.chunk_policy import Array, ChunkPolicy
+from robopolicy.policies.configs import LipschitzConfig
+from robopolicy.sampling.prefix import ChunkPrefix
+from robopolicy_datasets.errors import ConfigError, SpecError
+from robopolicy_datasets.spec import Spec
+
+
+class LipschitzPolicy(ChunkPolicy):
+    """A Lipschitz net from the encoded window of observations to the chunk.
+
+    Low-dimensional features reach the net as they are represented and normalized, so that the bound holds
+    from them to the chunk. Images pass through an encoder that has no bound: it then holds from the encoder's
+    features and the low-dimensional ones.
+
+    Args:
+        config: the policy's settings.
+        spec: of the data.
+        dt: time between control steps, s.
+
+    Raises:
+        ConfigError: a bound is not positive, or another setting is impossible.
+        SpecError: the data lacks a named feature or has an action that the policy cannot produce.
+    """
+
+    config: LipschitzConfig
+
+    def __init__(self, config: LipschitzConfig, spec: Spec, dt: float) -> None:
+        super().__init__(config, spec, dt)
+        bounds = _action_bounds(config, self.action.size)
+        self.net = LipschitzMlp(
+            self.encoder.size,
+            config.horizon * self.action.size,
+            config.width,
+            config.depth,
+            config.layer,
+            output_bounds=bounds * config.horizon,
+            activation="maxmin" if config.layer in ("aol", "spectral") else "relu",
+        )
+        self.search = SmallestBound(config.margin) if config.margin > 0 else None
+        self._folded: tuple[list[tuple[int, int]], nn.Module] | None = None
+
+    def fit_normalizer(self, observation: Mapping[str, Array], windows: Mapping[str, Any]) -> None:
+        """Fits the normalizer on training data, see ``ChunkPolicy``.
+
+        Raises:
+            SpecError: a feature cannot be normalized, so that no bound would mean anything.
+        """
+        for feature in self.spec.observation:
+            if not feature.is_image:
+                _check_normalizable(feature.key, observation[feature.key])
+        _check_normalizable("action", windows["action"])
+        super().fit_normalizer(observation, windows)
+
+    def sensitivity(self) -> Sensitivity:
+        """Returns the proven Lipschitz constants, in float64 from the weights that are used.
+
+        Raises:
+            RobopolicyError: a weight is not finite.
+        """
+        scale = 1.0 if self.search is None else math.exp(float(self.search.log_scale.detach()))
+        size = self.action.size
+        rows = range(self.config.horizon)
+        per_action = [
+            scale * self.net.lipschitz_bound(outputs=[row * size + number for row in rows])
+            for number in range(size)
+        ]
+        method = f"Product of the layers' bounds, in float64, of the Lipschitz net '{self.config.layer}'."
+        if self.encoder.cameras:
+            cameras = ", ".join(self.encoder.cameras)
+            method += (
+                f" It holds from the image encoder's features of {cameras} and the low-dimensional features, "
+                "not from pixels: the encoder has no bound."
+            )
+        return Sensitivity(
+            chunk=scale * self.net.lipschitz_bound(),
+            per_action=tuple(per_action),
+            noise=None,
+            kind="certified",
+            method=method,
+        )
+
+    def _chunk_loss(self, clean: Tensor, condition: Tensor, generator: torch.Generator | None) -> Tensor:
+        error = F.mse_loss(self._chunk(self.net, condition).float(), clean)
+        return error if self.search is None or not self.training else self.search(error)
+
+    def _predict(self, condition: Tensor, seeds: Sequence[int] | None, prefix: ChunkPrefix | None) -> Tensor:
+        return self._chunk(self.net if torch.is_grad_enabled() else self._plain_net(), condition)
+
+    def _chunk(self, net: nn.Module, condition: Tensor) -> Tensor:
+        flat = net(condition)
+        if self.search is not None:
+            flat = self.search.log_scale.exp() * flat
+        return flat.unflatten(-1, (self.config.horizon, self.action.size))
+
+    def _plain_net(self) -> nn.Module:
+        """Returns the net's plain layers, made anew whenever a weight was written to or replaced."""
+        tensors = [*self.net.parameters(), *self.net.buffers()]
+        state = [(tensor.data_ptr(), tensor._version) for tensor in tensors]
+        if self._folded is None or self._folded[0] != state:
+            self._folded = state, self.net.fold()
+        return self._folded[1]
+
+
+class SmallestBound(nn.Module):
+    """Searches the smallest bound with which the loss stays within a margin.
+
+    The Lagrangian of ``log bound -> min subject to error <= margin``: the optimizer descends in the net and
+    in the bound, and ascends in the multiplier, whose gradient is turned round.
+
+    Args:
+        margin: the loss to allow.
+    """
+
+    def __init__(self, margin: float) -> None:
+        super().__init__()
+        self.margin = margin
+        self.log_scale = nn.Parameter(torch.zeros(()))
+        self.multiplier = nn.Parameter(torch.zeros(()))  # before softplus, which keeps it positive
+
+    def forward(self, error: Tensor) -> Tensor:
+        """Returns what to minimize for a loss ``error``."""
+        excess, multiplier = error / self.margin - 1, F.softplus(self.multiplier)
+        return self.log_scale + multiplier.detach() * excess - multiplier * excess.detach()
+
+
+def _action_bounds(config: LipschitzConfig, size: int) -> list[float]:
+    """Returns the bound of each represented action number."""
+    bounds = config.action_bounds or [config.bound] * size
+    if len(bounds) != size:
+        raise ConfigError(
+            f"policy.action_bounds has {len(bounds)} numbers; the represented action has {size}. Give one "
+            "for each, or none and policy.bound."
+        )
+    for name, value in (("bound", config.bound), *(("action_bounds", bound) for bound in bounds)):
+        if not (value > 0 and math.isfinite(value)):
+            raise ConfigError(
+                f"policy.{name} has the value {value}; a Lipschitz bound must be finite and above 0."
+            )
+    if not 0 <= config.margin < math.inf:
+        raise ConfigError(f"policy.margin is {config.margin}; it must be 0 (none) or a loss above it.")
+    return bounds
+
+
+def _check_normalizable(key: str, values: Array) -> None:
+    finite = np.isfinite(values).all()
+    if not finite or not values.max() > values.min():
+        reason = "never changes" if finite else "holds values that are not finite"
+        raise SpecError(
+            f"'{key}' cannot be normalized: it {reason} in the training data, so that a bound in units of "
+            "its spread means nothing. Repair the data, or leave it out of policy.observation_keys."
+        )
