@@ -31,6 +31,7 @@ from robopolicy.evaluation.robustness import certified_lipschitz, sweep
 from robopolicy.policies.chunk_policy import ChunkPolicy
 from robopolicy.policies.configs import ChunkPolicyConfig, FlowConfig
 from robopolicy.policies.generative import FlowPolicy
+from robopolicy.policies.normalizer import Normalizer
 from robopolicy_datasets.errors import CheckpointError, ConfigError, SpecError
 from robopolicy_datasets.spec import Feature, Spec
 from robopolicy_drivers.runtime.certificate import POLICY_FILES, policy_sums
@@ -128,6 +129,18 @@ def test_a_move_is_never_larger_than_its_norm_and_small_ones_are_as_large(seed, 
     if only == "position" or size <= 0.03:
         np.testing.assert_allclose(far, size, rtol=1e-3)
     assert moved["count"] is observation["count"]
+
+
+def test_forces_of_a_faster_sensor_move_and_sentences_do_not():
+    spec = Spec((Feature("wrench", (4, 6), kind="wrench"), Feature("task", (8,), kind="language")), (ACTION,))
+    normalizer = Normalizer({"wrench": 6, "task": 8})
+    normalizer.fit("wrench", 5 * torch.randn(40, 6), "standard")
+    ball = ObservationBall(spec, 2, normalizer)
+    observation = observe(spec, 2)
+    moved = ball.move(observation, 0.1 * nn.functional.normalize(torch.ones(5, ball.dimension), dim=1))
+    far = (moved["wrench"] - observation["wrench"]) / normalizer.scale("wrench")
+    np.testing.assert_allclose(far.flatten(1).norm(dim=1), 0.1, rtol=1e-4)
+    assert moved["task"] is observation["task"]
 
 
 def test_the_greedy_move_of_a_linear_policy_is_the_worst_there_is():
