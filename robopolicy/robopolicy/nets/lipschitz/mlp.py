@@ -96,9 +96,9 @@ class LipschitzMlp(LipschitzModule):
         middle = [product_bound(part) for part in self.hidden.fold()]
         return math.prod([spectral_norm(before), *middle, spectral_norm(after)])
 
-    def fold(self) -> nn.Sequential:
+    def fold(self) -> LipschitzSequential:
         """Returns plain layers, the first and the last ``nn.Linear`` with the budgets multiplied in."""
-        return nn.Sequential(self._first(), *self.hidden.fold(), self._last())
+        return LipschitzSequential(self._first(), *self.hidden.fold(), self._last()).train(False)
 
     def _first(self) -> nn.Linear:
         return plain_linear(self.lift.used_weight() * self.input_bounds, self.lift.bias)

@@ -17,6 +17,7 @@ WeightFunction = Callable[Concatenate[Tensor, P], Tensor]
 
 MARGIN = 1e-5
 """Layers are scaled this little below their constant, so that rounded weights do not exceed it."""
+_UPWARD = 1 + 1e-12  # more than the relative error of a decomposition in float64
 
 
 class LipschitzModule(nn.Module, ABC):
@@ -61,12 +62,12 @@ def full_precision(compute: WeightFunction[P]) -> WeightFunction[P]:
 
 
 def spectral_norm(matrix: Tensor) -> float:
-    """Returns the largest singular value of ``[rows, columns]``, computed in float64.
+    """Returns the largest singular value of ``[rows, columns]``, computed in float64 and rounded up.
 
     Raises:
         RobopolicyError: an entry is not finite.
     """
-    return float(torch.linalg.matrix_norm(finite(matrix.detach().double()), 2))
+    return _UPWARD * float(torch.linalg.matrix_norm(finite(matrix.detach().double()), 2))
 
 
 def finite(weight: Tensor) -> Tensor:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Iterable, Iterator
 
-from torch import Tensor, nn
+from torch import nn
 
 from robopolicy.nets.lipschitz.bounds import product_bound
 from robopolicy.nets.lipschitz.module import LipschitzModule
 
 
-class LipschitzSequential(LipschitzModule):
+class LipschitzSequential(LipschitzModule, nn.Sequential):
     """Modules one after another.
 
     Args:
@@ -22,24 +23,16 @@ class LipschitzSequential(LipschitzModule):
     """
 
     def __init__(self, *modules: nn.Module) -> None:
-        super().__init__()
-        for module in modules:
-            product_bound(module)
-        self.parts = nn.ModuleList(modules)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Evaluates the modules in turn."""
-        for part in self.parts:
-            x = part(x)
-        return x
+        super().__init__(*modules)
+        self.lipschitz_bound()  # refuses what has none
 
     def lipschitz_bound(self) -> float:
         """Returns the product of the modules' bounds."""
-        return product_bound(nn.Sequential(*self.parts))
+        return math.prod(product_bound(module) for module in self)
 
-    def fold(self) -> nn.Sequential:
+    def fold(self) -> LipschitzSequential:
         """Returns one flat sequence of plain layers."""
-        return nn.Sequential(*_flat(folded(part) for part in self.parts))
+        return LipschitzSequential(*_flat(folded(module) for module in self)).train(False)
 
 
 def folded(module: nn.Module) -> nn.Module:
