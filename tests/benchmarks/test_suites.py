@@ -86,7 +86,7 @@ def test_sample():
 
 def test_lipschitz():
     rows = lipschitz.run(widths=(6,), depth=2, channels=(4,), image=8, batch=4, images=4, seconds=0.0)
-    nets = [*(f"{layer}_relu_w6" for layer in LAYERS), "aol_maxmin_w6", "aol_encoder_8"]
+    nets = [*(f"{layer}_w6" for layer in LAYERS), "aol_maxmin_w6", "aol_encoder_8"]
     check(rows, [f"{net}_{what}" for net in nets for what in ("train_b4", "folded_b1")])
 
 

@@ -46,9 +46,10 @@ def run(
     with threads(1):
         for width in widths:
             perceptron = _perceptron(width, depth)
-            for layer, activation in (*((layer, "relu") for layer in LAYERS), ("aol", "maxmin")):
-                net = LipschitzMlp(INPUTS, OUTPUTS, width, depth, layer, activation=activation)
-                yield from _rows(f"{layer}_{activation}_w{width}", net, perceptron, vectors, seconds)
+            nets = {layer: LipschitzMlp(INPUTS, OUTPUTS, width, depth, layer) for layer in LAYERS}
+            nets["aol_maxmin"] = LipschitzMlp(INPUTS, OUTPUTS, width, depth, "aol", activation="maxmin")
+            for name, net in nets.items():
+                yield from _rows(f"{name}_w{width}", net, perceptron, vectors, seconds)
         encoder = LipschitzImageEncoder(image, image, channels, OUTPUTS)
         yield from _rows(f"aol_encoder_{image}", encoder, _encoder(channels, image), pictures, seconds)
 

@@ -93,9 +93,9 @@ def test_a_convolution_of_any_weights_is_one_lipschitz(layer, seed, sizes, scale
 
 
 @pytest.mark.parametrize(("kernel", "stride"), [(4, 2), (3, 1), (3, 2), (2, 2), (1, 2)])
-def test_an_aol_convolution_starts_with_norm_one(kernel, stride):
-    conv = AolConv2d(2, 8, kernel, stride, padding=1)
-    assert exact_norm(conv.used_weight(), stride, 1) == pytest.approx(1, abs=1e-4)
+def test_an_aol_convolution_starts_with_most_of_its_norm(kernel, stride):
+    conv = AolConv2d(4, 16, kernel, stride, padding=1)
+    assert exact_norm(conv.used_weight(), stride, 1) > 0.5
 
 
 @pytest.mark.parametrize("layer", LAYERS)

@@ -305,7 +305,7 @@ def test_a_sequence_multiplies_bounds_and_folds_flat():
         ({"input_bounds": [1, 2]}, "has 2 numbers; the net has 5"),
         ({"layer": "sil"}, "Did you mean 'sll'"),
         ({"layer": "aol", "activation": "maxmim"}, "Did you mean 'maxmin'"),
-        ({"layer": "sll", "activation": "maxmin"}, "with relu inside"),
+        ({"layer": "sll", "activation": "maxmin"}, "has its activation inside"),
         ({"layer": "aol", "activation": "maxmin", "width": 7}, "Make it even"),
         ({"depth": 0}, "at least 1"),
     ],

@@ -78,8 +78,9 @@ class SpectralConv2d(LipschitzConv2d):
 class AolConv2d(LipschitzConv2d):
     """Scales the kernel by input channel and phase, or by output, from its overlaps with itself.
 
-    The convolution of "Almost-Orthogonal Layers", Prach and Lampert 2022, for any stride. It starts as an
-    orthogonal map of patches that do not overlap, and so with norm one.
+    The convolution of "Almost-Orthogonal Layers", Prach and Lampert 2022, for any stride. It starts as the
+    sum of a random kernel, which alone would have a small norm, and an orthogonal map of patches that do not
+    overlap, which alone would learn slowly.
     """
 
     def __init__(
@@ -89,7 +90,7 @@ class AolConv2d(LipschitzConv2d):
         start, side = max(kernel_size - stride, 0) // 2, min(kernel_size, stride)
         patch = nn.init.orthogonal_(torch.empty(outputs, inputs, side, side))
         with torch.no_grad():
-            self.weight.zero_()[:, :, start : start + side, start : start + side] = patch
+            self.weight[:, :, start : start + side, start : start + side] += patch
 
     def used_weight(self) -> Tensor:
         """Returns the scaled kernel ``[outputs, inputs, size, size]``."""

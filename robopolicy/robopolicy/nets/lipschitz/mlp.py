@@ -114,7 +114,8 @@ def _hidden(layer: str, activation: str, width: int, depth: int) -> list[nn.Modu
     if layer in _BLOCK:
         if activation != "relu":
             raise ConfigError(
-                f"The layer '{layer}' is proven with relu inside, not '{activation}'. Use relu."
+                f"The layer '{layer}' has its activation inside and cannot take '{activation}'. Leave that "
+                "out, or use spectral or aol."
             )
         return [_BLOCK[layer](width) for _ in range(depth)]
     if layer not in _LINEAR:

@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from robopolicy.nets.lipschitz.module import MARGIN, LipschitzModule, plain_linear, spectral_norm
+from robopolicy.nets.lipschitz.module import LipschitzModule, plain_linear, spectral_norm
+from robopolicy.nets.lipschitz.weights import column_factors
 
 _FIRST_SLOPE = 0.22  # norm of a hidden unit's first weights: tanh bends inputs of a few units only slightly
 
@@ -33,10 +34,7 @@ class TanhSllLinear(LipschitzModule):
 
     def used_scale(self) -> Tensor:
         """Returns ``2 T^-1``, a vector ``[hidden]``."""
-        shares = self.log_shares.clamp(-10, 10)
-        products = (self.weight.T @ self.weight).abs()
-        sums = (products * torch.exp(shares - shares[:, None])).sum(1)
-        return 2 * (1 - MARGIN) ** 2 / sums.clamp_min(torch.finfo(sums.dtype).tiny)
+        return 2 * column_factors(self.weight, self.log_shares).square()
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps ``[..., features]`` to the same shape."""

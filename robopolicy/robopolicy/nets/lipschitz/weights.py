@@ -73,9 +73,20 @@ def spectral_step(weight: Tensor, left: Tensor) -> Tensor:
     return _divide(matrix, left.clone(), right).view_as(weight)
 
 
-@full_precision
 def aol_columns(weight: Tensor, log_shares: Tensor | None = None) -> Tensor:
-    """Scales the columns of W so that its norm is at most one: ``W T^-1/2``, T diagonal.
+    """Scales the columns of W so that its norm is at most one: ``W T^-1/2`` with T of ``column_factors``.
+
+    Args:
+        weight: W ``[rows, columns]``.
+        log_shares: log q ``[columns]``; None: q = 1.
+    """
+    scaled = unit_scale(weight)
+    return scaled * column_factors(scaled, log_shares)
+
+
+@full_precision
+def column_factors(weight: Tensor, log_shares: Tensor | None = None) -> Tensor:
+    """Returns ``T^-1/2 [columns]`` for a diagonal T >= W^T W.
 
     ``T_ii = sum_j |W^T W|_ij q_j / q_i`` for any positive q makes ``T - W^T W`` diagonally dominant up to a
     similarity, hence positive semidefinite (Araujo et al. 2023; q = 1 in Prach and Lampert 2022).
@@ -84,12 +95,11 @@ def aol_columns(weight: Tensor, log_shares: Tensor | None = None) -> Tensor:
         weight: W ``[rows, columns]``.
         log_shares: log q ``[columns]``; None: q = 1.
     """
-    scaled = unit_scale(weight)
-    products = (scaled.T @ scaled).abs()
+    products = (weight.T @ weight).abs()
     if log_shares is None:
-        return scaled * aol_factors(products)
+        return aol_factors(products)
     shares = log_shares.clamp(-10, 10)
-    return scaled * aol_factors(products * torch.exp(shares - shares[:, None]))
+    return aol_factors(products * torch.exp(shares - shares[:, None]))
 
 
 def aol_factors(products: Tensor) -> Tensor:
