@@ -3,21 +3,46 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors.torch import load_file, save_file
 
-from robopolicy.checkpoint import MODEL
+from robopolicy.certify.configs import CertificateConfig
+from robopolicy.checkpoint import MODEL, save_policy
+from robopolicy.policies.configs import LipschitzConfig
+from robopolicy.policies.lipschitz import LipschitzPolicy
 from robopolicy_datasets.errors import CheckpointError
+from robopolicy_datasets.spec import Feature, Spec
 from robopolicy_drivers.runtime.certificate import CERTIFICATE, check_certificate
+from robopolicy_launch.stages.certifying import certify
 
 
 @pytest.fixture
 def copied(checkpoint: Path, tmp_path: Path) -> Path:
     """A training's run folder that a test may change."""
     return Path(shutil.copytree(checkpoint, tmp_path / "run"))
+
+
+def test_a_certified_policy_has_the_bound_of_its_settings(tmp_path):
+    """Whatever its weights are; and the same again after it was saved and loaded."""
+    torch.manual_seed(0)
+    spec = Spec(
+        (Feature("agent_pos", (2,), unit="m", kind="position"),),
+        (Feature("action", (2,), unit="m", kind="position"),),
+    )
+    config = LipschitzConfig(horizon=8, action_steps=4, bound=3.0, width=16, depth=2)
+    checkpoint = save_policy(LipschitzPolicy(config, spec, 0.1), tmp_path / "policy", name="lipschitz")
+    asked = CertificateConfig(points=8, tolerances={"m": 0.01})
+    first, again = (certify(checkpoint, asked, tmp_path / name) for name in ("first", "again"))
+    assert first["lipschitz"] == again["lipschitz"]
+    assert 0 < first["measured"] <= first["lipschitz"] <= 3.0 * math.sqrt(2)
+    assert first["lipschitz_kind"] == "certified"
+    assert first["window_radius"] >= 0.01 / first["lipschitz"]
+    assert check_certificate(checkpoint) == "is of these weights"
 
 
 def test_a_policy_without_bounds_is_refused(robopolicy, copied, tmp_path):

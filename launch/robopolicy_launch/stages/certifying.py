@@ -84,7 +84,8 @@ def _figures(certificate: Certificate) -> dict[str, Any]:
         "lipschitz_kind": certificate.chunk.kind,
         "measured": certificate.measured.value,
         "tightness": certificate.tightness,
-        "window_radius": certificate.window_radius.value,
+        "window_radius": certificate.tightest.radius.value,
+        "limited_by": certificate.tightest.quantity.name,
         **certificate.figures,
     }
     for name, finding in certificate.findings.items():
@@ -95,13 +96,18 @@ def _figures(certificate: Certificate) -> dict[str, Any]:
 
 def _show(certificate: Certificate) -> None:
     """Prints what a person asks first: how far actions move, and how wrong each observation may be."""
-    console.table(
-        [
-            (one.quantity.name, one.quantity.unit, one.bound.value, one.measured.value, one.tolerance)
-            for one in certificate.movements
-        ],
-        header=("action", "unit", "bound", "measured", "tolerance"),
-    )
+    actions = [
+        (
+            one.quantity.name,
+            one.quantity.unit,
+            one.bound.value,
+            one.measured.value,
+            one.tolerance,
+            one.radius.value or None,
+        )
+        for one in certificate.movements
+    ]
+    console.table(actions, header=("action", "unit", "bound", "measured", "tolerance", "window radius"))
     radii = [
         (
             quantity.name,

@@ -89,16 +89,16 @@ class Certificate:
         return self.measured.value / self.chunk.value
 
     @property
-    def window_radius(self) -> Finding:
-        """How far the normalized window may move so that every action stays within its tolerance."""
-        return min((movement.radius for movement in self.movements), key=lambda finding: finding.value)
+    def tightest(self) -> Movement:
+        """The action that the window's movement takes to its tolerance first."""
+        return min(self.movements, key=lambda movement: movement.radius.value)
 
     def radii(self) -> list[tuple[ObservationQuantity, Finding]]:
         """Returns how wrong each observed quantity may be, in its unit, if all others are right.
 
         Several errors at once are covered as long as the squares of their shares of these sum up to 1.
         """
-        radius = self.window_radius
+        radius = self.tightest.radius
         return [
             (quantity, replace(radius, value=radius.value / quantity.gain)) for quantity in self.observations
         ]
@@ -127,6 +127,7 @@ class Certificate:
                     "name": one.quantity.name,
                     "unit": one.quantity.unit,
                     "tolerance": one.tolerance,
+                    "singular_value": one.quantity.singular_value,
                     "bound": one.bound.to_json(),
                     "measured": one.measured.to_json(),
                     "window_radius": one.radius.to_json(),
