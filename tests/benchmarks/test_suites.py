@@ -75,11 +75,14 @@ def test_train(bf16, monkeypatch):
 
 def test_sample():
     check(
-        sample.run(channels=SMALL, batches=(1, 2), seconds=0.0),
+        sample.run(channels=SMALL, batches=(1, 2), large=SMALL, seconds=0.0),
         [
-            f"{name}_b{batch}"
-            for batch in (1, 2)
-            for name in ("forward", "sample_ddim10", "sample_flow5", "overhead_ddim10", "overhead_flow5")
+            *(
+                f"{name}_b{batch}"
+                for batch in (1, 2)
+                for name in ("forward", "sample_ddim10", "sample_flow5", "overhead_ddim10", "overhead_flow5")
+            ),
+            *("large_ddim10_fp32_b1", "large_ddim10_bf16_b1"),
         ],
     )
 

@@ -340,6 +340,21 @@ def test_sampling_in_bfloat16_is_close_and_gives_float32(name, net):
     assert np.median(difference) < 0.02 * exact[..., places].std()
 
 
+@pytest.mark.parametrize("net", ["unet", "mlp", "transformer"])
+@pytest.mark.parametrize("name", ["flow", "diffusion"])
+def test_a_rounded_net_samples_nearly_the_same(name, net):
+    torch.manual_seed(0)
+    policy = policies.build(name, tiny(policies.config_class(name), net=net), PLANE_SPEC, 0.1)
+    observation = example_windows(policy, PLANE_SPEC, seed=0)["observation"]
+    seeds = list(range(len(observation["agent_pos"])))
+    exact = policy.infer(observation, seeds=seeds)
+    policy.round_net()
+    rounded = policy.infer(observation, seeds=seeds)
+    assert rounded.dtype == np.float32
+    assert not np.array_equal(rounded, exact)
+    assert np.median(np.abs(rounded - exact)) < 0.05 * exact.std()
+
+
 def test_a_pretrained_encoder_is_loaded_from_its_own_file_or_a_checkpoint(tmp_path):
     torch.manual_seed(0)
     source = image_policy()

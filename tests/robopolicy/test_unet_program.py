@@ -46,6 +46,22 @@ def test_a_program_takes_what_the_net_sees_beside_the_chunk(batch):
         assert not torch.allclose(field(other, level), net(seen, level, condition), atol=1e-3)
 
 
+@pytest.mark.parametrize("batch", [1, 70])
+def test_rounded_weights_sample_nearly_the_same(batch):
+    exact = make().eval()
+    rounded = copy.deepcopy(exact)
+    for weights in rounded.parameters():
+        weights.data = weights.data.bfloat16()
+    noisy, condition = inputs(batch)
+    for value in LEVELS:
+        level = torch.full((batch,), value)
+        with torch.no_grad():
+            field = rounded.bind(condition.bfloat16(), LEVELS)(noisy.bfloat16(), level)
+            expected = exact(noisy, level, condition)
+        assert field.dtype == torch.bfloat16
+        assert (field.float() - expected).abs().max() < 0.05 * expected.abs().max()
+
+
 def fused_step(net):
     optimizer = torch.optim.AdamW(net.parameters(), lr=0.1, fused=True)
     noisy, condition = inputs(70)

@@ -25,13 +25,18 @@ ACTION, CONDITION, HORIZON = 2, 40, 16
 
 
 def run(
-    *, channels: Sequence[int] = (64, 128, 256), batches: Sequence[int] = (1, 8), seconds: float = 6.0
+    *,
+    channels: Sequence[int] = (64, 128, 256),
+    batches: Sequence[int] = (1, 8),
+    large: Sequence[int] = (256, 512, 1024),
+    seconds: float = 6.0,
 ) -> Iterator[Row]:
     """Measures samples.
 
     Args:
         channels: of the U-Net.
         batches: batch sizes.
+        large: channels of Diffusion Policy's own U-Net, which samples one chunk, in bfloat16 too.
         seconds: to spend on each row.
     """
     torch.manual_seed(0)
@@ -56,6 +61,25 @@ def run(
                     seconds=seconds,
                 )
                 yield Row(f"overhead_{name}_b{batch}", *times, "ms", "the net's evaluations alone")
+        yield from _large(large, seconds)
+
+
+def _large(channels: Sequence[int], seconds: float) -> Iterator[Row]:
+    sampler = DiffusionSampler("ddim", 100, 10)
+    net = ConditionalUnet(ACTION, CONDITION, channels).eval()
+    peer = ReferenceUnet(ACTION, CONDITION, channels).eval()
+    noise, condition = torch.randn(1, HORIZON, ACTION), torch.randn(1, CONDITION)
+    for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
+        for weights in net.parameters():
+            weights.data = weights.data.to(dtype)
+        ours = partial(_sample, net, noise.to(dtype), condition.to(dtype), sampler)
+        reference = partial(ddim, peer, noise, condition, sampler.path.alphas, sampler.levels)
+        times = side_by_side(ours, reference, seconds=seconds)
+        yield Row(f"large_ddim10_{name}_b1", *times, "ms", "plain torch in fp32, plain loop")
+
+
+def _sample(net: ConditionalUnet, noise: Tensor, condition: Tensor, sampler: DiffusionSampler) -> Tensor:
+    return sampler.sample(_denoiser(net, condition, sampler, PREDICTIONS["noise"]), noise)
 
 
 def _pairs(
@@ -67,7 +91,7 @@ def _pairs(
     yield "forward", lambda: bound(noise, level), lambda: peer(noise, level, condition)
     yield (
         "sample_ddim10",
-        lambda: diffusion.sample(_denoiser(net, condition, diffusion, PREDICTIONS["noise"]), noise),
+        lambda: _sample(net, noise, condition, diffusion),
         lambda: ddim(peer, noise, condition, diffusion.path.alphas, diffusion.levels),
     )
     yield (

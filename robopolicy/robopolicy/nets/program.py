@@ -56,8 +56,8 @@ def as_image(rows: Tensor) -> Tensor:
 class Padded:
     """A buffer ``rows [B, T, C]`` between zeros in time, which the convolutions that read it need."""
 
-    def __init__(self, batch: int, steps: int, channels: int, padding: int) -> None:
-        self.whole = torch.zeros(batch, steps + 2 * padding, channels)
+    def __init__(self, batch: int, steps: int, channels: int, padding: int, dtype: torch.dtype) -> None:
+        self.whole = torch.zeros(batch, steps + 2 * padding, channels, dtype=dtype)
         self.padding = padding
         self.rows = self.whole[:, padding : padding + steps]
 
@@ -82,6 +82,7 @@ class UnetProgram:
     @torch.no_grad()
     def __init__(self, net: Any, batch: int, steps: int) -> None:
         self.batch = batch
+        self.dtype = net.output.weight.dtype
         self.calls: list[Callable[[], Any]] = []
         modules = list(net.modules())
         self.children = [(m._modules, name, child) for m in modules for name, child in m.named_children()]
@@ -91,7 +92,7 @@ class UnetProgram:
             for name, parameter in m.named_parameters(recurse=False)
         ]
         self.padding = max(net.final.conv.padding, 1)  # the strided convolutions always have three taps
-        self.film = torch.empty(batch, sum(net.film_sizes))
+        self.film = torch.empty(batch, sum(net.film_sizes), dtype=self.dtype)
         films = iter(self.film.split(net.film_sizes, dim=-1))
         self.input = x = self._buffer(steps, net.input_size)
         skips: list[Tensor] = []
@@ -127,7 +128,7 @@ class UnetProgram:
         return self.output(_normalize(self.norm, self.last).squeeze(2).transpose(1, 2))
 
     def _buffer(self, steps: int, channels: int) -> Padded:
-        return Padded(self.batch, steps, channels, self.padding)
+        return Padded(self.batch, steps, channels, self.padding, self.dtype)
 
     def _into_buffer(self, *parts: Tensor) -> Padded:
         """Concatenates along channels."""
@@ -140,13 +141,13 @@ class UnetProgram:
         if x.is_contiguous():
             rows = x
         else:
-            rows = torch.empty(x.shape)
+            rows = torch.empty(x.shape, dtype=self.dtype)
             self.calls.append(partial(rows.copy_, x))
         flat = rows.flatten(0, 1).flatten(1)
-        result = torch.empty(*x.shape[:2], len(weight))
+        result = torch.empty(*x.shape[:2], len(weight), dtype=self.dtype)
         out = result.flatten(0, 1)
         if len(flat) <= FEWEST_ROWS and flat.shape[1] <= MOST_INPUTS:
-            transposed = torch.empty(out.shape[::-1])
+            transposed = torch.empty(out.shape[::-1], dtype=self.dtype)
             self.calls.append(partial(torch.mm, weight, flat.t(), out=transposed))
             self.calls.append(partial(torch.add, transposed.t(), 0 if bias is None else bias, out=out))
         elif bias is None:

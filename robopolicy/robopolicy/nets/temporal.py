@@ -162,4 +162,5 @@ class StepEmbedding(nn.Module):
         """Maps noise levels ``[B]`` to embeddings ``[B, size]``."""
         frequencies: Tensor = self.frequencies  # type: ignore[assignment]
         angles = self.scale * step.float()[:, None] * frequencies
-        return self.layers(torch.cat([angles.sin(), angles.cos()], dim=-1))
+        waves = torch.cat([angles.sin(), angles.cos()], dim=-1)
+        return self.layers(waves.to(self.layers[0].weight.dtype))

@@ -220,7 +220,8 @@ class ConditionalUnet(nn.Module):
 
     def _few_rows(self, noisy: Tensor) -> bool:
         """Tells whether a prepared program can evaluate these chunks, and faster."""
-        plain = noisy.device.type == "cpu" and noisy.dtype == self.output.weight.dtype == torch.float32
+        dtype = self.output.weight.dtype
+        plain = noisy.device.type == "cpu" and noisy.dtype == dtype in (torch.float32, torch.bfloat16)
         differs = torch.is_grad_enabled() or torch.is_autocast_enabled("cpu")
         return plain and not differs and noisy.shape[0] * noisy.shape[1] <= MOST_ROWS
 

@@ -145,8 +145,22 @@ class GenerativePolicy(ChunkPolicy):
 
     def denoiser(self, condition: Tensor) -> InformedDenoiser:
         """Returns the net as a denoiser for encoded observations ``[B, C]``."""
-        net = self.net.bind(condition, self.sampler.levels)  # type: ignore[operator]
+        dtype = next(self.net.parameters()).dtype
+        bound = self.net.bind(condition.to(dtype), self.sampler.levels)  # type: ignore[operator]
+
+        def net(noisy: Tensor, level: Tensor) -> Tensor:
+            return bound(noisy.to(dtype), level).to(noisy.dtype)
+
         return partial(self._denoise, net)
+
+    def round_net(self) -> None:
+        """Rounds the net's weights to bfloat16, for sampling only.
+
+        On a CPU that computes with them (AVX512-BF16, AMX) a large net then takes half the time, most of
+        which goes into reading its weights. Buffers stay as they are.
+        """
+        for weights in self.net.parameters():
+            weights.data = weights.data.bfloat16()
 
     def _predict(self, condition: Tensor, seeds: Sequence[int] | None, prefix: ChunkPrefix | None) -> Tensor:
         draw = self._draw(len(condition), seeds)
