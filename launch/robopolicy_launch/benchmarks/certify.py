@@ -7,6 +7,7 @@ lie beside them.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import logging
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,7 +28,7 @@ FOLDER = Path("runs/bench-cells/certify")
 DISTURBANCES = (0.0, 0.3)
 PLAIN = ("mlp_relu", "mlp_tanh")
 CASES = ((10, "global"), (10, "per_action"), (60, "global"))
-UNTUNED = {"share": 1.0, "steps": 2000, "weight_decay": 0.0, "observation_noise": 0.0}
+UNTUNED_STEPS = 2000
 FAILED = 5.0  # times the expert's cost
 
 _log = logging.getLogger(__name__)
@@ -99,7 +100,15 @@ def _case(
     for net in nets:
         if case[1] == "per_action" and net in PLAIN:
             continue  # a plain net has no budget
-        base = HoverConfig(net, *case, seed=seeds[0], **UNTUNED)
+        base = HoverConfig(
+            net,
+            *case,
+            share=1.0,
+            seed=seeds[0],
+            steps=UNTUNED_STEPS,
+            weight_decay=0.0,
+            observation_noise=0.0,
+        )
         if net == "mlp_relu":
             yield _report(cells, f"{net} untuned", case, base, seeds)
         chosen = min(
@@ -111,9 +120,12 @@ def _case(
 
 def _candidates(base: HoverConfig, steps: Sequence[int]) -> Iterator[HoverConfig]:
     """Yields as many settings for each net: a plain one has noise to choose, a Lipschitz net its budget."""
-    own = ("observation_noise", (0.0, 0.1)) if base.net in PLAIN else ("share", (0.8, 1.0))
-    for count, decay, value in itertools.product(steps, (0.0, 1.0), own[1]):
-        yield replace(base, steps=count, weight_decay=decay, **{own[0]: value})
+    for count, decay, first in itertools.product(steps, (0.0, 1.0), (True, False)):
+        tried = replace(base, steps=count, weight_decay=decay)
+        if base.net in PLAIN:
+            yield replace(tried, observation_noise=0.0 if first else 0.1)
+        else:
+            yield replace(tried, share=0.8 if first else 1.0)
 
 
 def _cost(cells: Cells, config: HoverConfig) -> float:
@@ -134,9 +146,8 @@ def _report(
 ) -> Result:
     _log.info("%s with %d demonstrations, %s budget: %s", name, *case, config)
     settings = [replace(config, seed=seed) for seed in seeds]
-    return Result(
-        name, case, config, [cells.get(one, lambda one=one: run_cell(one, DISTURBANCES)) for one in settings]
-    )
+    done = [cells.get(one, functools.partial(run_cell, one, DISTURBANCES)) for one in settings]
+    return Result(name, case, config, done)
 
 
 def table(results: Sequence[Result]) -> str:

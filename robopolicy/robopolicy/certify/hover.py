@@ -19,10 +19,10 @@ from torch import Tensor, nn
 
 from robopolicy.certify import quadrotor
 from robopolicy.certify.lower_bound import lower_bound
-from robopolicy.certify.quadrotor import Array
 from robopolicy.nets.lipschitz.bounds import eclipse_fast_bound, product_bound
 from robopolicy.nets.lipschitz.mlp import LipschitzMlp
 from robopolicy_datasets.errors import unknown_name
+from robopolicy_datasets.geometry import Array
 
 DEMONSTRATION_STEPS = 150
 LABEL_NOISE = 0.15  # standard deviation, in units of the limits

@@ -8,11 +8,9 @@ Aircraft", chapter 3, with z upwards.
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
+from robopolicy_datasets.geometry import Array
 from robopolicy_drivers.control.lqr import SaturatedLqr
-
-Array = NDArray[np.float64]
 
 STATES, COMMANDS = 12, 4
 PERIOD_S = 0.01

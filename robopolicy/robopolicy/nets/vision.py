@@ -8,6 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from robopolicy.nets.lipschitz.dense import AolLinear
+from robopolicy.nets.lipschitz.module import LipschitzModule
+
 
 class ResidualStage(nn.Module):
     """A residual block of two 3x3 convolutions; the first may halve the resolution."""
@@ -67,7 +70,8 @@ class ImageEncoder(nn.Module):
         self.backbone = backbone
         with torch.no_grad():
             size = self.backbone(torch.zeros(1, 3, height, width)).numel()
-        self.head = nn.Linear(size, features)
+        bounded = isinstance(backbone, LipschitzModule)  # then the whole encoder is
+        self.head = AolLinear(size, features) if bounded else nn.Linear(size, features)
 
     def forward(self, images: Tensor) -> Tensor:
         """Maps images ``[B, 3, H, W]`` in [-1, 1] to features ``[B, features]``."""

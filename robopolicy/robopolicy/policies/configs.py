@@ -11,7 +11,8 @@ class ImageEncoderConfig:
     """A residual convolution net over each camera image, one per camera.
 
     Attributes:
-        backbone: ``residual``, of the sizes below, or ``resnet18``, for the weights published for it.
+        backbone: ``residual``, of the sizes below; ``resnet18``, for the weights published for it; or
+            ``aol``, of the channels below, whose features have a proven Lipschitz bound.
         channels: of the stages; each halves the resolution, which the stem before them quarters.
         blocks: residual blocks in a stage.
         features: numbers that describe one image.

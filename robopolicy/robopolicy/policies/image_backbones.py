@@ -10,6 +10,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from robopolicy.nets.lipschitz.convolution import aol_backbone
 from robopolicy.nets.resnet import ResNet18
 from robopolicy.nets.vision import residual_backbone
 from robopolicy.policies.configs import ImageEncoderConfig
@@ -30,6 +31,7 @@ BACKBONES = {
         lambda config: len(config.channels) + 2,
     ),
     "resnet18": Backbone(lambda config: ResNet18(), lambda config: 5),
+    "aol": Backbone(lambda config: aol_backbone(config.channels), lambda config: len(config.channels)),
 }
 
 NOT_NEEDED = ("fc.", "num_batches_tracked")  # of torchvision's: the classifier, and counters

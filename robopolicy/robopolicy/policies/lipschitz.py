@@ -16,7 +16,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from robopolicy.certify.sensitivity import Sensitivity
+from robopolicy.nets.lipschitz.bounds import product_bound
 from robopolicy.nets.lipschitz.mlp import LipschitzMlp
+from robopolicy.nets.lipschitz.module import LipschitzModule
 from robopolicy.policies.chunk_policy import Array, ChunkPolicy
 from robopolicy.policies.configs import LipschitzConfig
 from robopolicy.sampling.prefix import ChunkPrefix
@@ -28,8 +30,8 @@ class LipschitzPolicy(ChunkPolicy):
     """A Lipschitz net from the encoded window of observations to the chunk.
 
     Low-dimensional features reach the net as they are represented and normalized, so that the bound holds
-    from them to the chunk. Images pass through an encoder that has no bound: it then holds from the encoder's
-    features and the low-dimensional ones.
+    from them to the chunk. Images and histories of a fast sensor pass through encoders of their own: the
+    bound then holds from the features of these, and of an encoder with ``backbone=aol`` from its pixels too.
 
     Args:
         config: the policy's settings.
@@ -84,11 +86,10 @@ class LipschitzPolicy(ChunkPolicy):
             for number in range(size)
         ]
         method = f"Product of the layers' bounds, in float64, of the Lipschitz net '{self.config.layer}'."
-        if self.encoder.cameras:
-            cameras = ", ".join(self.encoder.cameras)
+        if encoded := [*self.encoder.cameras, *self.encoder.histories]:
             method += (
-                f" It holds from the image encoder's features of {cameras} and the low-dimensional features, "
-                "not from pixels: the encoder has no bound."
+                f" It holds from the features that encoders make of {', '.join(encoded)}, beside the "
+                "low-dimensional features; not from what those encoders see."
             )
         return Sensitivity(
             chunk=scale * self.net.lipschitz_bound(),
@@ -97,6 +98,20 @@ class LipschitzPolicy(ChunkPolicy):
             kind="certified",
             method=method,
         )
+
+    def pixel_bounds(self) -> dict[str, float]:
+        """Returns the proven Lipschitz constant from each camera's images to the normalized chunk.
+
+        Images are those of the window, their numbers in [-1, 1], l2. A camera whose encoder has no bound
+        (``encoder.backbone`` other than ``aol``) is left out.
+        """
+        chunk = self.sensitivity().chunk
+        bounds = {}
+        for name, camera in self.encoder.cameras.items():
+            backbone, head = (camera.get_submodule(part) for part in ("backbone", "head"))
+            if isinstance(backbone, LipschitzModule):
+                bounds[name] = chunk * product_bound(backbone) * product_bound(head)
+        return bounds
 
     def _chunk_loss(self, clean: Tensor, condition: Tensor, generator: torch.Generator | None) -> Tensor:
         error = F.mse_loss(self._chunk(self.net, condition).float(), clean)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -102,6 +103,18 @@ def scaled_average_pool(size: int) -> nn.AvgPool2d:
     return nn.AvgPool2d(size, divisor_override=size)
 
 
+def aol_backbone(channels: Sequence[int]) -> LipschitzSequential:
+    """Returns 1-Lipschitz convolutions from ``[B, 3, H, W]``, each of which halves the resolution.
+
+    Args:
+        channels: of each, even numbers.
+    """
+    layers: list[nn.Module] = []
+    for before, count in itertools.pairwise((3, *channels)):
+        layers += [AolConv2d(before, count, 4, stride=2, padding=1), MaxMin(dim=1)]
+    return LipschitzSequential(*layers)
+
+
 class LipschitzImageEncoder(LipschitzSequential):
     """Encodes an image to a vector, 1-Lipschitz: AOL convolutions that halve the resolution, then one layer.
 
@@ -126,9 +139,5 @@ class LipschitzImageEncoder(LipschitzSequential):
                 f"each convolution halves the resolution ({len(channels)} need {smallest} pixels), and needs "
                 "an even number of channels."
             )
-        layers: list[nn.Module] = []
-        before = 3
-        for count in channels:
-            layers += [AolConv2d(before, count, 4, stride=2, padding=1), MaxMin(dim=1)]
-            before, height, width = count, height // 2, width // 2
-        super().__init__(*layers, nn.Flatten(), AolLinear(before * height * width, features))
+        flat = channels[-1] * (height // smallest) * (width // smallest)
+        super().__init__(aol_backbone(channels), nn.Flatten(), AolLinear(flat, features))
