@@ -29,6 +29,7 @@ LABEL_NOISE = 0.15  # standard deviation, in units of the limits
 ROLLOUT_STEPS = 300
 ROLLOUTS = 48
 ATTACK_STEPS = 5
+STEEPNESS_POINTS = 500
 BATCH = 256
 LEARNING_RATE = 3e-3
 
@@ -164,7 +165,8 @@ def run_cell(config: HoverConfig, disturbances: tuple[float, ...]) -> dict[str, 
     fit(net, data, config)
     plain = net.fold() if isinstance(net, LipschitzMlp) else net
     unit = torch.tensor(bounds)
-    lower = lower_bound(lambda x: plain(x) / unit, data.observations[:: len(data.observations) // 500])
+    some = data.observations[:: max(1, len(data.observations) // STEEPNESS_POINTS)]
+    lower = lower_bound(lambda x: plain(x) / unit, some)
     ratios = [
         rollout_costs(plain, data.spread, size, config.seed)
         / expert_costs(config.demonstrations, size, config.seed)
