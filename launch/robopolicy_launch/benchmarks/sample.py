@@ -72,7 +72,7 @@ def _large(channels: Sequence[int], seconds: float) -> Iterator[Row]:
     for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
         for weights in net.parameters():
             weights.data = weights.data.to(dtype)
-        ours = partial(_sample, net, noise.to(dtype), condition.to(dtype), sampler)
+        ours = partial(_sample, net, noise, condition, sampler)
         reference = partial(ddim, peer, noise, condition, sampler.path.alphas, sampler.levels)
         times = side_by_side(ours, reference, seconds=seconds)
         yield Row(f"large_ddim10_{name}_b1", *times, "ms", "plain torch in fp32, plain loop")
@@ -104,8 +104,9 @@ def _pairs(
 def _denoiser(
     net: ConditionalUnet, condition: Tensor, sampler: DiffusionSampler | FlowSampler, prediction: Prediction
 ) -> Denoiser:
-    bound = net.bind(condition, sampler.levels)
-    return lambda x, level: prediction.clean(sampler.path, x, level, bound(x, level))
+    dtype = net.output.weight.dtype
+    bound = net.bind(condition.to(dtype), sampler.levels)
+    return lambda x, level: prediction.clean(sampler.path, x, level, bound(x.to(dtype), level).to(x.dtype))
 
 
 def _evaluate_all(evaluate: Denoiser, noise: Tensor, levels: Sequence[Tensor]) -> None:
