@@ -163,4 +163,4 @@ class StepEmbedding(nn.Module):
         frequencies: Tensor = self.frequencies  # type: ignore[assignment]
         angles = self.scale * step.float()[:, None] * frequencies
         waves = torch.cat([angles.sin(), angles.cos()], dim=-1)
-        return self.layers(waves.to(self.layers[0].weight.dtype))
+        return self.layers(waves.to(next(self.layers.parameters()).dtype))
