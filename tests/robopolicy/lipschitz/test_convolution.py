@@ -23,6 +23,7 @@ from robopolicy.nets.lipschitz.dense import AolLinear, SpectralLinear
 from robopolicy.nets.lipschitz.film import BoundedFilm
 from robopolicy.nets.lipschitz.kernels import kernel_bound
 from robopolicy.nets.lipschitz.mlp import LipschitzMlp
+from robopolicy.nets.lipschitz.rounding import rounding_error
 from robopolicy.nets.lipschitz.sequential import LipschitzSequential
 from robopolicy_datasets.errors import ConfigError
 
@@ -126,6 +127,24 @@ def test_steps_leave_nothing_stale(layer):
     assert product_bound(folded) == loaded.lipschitz_bound() == bound
     assert not any(hasattr(part, "used_weight") for part in folded)
     torch.testing.assert_close(folded(x), expected, atol=1e-6, rtol=1e-6)
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+@few
+@given(seed=seeds)
+def test_float32_stays_within_the_stated_rounding(layer, seed):
+    net = randomize(small_net(layer), seed, 1.0)
+    x = 5 * torch.randn(20, 3, 8, 8, generator=torch.Generator().manual_seed(seed))
+    radius = float(x.flatten(1).norm(dim=1).max())
+    error = rounding_error(net.fold(), radius, (3, 8, 8))
+    with torch.no_grad():
+        apart = net.fold()(x).double() - doubled(net)(x.double())
+    assert apart.norm(dim=1).max() <= error <= 1e-4 * radius
+
+
+def test_the_rounding_of_an_unknown_layer_is_refused():
+    with pytest.raises(ConfigError, match="rounding of Tanh is not known"):
+        rounding_error(nn.Sequential(nn.Linear(2, 2), nn.Tanh()), 1.0, (2,))
 
 
 @pytest.mark.parametrize("layer", LAYERS)
