@@ -5,14 +5,17 @@ The plain nets are ``nn.Linear`` or ``nn.Conv2d`` with ReLU, of the same widths 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
 
-from robopolicy.nets.lipschitz.convolution import LipschitzImageEncoder
+from robopolicy.nets.lipschitz.convolution import aol_backbone
+from robopolicy.nets.lipschitz.dense import AolLinear
 from robopolicy.nets.lipschitz.mlp import LAYERS, LipschitzMlp
 from robopolicy.nets.lipschitz.module import LipschitzModule
+from robopolicy.nets.lipschitz.sequential import LipschitzSequential
 from robopolicy_launch.benchmarks import Row
 from robopolicy_launch.benchmarks._timing import repeated, side_by_side, threads
 
@@ -50,8 +53,9 @@ def run(
             nets["aol_maxmin"] = LipschitzMlp(INPUTS, OUTPUTS, width, depth, "aol", activation="maxmin")
             for name, net in nets.items():
                 yield from _rows(f"{name}_w{width}", net, perceptron, vectors, seconds)
-        encoder = LipschitzImageEncoder(image, image, channels, OUTPUTS)
-        yield from _rows(f"aol_encoder_{image}", encoder, _encoder(channels, image), pictures, seconds)
+        flat = channels[-1] * (image >> len(channels)) ** 2
+        encoder = LipschitzSequential(aol_backbone(channels), nn.Flatten(), AolLinear(flat, OUTPUTS))
+        yield from _rows(f"aol_encoder_{image}", encoder, _encoder(channels, flat), pictures, seconds)
 
 
 def _rows(name: str, net: LipschitzModule, plain: nn.Module, x: Tensor, seconds: float) -> Iterator[Row]:
@@ -71,13 +75,11 @@ def _perceptron(width: int, depth: int) -> nn.Sequential:
     return nn.Sequential(*layers, nn.Linear(width, OUTPUTS))
 
 
-def _encoder(channels: Sequence[int], image: int) -> nn.Sequential:
+def _encoder(channels: Sequence[int], flat: int) -> nn.Sequential:
     layers: list[nn.Module] = []
-    before = 3
-    for count in channels:
+    for before, count in itertools.pairwise((3, *channels)):
         layers += [nn.Conv2d(before, count, 4, stride=2, padding=1), nn.ReLU()]
-        before, image = count, image // 2
-    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(before * image * image, OUTPUTS))
+    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(flat, OUTPUTS))
 
 
 def _steps(net: nn.Module, x: Tensor) -> Callable[[], None]:

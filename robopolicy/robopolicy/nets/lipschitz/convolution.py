@@ -1,4 +1,4 @@
-"""Convolutions of norm at most one on images of any size, and an encoder made of them."""
+"""Convolutions of norm at most one on images of any size, and a backbone made of them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from robopolicy.nets.lipschitz.activations import MaxMin
-from robopolicy.nets.lipschitz.dense import AolLinear
 from robopolicy.nets.lipschitz.kernels import aol_kernel, kernel_bound, patch_overlap
 from robopolicy.nets.lipschitz.sequential import LipschitzSequential
 from robopolicy.nets.lipschitz.weights import NormalizedLayer, spectral_exact, spectral_step
@@ -106,38 +105,20 @@ def scaled_average_pool(size: int) -> nn.AvgPool2d:
 def aol_backbone(channels: Sequence[int]) -> LipschitzSequential:
     """Returns 1-Lipschitz convolutions from ``[B, 3, H, W]``, each of which halves the resolution.
 
+    A bound for pixels is weak: a change of every number by 1 / 255 of the range has an l2 norm of 0.57 for
+    84 x 84 colour images in [0, 1], twice that in [-1, 1].
+
     Args:
         channels: of each, even numbers.
+
+    Raises:
+        ConfigError: the channels cannot be paired.
     """
+    if any(count < 2 or count % 2 for count in channels):
+        raise ConfigError(
+            f"An AOL backbone sorts pairs of channels; they are {list(channels)}. Make all even."
+        )
     layers: list[nn.Module] = []
     for before, count in itertools.pairwise((3, *channels)):
         layers += [AolConv2d(before, count, 4, stride=2, padding=1), MaxMin(dim=1)]
     return LipschitzSequential(*layers)
-
-
-class LipschitzImageEncoder(LipschitzSequential):
-    """Encodes an image to a vector, 1-Lipschitz: AOL convolutions that halve the resolution, then one layer.
-
-    A certificate for pixels is weak: a change of every number by 1 / 255 of the range has an l2 norm of 0.57
-    for 84 x 84 colour images in [0, 1], twice that in [-1, 1].
-
-    Args:
-        height: of the images, pixels.
-        width: of the images, pixels.
-        channels: of the convolutions, even numbers.
-        features: numbers in the output.
-
-    Raises:
-        ConfigError: the images are too small or the channels cannot be paired.
-    """
-
-    def __init__(self, height: int, width: int, channels: Sequence[int], features: int) -> None:
-        smallest = 2 ** len(channels)
-        if min(height, width) < smallest or not channels or any(count < 2 or count % 2 for count in channels):
-            raise ConfigError(
-                f"An encoder of {height} x {width} images with channels {list(channels)} cannot be built: "
-                f"each convolution halves the resolution ({len(channels)} need {smallest} pixels), and needs "
-                "an even number of channels."
-            )
-        flat = channels[-1] * (height // smallest) * (width // smallest)
-        super().__init__(aol_backbone(channels), nn.Flatten(), AolLinear(flat, features))
