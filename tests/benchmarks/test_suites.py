@@ -27,6 +27,7 @@ from robopolicy_launch.benchmarks import (
     control,
     flowbender,
     lipschitz,
+    lipschitz_flow,
     loader,
     loop,
     record,
@@ -57,8 +58,8 @@ def check(rows, names):
 
 def test_the_suites_are_found():
     wanted = {
-        *("chunking", "control", "flowbender", "lipschitz", "loader", "loop", "record", "render", "ring"),
-        *("sample", "server", "sim", "store", "theorems", "touch", "train"),
+        *("chunking", "control", "flowbender", "lipschitz", "lipschitz_flow", "loader", "loop", "record"),
+        *("render", "ring", "sample", "server", "sim", "store", "theorems", "touch", "train"),
     }
     assert wanted <= set(benchmarks.suites())
 
@@ -98,6 +99,18 @@ def test_theorems():
     rows = list(theorems.run((cell,), training_steps=20, runs=5))
     check(rows, [f"{what}_n50_alpha1_zeta0p1" for what in ("error", "deviation", "regret")])
     assert all(row.ratio >= 1 for row in rows)
+
+
+def test_lipschitz_flow(tmp_path, monkeypatch):
+    """Also that no bound is exceeded, and that a cell is measured once."""
+    small = {"training_steps": 5, "batch_size": 16}
+    cells = [lipschitz_flow.Cell(0.0, 2, bound, **small) for bound in (0.0, 2.0)]
+    rows = list(lipschitz_flow.run(folder=tmp_path, cells=cells))
+    check(rows, ["balanced_n2_bound2_distance", "balanced_n2_bound2_disturbed"])
+    assert "0 violations in 4000 trials" in (tmp_path / "table.md").read_text()
+    assert (tmp_path / "pareto.png").stat().st_size > 1000
+    monkeypatch.setattr(lipschitz_flow, "measure", lambda cell: pytest.fail("measured twice"))
+    assert list(lipschitz_flow.run(folder=tmp_path, cells=cells)) == rows
 
 
 def test_flowbender(tmp_path, capsys):

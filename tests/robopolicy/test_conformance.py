@@ -34,8 +34,13 @@ def test_policy_conforms_with_every_net(name, net):
     assert len(check_policy(name, quick(name, net=net), PLANE_SPEC, overfit_steps=STEPS.get(name, 100))) > 18
 
 
-@pytest.mark.parametrize("spec", SPECS)
-@pytest.mark.parametrize("name", policies.names())
+# flow_lipschitz refuses what an encoder without a bound has to make sense of: see test_lipschitz_flow
+DATA = [
+    (name, spec) for name in policies.names() for spec in SPECS if name != "flow_lipschitz" or spec == "arm"
+]
+
+
+@pytest.mark.parametrize(("name", "spec"), DATA)
 def test_policy_conforms_with_every_kind_of_data(name, spec):
     # predicting the noise of whole poses takes tiny nets thousands of steps
     steps = 0 if (name, spec) == ("diffusion", "arm") else STEPS.get(name, 100)
