@@ -77,6 +77,7 @@ VERBS: dict[str, Verb] = {
         ),
         Verb("data export", "robopolicy_launch.verbs.data.export_store", "write a store in another format"),
         Verb("train", "robopolicy_launch.verbs.train", "train a policy on a store"),
+        Verb("sweep", "robopolicy_launch.verbs.sweep", "train for each value of a setting and choose"),
         Verb("eval", "robopolicy_launch.verbs.eval", "measure closed-loop success over seeds"),
         Verb("certify", "robopolicy_launch.verbs.certify", "certify how far a policy's actions can move"),
         Verb("compare", "robopolicy_launch.verbs.compare", "compare two policies on a robot in blind trials"),
