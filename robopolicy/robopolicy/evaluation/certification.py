@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -32,7 +32,7 @@ from robopolicy.evaluation.demonstrated import Samples, sample_transitions, samp
 from robopolicy.policies.chunk_policy import ChunkPolicy
 from robopolicy.policies.real_units import action_quantities, is_encoded, observation_quantities
 from robopolicy.training.data import TrainingData
-from robopolicy_datasets.errors import ConfigError
+from robopolicy_datasets.errors import ConfigError, unknown_name
 
 NOISES = 4  # of a sampling policy: the bound holds for each one, so a few of them are searched
 Progress = Callable[[str], None]
@@ -59,49 +59,57 @@ def certify(
     if config.points < 1:
         raise ConfigError(f"certificate.points is {config.points}; it must be at least 1.")
     tell("windows")
-    training = (
-        None if data is None else sample_windows(policy, data.training_windows(policy), seed=config.seed)
-    )
+    training = None
+    if data is not None:
+        training = sample_windows(policy, data.training_windows(policy), seed=config.seed)
     points = _points(policy, training, config)
     sensitivity = _sensitivity(policy, name, points, config)
-    tell("steepest windows")
-    measured = _search(policy, points, config.seed)
     with torch.no_grad():
         quantities = action_quantities(policy, policy.respond(points, [config.seed] * len(points)))
+    _check_units(quantities, config)
+    tell("steepest windows")
+    measured = _search(policy, points, config.seed)
     movements = []
     for quantity in quantities:
         tell(f"steepest windows for {quantity.name}")
         movements.append(_movement(policy, quantity, sensitivity, points, config))
-    chunk = _upper(sensitivity, sensitivity.chunk if sensitivity else math.inf)
-    notes = _notes(policy)
-    findings: dict[str, Finding] = {}
-    if sensitivity is not None:
-        findings["disturbed_action"] = disturbed_action(chunk, config.disturbance)
-    if data is None or training is None:
-        notes.append("No data was given: the searches began at random windows, and the theorems need data.")
-    elif policy.stochastic:
-        notes.append("The policy samples, so it has no error against an expert: those theorems do not apply.")
-    elif sensitivity is None:
-        notes.append("Without an upper bound no theorem applies.")
-    else:
-        tell("theorems")
-        findings |= _Theorems(policy, config, data, training, chunk).findings()
-    noise = (
-        None if sensitivity is None or sensitivity.noise is None else _upper(sensitivity, sensitivity.noise)
-    )
+    noise = sensitivity.noise if sensitivity else None
+    findings, notes = _implied(policy, config, data, training, sensitivity, tell)
     return Certificate(
         name,
-        chunk,
-        Finding(
-            measured.value, "empirical", f"The steepest of {len(points)} windows and of pairs near them."
-        ),
-        noise,
+        _upper(sensitivity, sensitivity.chunk if sensitivity else math.inf),
+        _found(measured.value, points),
+        None if noise is None else _upper(sensitivity, noise),
         movements,
         observation_quantities(policy),
         findings,
         measured.jacobian.tolist(),
         notes,
     )
+
+
+def _implied(
+    policy: ChunkPolicy,
+    config: CertificateConfig,
+    data: TrainingData | None,
+    training: Samples | None,
+    sensitivity: Sensitivity | None,
+    tell: Progress,
+) -> tuple[dict[str, Finding], list[str]]:
+    """Returns what follows from the bounds, and the notes, which say why nothing more does."""
+    notes = _notes(policy)
+    if sensitivity is None:
+        return {}, [*notes, "Without an upper bound no theorem applies."]
+    chunk = _upper(sensitivity, sensitivity.chunk)
+    findings = {"disturbed_action": disturbed_action(chunk, config.disturbance), **_pixels(policy)}
+    if data is None or training is None:
+        notes.append("No data was given: the searches began at random windows, and the theorems need data.")
+    elif policy.stochastic:
+        notes.append("The policy samples, so it has no error against an expert: those theorems do not apply.")
+    else:
+        tell("theorems")
+        findings |= _Theorems(policy, config, data, training, chunk).findings()
+    return findings, notes
 
 
 def _sensitivity(
@@ -181,8 +189,28 @@ def _movement(
     tolerance = config.tolerances.get(quantity.unit, config.tolerance * quantity.scale)
     if not tolerance > 0:
         raise ConfigError(f"The tolerance of {quantity.name} is {tolerance}; it must be positive.")
-    found = Finding(measured, "empirical", f"The steepest of {len(points)} windows and of pairs near them.")
-    return Movement(quantity, tolerance, _upper(sensitivity, bound), found)
+    return Movement(quantity, tolerance, _upper(sensitivity, bound), _found(measured, points))
+
+
+def _found(steepness: float, points: Tensor) -> Finding:
+    text = f"The steepest of {len(points)} windows and of pairs near them."
+    return Finding(steepness, "empirical", text)
+
+
+def _check_units(quantities: Sequence[ActionQuantity], config: CertificateConfig) -> None:
+    units = {quantity.unit for quantity in quantities}
+    for unit in config.tolerances:
+        if unit not in units:
+            raise unknown_name("unit of an action in certificate.tolerances", unit, units)
+
+
+def _pixels(policy: ChunkPolicy) -> dict[str, Finding]:
+    """Returns the bounds from images to the chunk, of encoders that have one."""
+    offered: Callable[[], dict[str, float]] | None = getattr(policy, "pixel_bounds", None)
+    if offered is None:
+        return {}
+    text = "From the images of the window, their numbers in [-1, 1], l2, all else being the same."
+    return {f"pixels_{name}": Finding(bound, "certified", text) for name, bound in offered().items()}
 
 
 def _notes(policy: ChunkPolicy) -> list[str]:
@@ -190,8 +218,8 @@ def _notes(policy: ChunkPolicy) -> list[str]:
     encoded = [feature.key for feature in policy.spec.observation if is_encoded(feature)]
     if encoded:
         notes.append(
-            f"Of {', '.join(encoded)} the window holds the encoder's features: bounds are with respect to "
-            "these, not to pixels or samples."
+            f"Of {', '.join(encoded)} the window holds the encoder's features: radii and theorems are with "
+            "respect to these, not to pixels or samples."
         )
     if policy.action.relative:
         notes.append(

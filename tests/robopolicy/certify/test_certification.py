@@ -15,11 +15,13 @@ from robopolicy import geometry
 from robopolicy.certify.configs import CertificateConfig
 from robopolicy.certify.sensitivity import Sensitivity
 from robopolicy.evaluation.certification import certify
-from robopolicy.policies.configs import FlowConfig
+from robopolicy.policies.configs import FlowConfig, ImageEncoderConfig, LipschitzConfig
 from robopolicy.policies.generative import FlowPolicy
+from robopolicy.policies.lipschitz import LipschitzPolicy
 from robopolicy_datasets.errors import ConfigError, RobopolicyError
 from robopolicy_datasets.spec import Feature, Spec
 
+IMAGE_SPEC = Spec((Feature("camera0_rgb", (16, 16, 3), "uint8", "rgb"),), (Feature("action", (2,)),))
 ARM_SPEC = Spec(
     (
         Feature("robot0_eef_pos", (3,), kind="position", unit="m", frame="world"),
@@ -139,6 +141,18 @@ def test_a_policy_without_bounds_is_refused_or_measured_only(make_store):
     assert not certificate.findings
 
 
+def test_the_bound_from_pixels_is_told_where_there_is_one():
+    encoder = ImageEncoderConfig(backbone="aol", channels=[4, 8], groups=1, features=8)
+    config = LipschitzConfig(horizon=4, action_steps=2, width=8, depth=1, bound=3.0, encoder=encoder)
+    torch.manual_seed(0)
+    policy = LipschitzPolicy(config, IMAGE_SPEC, 0.1).eval()
+    certificate = certify(policy, "lipschitz", CertificateConfig(points=2), None, silent)
+    pixels = certificate.findings["pixels_camera0_rgb"]
+    assert pixels.kind == "certified"
+    assert 0 < pixels.value <= certificate.chunk.value
+    assert "encoder's features" in certificate.notes[0]
+
+
 class Plain(SpectralPolicy):
     """Without bounds of its own; its net is a plain one."""
 
@@ -184,5 +198,7 @@ def test_settings_out_of_range_are_refused(arm):
     policy, data = arm
     with pytest.raises(ConfigError, match="points is 0"):
         certify(policy, "spectral", CertificateConfig(points=0), data, silent)
+    with pytest.raises(ConfigError, match=r"Unknown unit .* 'mm'. Did you mean 'm'\? Allowed: m, rad"):
+        certify(policy, "spectral", CertificateConfig(tolerances={"mm": 1.0}, points=4), None, silent)
     with pytest.raises(ConfigError, match="tolerance of x is -1"):
         certify(policy, "spectral", CertificateConfig(tolerances={"m": -1.0}, points=4), None, silent)
