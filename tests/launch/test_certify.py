@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 from safetensors.torch import load_file, save_file
 
 from robopolicy.certify.configs import CertificateConfig
@@ -18,7 +19,20 @@ from robopolicy.policies.lipschitz import LipschitzPolicy
 from robopolicy_datasets.errors import CheckpointError
 from robopolicy_datasets.spec import Feature, Spec
 from robopolicy_drivers.runtime.certificate import CERTIFICATE, check_certificate
-from robopolicy_launch.stages.certifying import certify
+from robopolicy_launch.reports import report
+from robopolicy_launch.run_folder import RunFolder
+from robopolicy_launch.stages.certifying import certify, certify_each
+
+
+def made(path: Path, *, bound: float) -> Path:
+    """Saves a policy that nobody has trained."""
+    torch.manual_seed(0)
+    spec = Spec(
+        (Feature("agent_pos", (2,), unit="m", kind="position"),),
+        (Feature("action", (2,), unit="m", kind="position"),),
+    )
+    config = LipschitzConfig(horizon=8, action_steps=4, bound=bound, width=16, depth=2)
+    return save_policy(LipschitzPolicy(config, spec, 0.1), path, name="lipschitz")
 
 
 @pytest.fixture
@@ -29,13 +43,7 @@ def copied(checkpoint: Path, tmp_path: Path) -> Path:
 
 def test_a_certified_policy_has_the_bound_of_its_settings(tmp_path):
     """Whatever its weights are; and the same again after it was saved and loaded."""
-    torch.manual_seed(0)
-    spec = Spec(
-        (Feature("agent_pos", (2,), unit="m", kind="position"),),
-        (Feature("action", (2,), unit="m", kind="position"),),
-    )
-    config = LipschitzConfig(horizon=8, action_steps=4, bound=3.0, width=16, depth=2)
-    checkpoint = save_policy(LipschitzPolicy(config, spec, 0.1), tmp_path / "policy", name="lipschitz")
+    checkpoint = made(tmp_path / "policy", bound=3.0)
     asked = CertificateConfig(points=8, tolerances={"m": 0.01})
     first, again = (certify(checkpoint, asked, tmp_path / name) for name in ("first", "again"))
     assert first["lipschitz"] == again["lipschitz"]
@@ -43,6 +51,16 @@ def test_a_certified_policy_has_the_bound_of_its_settings(tmp_path):
     assert first["lipschitz_kind"] == "certified"
     assert first["window_radius"] >= 0.01 / first["lipschitz"]
     assert check_certificate(checkpoint) == "is of these weights"
+
+
+def test_several_are_laid_side_by_side(tmp_path):
+    checkpoints = [made(tmp_path / f"policy{bound:g}", bound=bound) for bound in (1.0, 4.0)]
+    folder = RunFolder.create("certify", root=tmp_path, config=OmegaConf.create())
+    figures = certify_each(checkpoints, CertificateConfig(points=4), folder.path / "certification")
+    assert 0 < figures["measured_1"] <= figures["lipschitz_1"] < figures["lipschitz_2"]
+    html = report.write(folder, "Certificate").read_text()
+    assert "What a bound costs" in html
+    assert "Certificate 2" in html
 
 
 def test_a_policy_without_bounds_is_refused(robopolicy, copied, tmp_path):

@@ -88,6 +88,29 @@ def tables(content: Mapping[str, Any]) -> str:
     return html
 
 
+def pareto(rows: Sequence[Mapping[str, Any]]) -> charts.LineChart:
+    """Returns the chart of what several policies give for their bounds.
+
+    Args:
+        rows: of ``side_by_side.json``.
+    """
+    lines = {
+        name: sorted((row["lipschitz"], row[key]) for row in rows if row.get(key) and row["lipschitz"])
+        for key, name in (("held_out_error", "largest held-out error"), ("measured", "measured slope"))
+    }
+    shown = {name: points for name, points in lines.items() if points}
+    return charts.LineChart(
+        "What a bound costs", "Lipschitz bound", "normalized chunk", shown, logarithmic=True
+    )
+
+
+def side_by_side(folder: Path) -> list[dict[str, Any]]:
+    """Returns the rows of several certificates in a run's folder; none where there are not several."""
+    path = folder / "side_by_side.json"
+    rows: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
+    return rows
+
+
 def read(folder: Path) -> dict[str, Any] | None:
     """Returns the certificate in a run's folder; None where there is none."""
     path = folder / "certificate.json"

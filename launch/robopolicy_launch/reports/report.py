@@ -211,12 +211,19 @@ def _comparison(folder: RunFolder, summary: Mapping[str, Any]) -> page.Section |
 
 
 def _certification(folder: RunFolder) -> page.Section | None:
-    content = certificate.read(folder.path / "certification")
-    if content is None:
+    place = folder.path / "certification"
+    if content := certificate.read(place):
+        html = _figures(certificate.drawn(content), folder) + certificate.tables(content)
+        return page.Section("Certificate", html)
+    rows = certificate.side_by_side(place)
+    if not rows:
         return None
-    return page.Section(
-        "Certificate", _figures(certificate.drawn(content), folder) + certificate.tables(content)
-    )
+    html = _figures([certificate.pareto(rows)], folder)
+    html += page.table([[row.get(key) for key in rows[0]] for row in rows], list(rows[0]))
+    for row in rows:
+        if content := certificate.read(place / str(row["number"])):
+            html += page.folded(f"Certificate {row['number']}", certificate.tables(content))
+    return page.Section("Certificates", html)
 
 
 def _cycles(sections: Sequence[Mapping[str, Any]], overruns: int) -> str:

@@ -17,6 +17,43 @@ if TYPE_CHECKING:
     from robopolicy.training.data import TrainingData
 
 
+SIDE_BY_SIDE = ("lipschitz", "measured", "tightness", "window_radius", "held_out_error", "imitation_error")
+
+
+def certify_each(
+    checkpoints: Sequence[Path],
+    config: CertificateConfig,
+    folder: Path,
+    *,
+    stores: Sequence[str] = (),
+    device: str = "cpu",
+) -> dict[str, Any]:
+    """Certifies checkpoints, as ``certify`` does; several are laid side by side in ``side_by_side.json``.
+
+    Args:
+        checkpoints: checkpoint folders.
+        config: what is asked.
+        folder: gets copies, of several each in a folder of its number.
+        stores: the demo stores that they were trained on.
+        device: torch device.
+
+    Returns:
+        the certificate's figures; of several some of each, with its number.
+    """
+    if len(checkpoints) == 1:
+        return certify(checkpoints[0], config, folder, stores=stores, device=device)
+    rows: list[dict[str, Any]] = []
+    summary: dict[str, Any] = {}
+    for number, checkpoint in enumerate(checkpoints, start=1):
+        console.line(f"{number}: {checkpoint}")
+        figures = certify(checkpoint, config, folder / str(number), stores=stores, device=device)
+        chosen = {key: figures[key] for key in SIDE_BY_SIDE if key in figures}
+        rows.append({"number": number, "checkpoint": str(checkpoint), **chosen})
+        summary |= {f"{key}_{number}": value for key, value in chosen.items()}
+    (folder / "side_by_side.json").write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
+    return summary
+
+
 def certify(
     checkpoint: Path,
     config: CertificateConfig,
