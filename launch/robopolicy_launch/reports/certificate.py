@@ -15,7 +15,8 @@ PLAIN_NAMES = {
     "training_error": "error at the demonstrated windows",
     "covering_radius": "distance from a window to the nearest demonstrated one",
     "imitation_error": "error against the expert anywhere in the region",
-    "held_out_error": "error at held-out windows",
+    "held_out_error": "largest error at held-out windows",
+    "held_out_mean": "mean error at held-out windows",
     "contraction": "contraction of the expert's closed loop",
     "input_gain": "gain from actions to the next window",
     "contraction_rate": "contraction of the policy's closed loop (stable below 1)",
@@ -96,7 +97,7 @@ def pareto(rows: Sequence[Mapping[str, Any]]) -> charts.LineChart:
     """
     lines = {
         name: sorted((row["lipschitz"], row[key]) for row in rows if row.get(key) and row["lipschitz"])
-        for key, name in (("held_out_error", "largest held-out error"), ("measured", "measured slope"))
+        for key, name in (("held_out_mean", "mean held-out error"), ("measured", "measured slope"))
     }
     shown = {name: points for name, points in lines.items() if points}
     return charts.LineChart(

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from robopolicy.training.data import TrainingData
 
 
-SIDE_BY_SIDE = ("lipschitz", "measured", "tightness", "window_radius", "held_out_error", "imitation_error")
+SIDE_BY_SIDE = ("lipschitz", "measured", "tightness", "window_radius", "held_out_mean", "held_out_error")
 
 
 def certify_each(

@@ -245,7 +245,7 @@ class _Theorems:
         spread = _radius(self.training.conditions), _radius(self.training.chunks.flatten(1))
         expert = self._given(self.config.expert_lipschitz) or expert_lipschitz(states, chunks)
         training_error = Finding(
-            self._largest_error(self.training),
+            float(self._errors(self.training).max()),
             "certified",
             f"Measured at each of {len(states)} demonstrated windows.",
         )
@@ -257,9 +257,9 @@ class _Theorems:
         covering = sampled_covering_radius(states, unseen.conditions.double().cpu().numpy())
         error = imitation_error(training_error, covering, self.alpha, expert, trivial=spread[1])
         found |= {"covering_radius": covering, "imitation_error": error}
-        found["held_out_error"] = Finding(
-            self._largest_error(unseen), "empirical", f"The largest of {len(unseen.chunks)} held-out windows."
-        )
+        errors, of = self._errors(unseen), f"{len(unseen.chunks)} held-out windows."
+        found["held_out_error"] = Finding(float(errors.max()), "empirical", f"The largest of {of}")
+        found["held_out_mean"] = Finding(float(errors.mean()), "empirical", f"The mean of {of}")
         return found | self._closed_loop(error, expert, spread)
 
     def _closed_loop(
@@ -292,10 +292,10 @@ class _Theorems:
         transitions = sample_transitions(self.policy, self.data, seed=self.config.seed)
         return estimate_loop(transitions.states, transitions.actions, transitions.following)
 
-    def _largest_error(self, samples: Samples) -> float:
+    def _errors(self, samples: Samples) -> Tensor:
+        """Returns the distance of each chunk from the demonstrated one ``[N]``."""
         with torch.no_grad():
-            chunks = self.policy.respond(samples.conditions, None)
-        return float((chunks - samples.chunks).flatten(1).norm(dim=1).max())
+            return (self.policy.respond(samples.conditions) - samples.chunks).flatten(1).norm(dim=1)
 
     @staticmethod
     def _given(value: float | None) -> Finding | None:
