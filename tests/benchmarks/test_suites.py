@@ -144,7 +144,7 @@ def test_chunking(tmp_path):
     ]
     rows = list(chunking.run(folder=tmp_path, delays=(8,), episodes=1, arguments=arguments))
     assert [row.name for row in rows[:3]] == ["pulled_jump_d8", "pulled_kick_d8", "pulled_success_d8"]
-    assert len(rows) == 6
+    assert len(rows) == 9
     assert all(math.isfinite(row.ours) for row in rows)
     assert len(list((tmp_path / "cells").iterdir())) == len(chunking.METHODS)
 

@@ -44,14 +44,16 @@ def arm(request):
 
 
 @pytest.mark.parametrize(
-    ("name", "prediction"), [("flow", "velocity"), ("diffusion", "clean"), ("diffusion", "velocity")]
+    ("name", "settings"),
+    [
+        ("flow", {"prediction": "velocity"}),
+        ("flow", {"longest_prefix": 3}),
+        ("diffusion", {"prediction": "clean", "eta": 0.5}),
+        ("diffusion", {"prediction": "velocity"}),
+    ],
 )
-def test_policies_conform_whatever_their_nets_predict(name, prediction):
-    assert check_policy(name, tiny(CONFIGS[name], net="mlp", prediction=prediction), PLANE_SPEC)
-
-
-def test_a_policy_that_is_trained_with_prefixes_conforms():
-    assert check_policy("flow", tiny(CONFIGS["flow"], net="mlp", longest_prefix=3), PLANE_SPEC)
+def test_policies_conform_whatever_their_nets_predict_and_are_trained_with(name, settings):
+    assert check_policy(name, tiny(CONFIGS[name], net="mlp", **settings), PLANE_SPEC)
 
 
 def test_a_cost_s_gradient_is_that_of_finite_differences_in_the_sampler_s_numbers(arm):

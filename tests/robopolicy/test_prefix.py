@@ -58,8 +58,8 @@ def test_the_mask_is_the_published_one():
 
 
 def test_the_weight_is_the_published_one():
-    times = torch.tensor([0.0, 0.2, 0.5, 0.8])
-    np.testing.assert_allclose(guidance_weight(times), [5.0, 4.25, 2.0, 4.25], rtol=1e-6)
+    times = torch.tensor([0.0, 0.2, 0.5, 0.8, 0.95])
+    np.testing.assert_allclose(guidance_weight(times), [10.0, 4.25, 2.0, 4.25, 10.0], rtol=1e-6)
 
 
 @pytest.mark.parametrize("time", [0.2, 0.6])
@@ -76,7 +76,7 @@ def test_the_pull_is_the_jacobian_s_by_finite_differences(time):
         shift[index] = 1e-6
         slope = (field(x + shift, times) - field(x - shift, times)) / 2e-6
         pull[index] = (slope * error).sum()
-    weight = min((1 - time) / time * (time**2 + (1 - time) ** 2) / (1 - time) ** 2, 5.0)
+    weight = min((1 - time) / time * (time**2 + (1 - time) ** 2) / (1 - time) ** 2, 10.0)
     velocity = (clean - x) / (1 - time) + weight * pull
     guided = pull_to_prefix(field, StraightPath(), ChunkPrefix(target, mask))(x, times)
     torch.testing.assert_close((guided - x) / (1 - time), velocity, atol=1e-7, rtol=0)
@@ -200,8 +200,7 @@ def test_a_prefix_is_taken_relative_to_the_newest_pose_and_counts_from_the_newes
     assert (prefix.mask[:past] == 0).all()
 
 
-@pytest.mark.parametrize("net", ["unet", "mlp"])
-@pytest.mark.parametrize("name", ["flow", "diffusion"])
+@pytest.mark.parametrize(("name", "net"), [("flow", "unet"), ("flow", "transformer"), ("diffusion", "mlp")])
 def test_a_policy_trained_with_prefixes_begins_with_what_is_certain(name, net):
     """Up to as many rows as it was trained with; without a prefix it is the policy that it always is."""
     policy, windows = trained(name, ARM_SPEC, net=net, longest_prefix=3)

@@ -1,9 +1,9 @@
 """Real-time chunking in pick and place: the jump where one chunk follows another, and success, by delay.
 
 An inference takes ``delay`` control steps, in which the robot plays on from the chunk before. *Plain*
-policies switch to the new chunk then; *pulled* ones continue the old chunk by guidance; *trained* ones were
-trained with known beginnings. All are taught by the recipe of the demo, once; what is there already is used
-again. The seeds of the episodes are for reporting.
+policies switch to the new chunk then; *pulled* ones continue the old chunk by guidance, in 5 or 10 steps;
+*trained* ones were trained with known beginnings. All are taught by the recipe of the demo, once; what is
+there already is used again. The seeds of the episodes are for reporting.
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ from numpy.typing import NDArray
 
 from robopolicy.checkpoint import find_checkpoint, load_policy
 from robopolicy.evaluation.statistics import wilson_interval
-from robopolicy.policies.generative import GenerativePolicy
+from robopolicy.policies.generative import FlowPolicy
+from robopolicy.sampling.flow import FlowSampler
+from robopolicy_datasets.errors import ConfigError
 from robopolicy_datasets.registry import tasks
 from robopolicy_datasets.store.demo_store import DemoStore
 from robopolicy_drivers.interfaces import Prefix, noise_seed
@@ -44,15 +46,18 @@ class Method(NamedTuple):
     Attributes:
         longest_prefix: that the policy was trained with.
         continues: whether it is told what it is to continue.
+        steps: in which the policy samples.
     """
 
     longest_prefix: int
     continues: bool
+    steps: int = 5
 
 
 METHODS = {
     "plain": Method(0, False),
     "pulled": Method(0, True),
+    "pulled10": Method(0, True, steps=10),
     "trained": Method(LONGEST_PREFIX, True),
 }
 
@@ -84,7 +89,7 @@ def run(
                 f"{found['jump_mm']:.2f} mm, kick {found['kick_mm']:.2f} mm (within chunks "
                 f"{found['kick_within_mm']:.2f} mm)"
             )
-        for name in ("pulled", "trained"):
+        for name in [name for name, method in METHODS.items() if method.continues]:
             for key, unit in (("jump_mm", "mm"), ("kick_mm", "mm"), ("success", "share")):
                 ours, plain = figures[name][key], max(figures["plain"][key], 1e-9)
                 yield Row(f"{name}_{key.removesuffix('_mm')}_d{delay}", ours, plain, unit, "plain switching")
@@ -94,6 +99,7 @@ def _cell(
     folder: Path, method: Method, delay: int, episodes: int, arguments: Sequence[str]
 ) -> dict[str, float]:
     policy, task = _policy(folder, method.longest_prefix, arguments)
+    policy.sampler = FlowSampler("euler", method.steps)
     environment = tasks.build(registered_name("task", task), task)
     results = []
     with threads(1):
@@ -114,7 +120,7 @@ def _cell(
     }
 
 
-def _policy(folder: Path, longest_prefix: int, arguments: Sequence[str]) -> tuple[GenerativePolicy, Any]:
+def _policy(folder: Path, longest_prefix: int, arguments: Sequence[str]) -> tuple[FlowPolicy, Any]:
     """Returns a policy of the demo, and its task; collects and trains what is not there yet."""
     words = [f"policy.longest_prefix={longest_prefix}", *arguments]
     settings = compose("demo", demo_verb, words).settings
@@ -133,8 +139,8 @@ def _policy(folder: Path, longest_prefix: int, arguments: Sequence[str]) -> tupl
         train(settings.policy, settings.trainer, settings.task, [DemoStore.open(store)], run_folder)
         (run_folder / "done").touch()
     policy = load_policy(find_checkpoint(run_folder))
-    if not isinstance(policy, GenerativePolicy):
-        raise TypeError(f"The demo trained a {type(policy).__name__}, which does not sample.")
+    if not isinstance(policy, FlowPolicy):
+        raise ConfigError(f"The demo trained a {type(policy).__name__}; this suite is about policy=flow.")
     return policy, settings.task
 
 
@@ -147,7 +153,7 @@ class _Result(NamedTuple):
     within: list[float]
 
 
-def _episode(policy: GenerativePolicy, environment: Any, seed: int, delay: int, continues: bool) -> _Result:
+def _episode(policy: FlowPolicy, environment: Any, seed: int, delay: int, continues: bool) -> _Result:
     """Runs an episode in which chunks come ``delay`` steps after their observation."""
     every = max(delay, policy.action_steps)  # steps from one inference to the next
     observation, _ = environment.reset(seed=seed)

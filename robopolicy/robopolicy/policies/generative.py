@@ -283,8 +283,13 @@ class GenerativePolicy(ChunkPolicy):
         """Draws the noise levels ``[count]`` of a training step."""
 
     def _random_prefix(self, clean: Tensor, random: _Random) -> Tensor:
-        """Draws which rows are known ``[B, Tp]``: as many from the newest observation's on as a delay has."""
-        delay = random.integers(self.config.longest_prefix + 1, len(clean))
+        """Draws which rows are known ``[B, Tp]``: none in half of the chunks, else as many as a delay has.
+
+        Known rows tell much of what the observation would have to; a net that nearly always had some would
+        not learn to see.
+        """
+        delay = 1 + random.integers(self.config.longest_prefix, len(clean))
+        delay = torch.where(random.uniform(len(clean)) < 0.5, 0, delay)
         row = torch.arange(clean.shape[1], device=clean.device) - (self.observation_steps - 1)
         return (row >= 0) & (row < delay[:, None])
 

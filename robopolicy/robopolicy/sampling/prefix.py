@@ -17,7 +17,7 @@ from torch import Tensor
 
 from robopolicy.sampling.denoiser import InformedDenoiser, NoisePath
 
-MAX_GUIDANCE = 5.0
+MAX_GUIDANCE = 10.0  # the paper's own is 5, which counts from 6 steps on: the last step then pulls too little
 
 
 class ChunkPrefix(NamedTuple):
