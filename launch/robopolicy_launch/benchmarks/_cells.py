@@ -5,14 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from robopolicy_launch.run_folder import write_text_atomic
-
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
 
 
 def cell(
@@ -33,24 +29,3 @@ def cell(
     folder.mkdir(parents=True, exist_ok=True)
     write_text_atomic(file, json.dumps({"settings": dict(settings), "figures": figures}, indent=2) + "\n")
     return figures
-
-
-class Cells:
-    """Results by settings.
-
-    Args:
-        folder: of the files; made where it is missing.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        folder.mkdir(parents=True, exist_ok=True)
-
-    def get(self, settings: DataclassInstance, compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        """Returns the stored result of these settings, computing it where there is none.
-
-        Args:
-            settings: a dataclass of plain values that decide the result.
-            compute: returns it, as plain data.
-        """
-        return cell(self.folder, {"kind": type(settings).__name__, **asdict(settings)}, compute)

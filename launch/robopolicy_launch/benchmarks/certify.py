@@ -11,7 +11,7 @@ import functools
 import itertools
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ import numpy as np
 from robopolicy.certify.hover import NETS, HoverConfig, run_cell
 from robopolicy.evaluation.statistics import mean_interval
 from robopolicy_launch.benchmarks import Row
-from robopolicy_launch.benchmarks._cells import Cells
+from robopolicy_launch.benchmarks._cells import cell
 from robopolicy_launch.benchmarks._timing import threads
 from robopolicy_launch.run_folder import write_text_atomic
 
@@ -79,10 +79,10 @@ def run(
         tuning_seeds: on which settings are chosen.
         seeds: on which they are reported.
     """
-    cells, results = Cells(folder), []
+    results: list[Result] = []
     with threads(1):
         for case in cases:
-            for result in _case(cells, case, nets, steps, tuning_seeds, seeds):
+            for result in _case(folder, case, nets, steps, tuning_seeds, seeds):
                 results.append(result)
                 write_text_atomic(folder / "table.md", table(results))
     plot(results, folder / "hover.png")
@@ -90,7 +90,7 @@ def run(
 
 
 def _case(
-    cells: Cells,
+    folder: Path,
     case: tuple[int, str],
     nets: Sequence[str],
     steps: Sequence[int],
@@ -110,12 +110,12 @@ def _case(
             observation_noise=0.0,
         )
         if net == "mlp_relu":
-            yield _report(cells, f"{net} untuned", case, base, seeds)
+            yield _report(folder, f"{net} untuned", case, base, seeds)
         chosen = min(
             _candidates(base, steps),
-            key=lambda one: np.mean([_cost(cells, replace(one, seed=seed)) for seed in tuning_seeds]),
+            key=lambda one: np.mean([_cost(folder, replace(one, seed=seed)) for seed in tuning_seeds]),
         )
-        yield _report(cells, net, case, chosen, seeds)
+        yield _report(folder, net, case, chosen, seeds)
 
 
 def _candidates(base: HoverConfig, steps: Sequence[int]) -> Iterator[HoverConfig]:
@@ -128,25 +128,21 @@ def _candidates(base: HoverConfig, steps: Sequence[int]) -> Iterator[HoverConfig
             yield replace(tried, share=0.8 if first else 1.0)
 
 
-def _cost(cells: Cells, config: HoverConfig) -> float:
+def _cost(folder: Path, config: HoverConfig) -> float:
     """Returns the mean cost of one seed, undisturbed."""
-    result = cells.get(_Tuning(config), lambda: run_cell(config, DISTURBANCES[:1]))
-    return float(np.mean(result["ratios"][0]))
+    return float(np.mean(_result(folder, config, DISTURBANCES[:1])["ratios"][0]))
 
 
-@dataclass(frozen=True)
-class _Tuning:
-    """A cell without disturbances."""
-
-    config: HoverConfig
+def _result(folder: Path, config: HoverConfig, disturbances: tuple[float, ...]) -> dict[str, Any]:
+    settings = {**asdict(config), "disturbances": disturbances}
+    return cell(folder, settings, functools.partial(run_cell, config, disturbances))
 
 
 def _report(
-    cells: Cells, name: str, case: tuple[int, str], config: HoverConfig, seeds: Sequence[int]
+    folder: Path, name: str, case: tuple[int, str], config: HoverConfig, seeds: Sequence[int]
 ) -> Result:
     _log.info("%s with %d demonstrations, %s budget: %s", name, *case, config)
-    settings = [replace(config, seed=seed) for seed in seeds]
-    done = [cells.get(one, functools.partial(run_cell, one, DISTURBANCES)) for one in settings]
+    done = [_result(folder, replace(config, seed=seed), DISTURBANCES) for seed in seeds]
     return Result(name, case, config, done)
 
 
