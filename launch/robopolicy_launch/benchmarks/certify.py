@@ -192,7 +192,12 @@ def plot(results: Sequence[Result], path: Path) -> None:
                 axis.plot(means, [height] * len(means), ".", color=colour, alpha=0.5)
                 axis.plot(means.mean(), height, "|", color=colour, markersize=14, markeredgewidth=2)
             axis.plot([], [], "|", color=colour, label=f"disturbance {size:g}")
-        axis.set(xscale="log", yticks=range(len(shown)), yticklabels=[one.name for one in shown])
+        wide = max(float(one.ratios(-1).mean(1).max()) for one in shown) > FAILED
+        axis.set(
+            xscale="log" if wide else "linear",
+            yticks=range(len(shown)),
+            yticklabels=[one.name for one in shown],
+        )
         axis.set(title=f"{case[0]} demonstrations, {case[1]}", xlabel="cost / the expert's cost")
         axis.grid(alpha=0.3, which="both")
         axis.invert_yaxis()
