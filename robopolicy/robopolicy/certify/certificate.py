@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from robopolicy.certify.finding import Finding
+from robopolicy.certify.finding import Finding, weakest
 from robopolicy.certify.quantities import ActionQuantity, ObservationQuantity
+from robopolicy.certify.sensitivity import KINDS
 from robopolicy.certify.theorems import observation_radius
 from robopolicy_datasets.errors import RobopolicyError
 from robopolicy_drivers.runtime.certificate import CERTIFICATE
@@ -39,8 +40,16 @@ class Movement:
 
     @property
     def radius(self) -> Finding:
-        """How far the normalized window may move within the tolerance."""
-        return observation_radius(self.bound, self.quantity.represented(self.tolerance))
+        """How far the normalized window may move within the tolerance.
+
+        Of a rotation it is estimated: how its predicted rows can shrink elsewhere is not known.
+        """
+        radius = observation_radius(self.bound, self.quantity.represented(self.tolerance))
+        if self.quantity.singular_value is None:
+            return radius
+        rows = "Predicted rotation rows are nowhere closer to parallel than at the windows of the search."
+        kind = max(radius.kind, "estimated", key=KINDS.index)
+        return replace(radius, kind=kind, assumption=f"{rows} {radius.assumption}")
 
 
 @dataclass(frozen=True)
@@ -96,9 +105,10 @@ class Certificate:
     def radii(self) -> list[tuple[ObservationQuantity, Finding]]:
         """Returns how wrong each observed quantity may be, in its unit, if all others are right.
 
+        They promise that every action stays within its tolerance, so the weakest of these decides the kind.
         Several errors at once are covered as long as the squares of their shares of these sum up to 1.
         """
-        radius = self.tightest.radius
+        radius = replace(self.tightest.radius, kind=weakest(*(one.radius for one in self.movements)))
         return [
             (quantity, replace(radius, value=radius.value / quantity.gain)) for quantity in self.observations
         ]

@@ -96,6 +96,10 @@ def test_what_is_told(arm):
     assert 0.3 < certificate.tightness <= 1
     names = [movement.quantity.name for movement in certificate.movements]
     assert names == ["x", "y", "z", "rotation", "width"]
+    kinds = {one.quantity.name: one.radius.kind for one in certificate.movements}
+    assert kinds.pop("rotation") == "estimated"
+    assert set(kinds.values()) == {"certified"}
+    assert {radius.kind for _, radius in certificate.radii()} == {"estimated"}
     assert certificate.tightest.radius.value == min(one.radius.value for one in certificate.movements)
     findings = certificate.findings
     assert findings["disturbed_action"].value == pytest.approx(0.1 * BOUND)
