@@ -68,16 +68,6 @@ class ActionQuantity:
             return tolerance
         return self.singular_value * -math.expm1(-tolerance)
 
-    def moved(self, represented: float) -> float:
-        """Returns how far it moves when its represented numbers move so far; the inverse of the above.
-
-        A rotation whose two rows may become parallel has no bound but pi.
-        """
-        if self.singular_value is None:
-            return represented
-        share = represented / self.singular_value
-        return min(-math.log1p(-share), math.pi) if share < 1 else math.pi
-
 
 def smallest_singular_value(rows: Tensor) -> float:
     """Returns the smallest singular value among pairs of predicted rotation rows ``[..., 6]``; 1 is ideal."""
