@@ -106,7 +106,7 @@ def test_lipschitz_flow(tmp_path, monkeypatch):
     small = {"training_steps": 5, "batch_size": 16}
     cells = [lipschitz_flow.Cell(0.0, 2, bound, **small) for bound in (0.0, 2.0)]
     rows = list(lipschitz_flow.run(folder=tmp_path, cells=cells))
-    check(rows, ["balanced_n2_bound2_distance", "balanced_n2_bound2_disturbed"])
+    check(rows, ["balanced_n2_bound2_imitation", "balanced_n2_bound2_attacked"])
     assert "0 violations in 4000 trials" in (tmp_path / "table.md").read_text()
     assert (tmp_path / "pareto.png").stat().st_size > 1000
     monkeypatch.setattr(lipschitz_flow, "measure", lambda cell: pytest.fail("measured twice"))
