@@ -129,7 +129,7 @@ def test_spreading_keeps_the_net_force_and_the_moment_about_the_normal():
         contacts, loads = probe.contacts(), probe.measure().forces
         net = contacts.forces.sum(0)
         assert loads[:2].sum((1, 2)) == pytest.approx(net[:2], abs=1e-9)
-        assert loads[2].sum() == pytest.approx(net[2], rel=1e-3)  # the object may tilt a little
+        assert loads[2].sum() == pytest.approx(net[2], rel=3e-3)  # the object may tilt a little
         assert (x * loads[1] - y * loads[0]).sum() == pytest.approx(contacts.moment, abs=1e-9)
 
 
