@@ -43,11 +43,13 @@ def drawn(content: Mapping[str, Any]) -> list[charts.LineChart | charts.BarChart
         ]
         for one in content["observations"]
     }
+    names = [one["name"] for one in content["actions"]]
+    numbers = [str(number) for number in range(1, len(content["observations"]) + 1)]
     lines = [
-        charts.LineChart(title, "number in the table", label, _numbered(values), logarithmic=True)
-        for title, label, values in (
-            ("Movement of each action", "per unit of the window", actions),
-            ("How wrong an observation may be", "radius in its unit", radii),
+        charts.LineChart(title, x_label, label, _numbered(values), logarithmic=True, x_names=x_names)
+        for title, x_label, x_names, label, values in (
+            ("Movement of each action", "action", names, "per unit of the window", actions),
+            ("How wrong an observation may be", "number in the table", numbers, "radius in its unit", radii),
         )
         if _numbered(values)
     ]

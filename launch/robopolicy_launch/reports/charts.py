@@ -33,6 +33,8 @@ class LineChart:
         x_range: of the x axis, likewise.
         bands: (name, first x, last x) of parts to be shaded.
         intervals: name of a line to its intervals ``(x, low, high)``, drawn as whiskers.
+        x_names: of x = 1, 2, ..., where these are things of which no one lies between others: dots without
+            lines.
     """
 
     title: str
@@ -44,6 +46,7 @@ class LineChart:
     x_range: tuple[float, float] | None = None
     bands: Sequence[tuple[str, float, float]] = ()
     intervals: Mapping[str, Sequence[tuple[float, float, float]]] = field(default_factory=dict)
+    x_names: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -143,7 +146,7 @@ def _text(x: float, y: float, text: str, anchor: str = "start") -> str:
     return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(text)}</text>'
 
 
-def _frame(x: _Axis, y: _Axis, x_label: str, y_label: str) -> str:
+def _frame(x: _Axis, y: _Axis, x_label: str, y_label: str, x_names: Sequence[str] = ()) -> str:
     parts = []
     for tick in y.ticks():
         level = y(tick)
@@ -151,7 +154,10 @@ def _frame(x: _Axis, y: _Axis, x_label: str, y_label: str) -> str:
             f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{level:.1f}" y2="{level:.1f}"/>'
         )
         parts.append(_text(LEFT - 6, level + 4, _short(tick), "end"))
-    parts += [_text(x(tick), HEIGHT - BOTTOM + 17, _short(tick), "middle") for tick in x.ticks()]
+    x_ticks: list[tuple[float, str]] = [(tick, _short(tick)) for tick in x.ticks()]
+    if x_names:
+        x_ticks = [(float(number), name) for number, name in enumerate(x_names, start=1)]
+    parts += [_text(x(tick), HEIGHT - BOTTOM + 17, name, "middle") for tick, name in x_ticks]
     parts.append(_text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 8, x_label, "middle"))
     parts.append(_text(4, 12, y_label))
     return "".join(parts)
@@ -180,13 +186,14 @@ def _lines_svg(chart: LineChart) -> str:
         chart.logarithmic,
     )
     parts = [_band(x, *band) for band in chart.bands]
-    parts.append(_frame(x, y, chart.x_label, chart.y_label))
+    parts.append(_frame(x, y, chart.x_label, chart.y_label, chart.x_names))
     for index, (name, points) in enumerate(lines.items()):
         for at, low, high in chart.intervals.get(name, ()):
             ends = f'x1="{x(at):.1f}" x2="{x(at):.1f}" y1="{y(low):.1f}" y2="{y(high):.1f}"'
             parts.append(f'<line class="line s{index % len(COLOURS)}" {ends}/>')
-        path = " ".join(f"{x(a):.1f},{y(b):.1f}" for a, b in points)
-        parts.append(f'<polyline class="line s{index % len(COLOURS)}" points="{path}"/>')
+        if not chart.x_names:
+            path = " ".join(f"{x(a):.1f},{y(b):.1f}" for a, b in points)
+            parts.append(f'<polyline class="line s{index % len(COLOURS)}" points="{path}"/>')
         if len(points) <= 60:
             parts += [
                 f'<circle class="dot s{index % len(COLOURS)}" cx="{x(a):.1f}" cy="{y(b):.1f}" r="3">'
@@ -258,7 +265,8 @@ def write_png(chart: LineChart | BarChart, path: Path) -> Path:
     if isinstance(chart, LineChart):
         for (name, points), colour in zip(chart.lines.items(), COLOURS * 8, strict=False):
             kept = _finite(points, chart.logarithmic)
-            axes.plot([x for x, _ in kept], [y for _, y in kept], color=colour, label=name)
+            style = "o" if chart.x_names else "-"
+            axes.plot([x for x, _ in kept], [y for _, y in kept], style, color=colour, label=name)
             for at, low, high in chart.intervals.get(name, ()):
                 axes.vlines(at, low, high, color=colour, alpha=0.6)
         axes.set_ylabel(chart.y_label)
@@ -266,6 +274,8 @@ def write_png(chart: LineChart | BarChart, path: Path) -> Path:
             axes.axvspan(first, last, color="#888888", alpha=0.25)
         axes.set_ylim(chart.y_range)
         axes.set_xlim(chart.x_range)
+        if chart.x_names:
+            axes.set_xticks(range(1, len(chart.x_names) + 1), chart.x_names)
         if len(chart.lines) > 1:
             axes.legend(frameon=False)
     else:
