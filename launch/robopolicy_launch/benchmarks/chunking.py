@@ -8,14 +8,17 @@ there already is used again. The seeds of the episodes are for reporting.
 
 from __future__ import annotations
 
+import sys
 from collections import deque
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from omegaconf import MISSING
 
 from robopolicy.checkpoint import find_checkpoint, load_policy
 from robopolicy.evaluation.statistics import wilson_interval
@@ -32,12 +35,38 @@ from robopolicy_launch.benchmarks._timing import threads
 from robopolicy_launch.settings import compose, registered_name
 from robopolicy_launch.stages.collecting import collect
 from robopolicy_launch.stages.training import train
-from robopolicy_launch.verbs import demo as demo_verb
 
+GROUPS: dict[str, str | None] = {
+    "teleop": "scripted",
+    "task": "pick_place",
+    "policy": "flow",
+    "trainer": "default",
+    "recipe": "demo",
+}
+POSITIONAL: tuple[str, ...] = ()
 FOLDER = Path("runs/bench/chunking")
 LONGEST_PREFIX = 8
 PLACES = slice(3)  # the position in an action [m]
 Array = NDArray[np.float64]
+
+
+@dataclass
+class Settings:
+    """What teaches the policies, as in ``robopolicy demo``.
+
+    Attributes:
+        demonstrations: episodes to collect.
+        teleop: who demonstrates.
+        task: what is demonstrated.
+        policy: what is trained.
+        trainer: how it is trained.
+    """
+
+    demonstrations: int = 600
+    teleop: Any = MISSING
+    task: Any = MISSING
+    policy: Any = MISSING
+    trainer: Any = MISSING
 
 
 class Method(NamedTuple):
@@ -123,7 +152,7 @@ def _cell(
 def _policy(folder: Path, longest_prefix: int, arguments: Sequence[str]) -> tuple[FlowPolicy, Any]:
     """Returns a policy of the demo, and its task; collects and trains what is not there yet."""
     words = [f"policy.longest_prefix={longest_prefix}", *arguments]
-    settings = compose("demo", demo_verb, words).settings
+    settings = compose("bench chunking", sys.modules[__name__], words).settings
     store, run_folder = folder / "demos.zarr", folder / f"prefix{longest_prefix}"
     if not (run_folder / "done").exists():
         if not store.exists():
@@ -133,7 +162,7 @@ def _policy(folder: Path, longest_prefix: int, arguments: Sequence[str]) -> tupl
                 settings.task,
                 half,
                 episodes=settings.demonstrations,
-                seed=settings.demonstration_seed,
+                seed=0,
             )
             half.rename(store)
         train(settings.policy, settings.trainer, settings.task, [DemoStore.open(store)], run_folder)
