@@ -209,9 +209,11 @@ def plot(results: dict[Cell, dict[str, Any]], path: Path) -> None:
         for cell, rows in settings:
             if not cell.bound:
                 axis.axhline(_mean(rows, "distance"), color="0.4", linestyle=":")
-                axis.text(1, _mean(rows, "distance"), f"no bound, N = {cell.steps}", fontsize="small")
+                place = (0.6, _mean(rows, "distance"))  # share of the width, distance
+                axis.annotate(f"no bound, N = {cell.steps}", place, xycoords=("axes fraction", "data"))
         axis.set(xscale="log", yscale="log", xlabel="certified bound", ylabel="distance to the nearer way")
         axis.set(title="tilted" if tilt else "balanced")
+        axis.xaxis.set_minor_formatter("")  # their labels would overlap
         axis.grid(alpha=0.3, which="both")
         axis.legend(fontsize="small")
     figure.savefig(path, dpi=110)
