@@ -8,7 +8,8 @@ are done are kept in the folder, so that a run that was stopped goes on; a table
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from robopolicy.policies.configs import FlowConfig, LipschitzFlowConfig, MlpConf
 from robopolicy.policies.generative import FlowPolicy
 from robopolicy.policies.lipschitz_flow import LipschitzFlowPolicy
 from robopolicy_launch.benchmarks import Row
-from robopolicy_launch.benchmarks._cells import Cells
+from robopolicy_launch.benchmarks._cells import cell as kept
 from robopolicy_launch.benchmarks._timing import threads
 from robopolicy_launch.benchmarks._two_ways import SPEC, TwoWays, demonstrate, distances, quality, train
 from robopolicy_launch.run_folder import write_text_atomic
@@ -67,7 +68,7 @@ def grid(seeds: Sequence[int]) -> list[Cell]:
 
 
 def run(
-    *, folder: Path = FOLDER, cells: Sequence[Cell] | None = None, seeds: Sequence[int] = (100_000,)
+    *, folder: Path = FOLDER, cells: Sequence[Cell] | None = None, seeds: Sequence[int] = (100_000, 100_001)
 ) -> Iterator[Row]:
     """Runs the experiment and writes ``table.md`` and ``pareto.png``.
 
@@ -76,11 +77,11 @@ def run(
         cells: which; None: all of ``grid``.
         seeds: of the grid.
     """
-    kept = Cells(folder)
     results: dict[Cell, dict[str, Any]] = {}
     with threads(1):
         for cell in grid(seeds) if cells is None else cells:
-            results[cell] = kept.get(cell, lambda cell=cell: measure(cell))
+            settings = {"kind": "Cell", **asdict(cell)}
+            results[cell] = kept(folder, settings, partial(measure, cell))
             write_text_atomic(folder / "table.md", table(results))
     plot(results, folder / "pareto.png")
     yield from _rows(results)
