@@ -115,10 +115,10 @@ def measure(cell: Cell) -> dict[str, float]:
 
 def _policy(cell: Cell) -> FlowPolicy | LipschitzFlowPolicy:
     if cell.bound:
-        sizes = {"bound": cell.bound, "codes": cell.codes, "width": 64, "depth": 4}
-        return LipschitzFlowPolicy(
-            LipschitzFlowConfig(**SHAPE, **sizes, sampling_steps=cell.steps), SPEC, 0.1
+        config = LipschitzFlowConfig(
+            **SHAPE, bound=cell.bound, codes=cell.codes, sampling_steps=cell.steps, width=64, depth=4
         )
+        return LipschitzFlowPolicy(config, SPEC, 0.1)
     mlp = MlpConfig(width=64, blocks=3, embedding=32)
     return FlowPolicy(FlowConfig(**SHAPE, net="mlp", mlp=mlp, sampling_steps=cell.steps), SPEC, 0.1)
 
