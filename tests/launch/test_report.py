@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
@@ -222,6 +222,7 @@ def test_any_line_becomes_valid_svg(points, logarithmic, name):
     )
 
 
+@example([-1e12, -999999999999.9961], False)
 @given(st.lists(numbers), st.booleans())
 def test_any_histogram_becomes_valid_svg(values, logarithmic):
     chart = charts.histogram(

@@ -77,7 +77,10 @@ def histogram(
     data = np.asarray(values, float)
     data = data[np.isfinite(data)]
     low, high = (min(0.0, data.min()), data.max()) if data.size else (0.0, 1.0)
-    counts, edges = np.histogram(data, bins=BINS, range=(low, high if high > low else low + 1.0))
+    room = 2 * BINS * float(np.spacing(max(abs(low), abs(high))))  # so that float64 tells the edges apart
+    if high - low < room:
+        high = low + max(1.0, room)
+    counts, edges = np.histogram(data, bins=BINS, range=(low, high))
     return BarChart(title, x_label, edges.tolist(), counts.tolist(), marks)
 
 
