@@ -280,16 +280,17 @@ class LipschitzConfig(ChunkPolicyConfig):
             ``bound`` in all. One budget each is far less coarse than one for all.
         margin: 0 keeps the bound. A number above: the loss to allow; the smallest bound that reaches it is
             learned.
-        layer: of the net: ``sll_tanh``, ``sll``, ``aol``, ``spectral`` or ``sandwich``.
+        layer: of the net: ``sandwich``, ``sll``, ``sll_tanh``, ``aol`` or ``spectral``. The first bends most;
+            with few and noisy demonstrations take the third.
         width: of the hidden layers.
         depth: hidden layers.
     """
 
     target: ClassVar[str] = "robopolicy.policies.lipschitz:LipschitzPolicy"
     normalization: str = "standard"
-    bound: float = 8.0
+    bound: float = 50.0
     action_bounds: list[float] = field(default_factory=list)
     margin: float = 0.0
-    layer: str = "sll_tanh"
+    layer: str = "sandwich"
     width: int = 128
-    depth: int = 3
+    depth: int = 4
