@@ -64,7 +64,8 @@ def test_impossible_gains_are_refused():
 
 
 def small(**settings):
-    return LipschitzFlowConfig(**{"horizon": 8, "action_steps": 4, "width": 32, "depth": 2} | settings)
+    sizes = {"horizon": 8, "action_steps": 4, "width": 32, "depth": 2, "layer": "sll"}
+    return LipschitzFlowConfig(**sizes | settings)
 
 
 def train(policy, batch, steps, learning_rate=5e-3):

@@ -116,7 +116,13 @@ def measure(cell: Cell) -> dict[str, float]:
 def _policy(cell: Cell) -> FlowPolicy | LipschitzFlowPolicy:
     if cell.bound:
         config = LipschitzFlowConfig(
-            **SHAPE, bound=cell.bound, codes=cell.codes, sampling_steps=cell.steps, width=64, depth=4
+            **SHAPE,
+            bound=cell.bound,
+            codes=cell.codes,
+            sampling_steps=cell.steps,
+            width=64,
+            depth=4,
+            layer="sll",
         )
         return LipschitzFlowPolicy(config, SPEC, 0.1)
     mlp = MlpConfig(width=64, blocks=3, embedding=32)

@@ -253,19 +253,19 @@ class LipschitzFlowConfig(ChunkPolicyConfig):
         point_gain: on what an estimate moves per unit of the noisy chunk, where there are several steps.
         width: of the net.
         depth: its hidden layers.
-        layer: of them: ``sll``, ``sandwich``, ``aol`` or ``spectral``.
+        layer: of them: ``sandwich``, ``sll``, ``sll_tanh``, ``aol`` or ``spectral``. The first bends most.
     """
 
     target: ClassVar[str] = "robopolicy.policies.lipschitz_flow:LipschitzFlowPolicy"
     normalization: str = "standard"
-    bound: float = 20.0
+    bound: float = 50.0
     codes: int = 4
     teacher: str = ""
     sampling_steps: int = 1
     point_gain: float = 1.0
-    width: int = 192
-    depth: int = 4
-    layer: str = "sll"
+    width: int = 128
+    depth: int = 5
+    layer: str = "sandwich"
 
 
 @dataclass
