@@ -52,7 +52,7 @@ def chart(rows: Sequence[Row], unit: str) -> charts.LineChart:
     return charts.LineChart(
         "Under disturbance",
         f"size of the disturbance [{unit}]",
-        "share; change of actions",
+        "share",
         {**shares, **drawn},
         y_range=(0.0, TOP),
         intervals={"success": whiskers("success"), "score": whiskers("score")},
