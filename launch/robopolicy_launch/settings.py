@@ -156,7 +156,12 @@ def _escaped(value: Any) -> Any:
         return {key: _escaped(part) for key, part in value.items()}
     if isinstance(value, list):
         return [_escaped(part) for part in value]
-    return value.replace("${", "\\${") if isinstance(value, str) else value
+    return _literal(value) if isinstance(value, str) else value
+
+
+def _literal(text: str) -> str:
+    """Returns text in which OmegaConf finds no interpolation; backslashes before one escape each other."""
+    return re.sub(r"(\\*)\$\{", lambda found: 2 * found[1] + "\\${", text)
 
 
 def _first_line(error: BaseException) -> str:
@@ -349,7 +354,7 @@ def _choices_in(overrides: Sequence[str]) -> dict[str, str]:
 def _quoted(text: str) -> str:
     """Returns text as a quoted value of Hydra's grammar that stands for itself, interpolations included."""
     escaped = re.sub(r"(\\*)('|$)", lambda found: 2 * found[1] + ("\\'" if found[2] else ""), text)
-    return "'" + escaped.replace("${", "\\${") + "'"
+    return "'" + _literal(escaped) + "'"
 
 
 def _leaf_keys(node: DictConfig, prefix: str = "") -> Iterator[str]:

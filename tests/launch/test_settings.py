@@ -155,6 +155,8 @@ def test_free_mapping_takes_new_keys():
 
 
 @hypothesis.settings(max_examples=25)
+@hypothesis.example("\\${a}")
+@hypothesis.example("a\\\\${")
 @given(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1))
 def test_text_arrives_as_it_was_typed(text):
     if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"":
