@@ -1,0 +1,1 @@
+"""Arms: what all of them share (``link``, ``arm``), and one module a vendor."""

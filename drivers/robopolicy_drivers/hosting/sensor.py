@@ -1,0 +1,62 @@
+"""A sensor or camera that is read in a process of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from numpy.typing import NDArray
+
+from robopolicy_datasets.spec import Spec
+from robopolicy_drivers.hosting.device import HostedDevice
+
+_CONTROL = "robopolicy_drivers.hosting.sensor_loop:sense"
+
+
+class HostedSensor(HostedDevice):
+    """The ``Sensor`` interface on a ``sensor_loop.Source`` in a process of its own.
+
+    Args:
+        source: ``"module:class"`` of the source.
+        config: that it is built with; it must be picklable.
+        spec: what it measures.
+        name: for messages, e.g. ``"RealSense 8124"``.
+        slots: samples that are remembered.
+        heartbeat_timeout_s: silence of the process after which it counts as stuck [s].
+        start_timeout_s: until the first sample [s].
+    """
+
+    def __init__(
+        self,
+        source: str,
+        config: Any,
+        spec: Spec,
+        *,
+        name: str,
+        slots: int = 256,
+        heartbeat_timeout_s: float = 2.0,
+        start_timeout_s: float = 30.0,
+    ) -> None:
+        arguments: Mapping[str, Any] = {"source": source, "config": config}
+        super().__init__(
+            _CONTROL,
+            arguments,
+            spec,
+            name=name,
+            slots=slots,
+            heartbeat_timeout_s=heartbeat_timeout_s,
+            start_timeout_s=start_timeout_s,
+        )
+
+    def read(self) -> tuple[int, dict[str, NDArray]]:
+        """Returns the newest sample and when it was measured [ns, monotonic]; does not wait."""
+        record = self._newest()
+        return record.time_ns, record.data
+
+    def zero(self) -> None:
+        """Takes the present load for none.
+
+        Raises:
+            DeviceError: the sensor has no zero of its own, or nothing that could be its zero was measured.
+        """
+        self._running().request("zero")

@@ -1,0 +1,137 @@
+"""What every arm with a link has from the spine: both kinds of actions, limits, faults, and a cut cable."""
+
+import time
+
+import numpy as np
+import pytest
+from device_targets import wait_until
+from practice_arm import PracticeArmConfig
+
+from robopolicy_datasets.clock import now_ns, seconds_to_ns
+from robopolicy_datasets.errors import DeviceError, UnknownNameError
+from robopolicy_drivers.arms.arm import Arm
+from robopolicy_drivers.conformance import check_driver
+from robopolicy_drivers.embodiments import load_embodiment
+from robopolicy_drivers.interfaces import IsGuarded, RecallsStates, ReportsCycles, ReportsLateness
+
+
+@pytest.fixture
+def make(tmp_path):
+    arms = []
+
+    def build(**settings):
+        arms.append(Arm(PracticeArmConfig(folder=str(tmp_path), **settings)))
+        return arms[-1]
+
+    yield build
+    for arm in arms:
+        arm.close()
+
+
+def pose(arm):
+    state = arm.state()[1]
+    return np.concatenate([state["robot0_eef_pos"], state["robot0_eef_rot_axis_angle"]])
+
+
+def soon(seconds=0.3):
+    return now_ns() + seconds_to_ns(seconds)
+
+
+@pytest.mark.parametrize("action", ["pose", "joint"])
+def test_an_arm_conforms(make, action):
+    assert check_driver(lambda: make(action=action))
+    assert isinstance(make(action=action), IsGuarded | RecallsStates | ReportsLateness | ReportsCycles)
+
+
+def test_poses_are_reached_in_the_world_wherever_the_base_stands(make, tmp_path_factory):
+    turned = [np.cos(np.pi / 4), 0.0, 0.0, np.sin(np.pi / 4)]  # 90 degrees about z
+    with make(base_position=[1.0, 0.5, 0.2], base_quaternion=turned) as arm:
+        with Arm(PracticeArmConfig(folder=str(tmp_path_factory.mktemp("other")))) as plain:
+            straight = pose(plain)
+        start = pose(arm)
+        x, y, z = straight[:3]
+        np.testing.assert_allclose(start[:3], [1.0 - y, 0.5 + x, 0.2 + z], atol=1e-5)
+        goal = start + [0.0, 0.05, -0.02, 0.0, 0.0, 0.0]
+        arm.command(goal, soon())
+        assert wait_until(lambda: np.abs(pose(arm) - goal).max() < 1e-3)
+
+
+def test_joints_are_reached_within_their_limits(make):
+    limits = load_embodiment("ur5e").velocity_limits
+    with make(action="joint") as arm:
+        goal = arm.state()[1]["robot0_joint_pos"] + [0.3, -0.2, 0.1, 0.0, 0.0, 0.5]
+        arm.command(goal, soon(0.0))  # at once: as soon as the limits allow
+        assert wait_until(lambda: np.abs(arm.state()[1]["robot0_joint_pos"] - goal).max() < 1e-3)
+        records = arm.ring.history(200)
+        speeds = np.abs(np.diff([record.data["robot0_joint_pos"] for record in records], axis=0)) * 125.0
+        assert speeds.max() > 0.5
+        assert (speeds < 1.5 * limits).all()  # measured between two ticks, which may be late
+
+
+def test_a_large_step_of_joints_stops(make):
+    with make(action="joint") as arm:
+        goal = arm.state()[1]["robot0_joint_pos"] + np.array([0, 0, 2.1, 0, 0, 0])
+        arm.command(goal, soon())
+        assert wait_until(lambda: arm.ring.newest().data["stopped"])
+        with pytest.raises(DeviceError, match=r"a joint is 2\.1 rad .* at most 2 rad"):
+            arm.command(goal, soon())
+
+
+def test_a_fault_latches_and_is_recovered_from_where_the_arm_stands(make, tmp_path):
+    with make() as arm:
+        before = pose(arm)
+        (tmp_path / "fault").write_text("The arm has bumped into something.")
+        assert wait_until(lambda: arm.ring.newest().data["stopped"])
+        with pytest.raises(DeviceError, match="bumped"):
+            arm.command(before, soon())
+        with pytest.raises(DeviceError, match="Mend it first"):
+            arm.release()
+        (tmp_path / "fault").unlink()
+        with pytest.raises(DeviceError, match="bumped"):  # the stop has latched, although its cause is gone
+            arm.command(before, soon())
+        arm.release()
+        goal = before + [0.0, 0.0, 0.02, 0.0, 0.0, 0.0]
+        arm.command(goal, soon())
+        assert wait_until(lambda: np.abs(pose(arm) - goal).max() < 1e-3)
+        assert [event.text for event in arm.safety_events()].count("The arm has bumped into something.") == 1
+
+
+def test_a_force_beyond_the_limit_stops(make, tmp_path):
+    with make(force_limit=30.0) as arm:
+        (tmp_path / "force").write_text("29")
+        time.sleep(0.1)
+        assert not arm.ring.newest().data["stopped"]
+        (tmp_path / "force").write_text("31")
+        assert wait_until(lambda: arm.ring.newest().data["stopped"])
+        assert any("30 N" in event.text for event in arm.safety_events())
+
+
+def test_a_cut_cable_ends_the_process_with_its_words(make, tmp_path):
+    with make() as arm:
+        (tmp_path / "cut").write_text("yes")
+        assert wait_until(lambda: (tmp_path / "closed").exists())
+        with pytest.raises(DeviceError, match="plug in its cable"):
+            while True:
+                arm.state()
+        (tmp_path / "cut").unlink()
+        arm.close()
+        arm.connect()
+        assert arm.state()[0] > 0
+
+
+def test_what_cannot_be_opened_is_told(make, tmp_path):
+    (tmp_path / "locked").write_text("yes")
+    with pytest.raises(DeviceError, match="remove the file 'locked'"):
+        make().connect()
+
+
+def test_two_programs_do_not_share_an_arm(make):
+    with make(), pytest.raises(DeviceError, match="in use"):
+        make().connect()
+
+
+def test_misspelt_settings_are_refused(make):
+    with pytest.raises(UnknownNameError, match="pose"):
+        make(action="poses")
+    with pytest.raises(UnknownNameError, match="ur5e"):
+        make(embodiment="ur5")

@@ -1,0 +1,70 @@
+"""An arm that is a few lines of Python: its joints follow with a lag, and a file decides about its faults."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+
+from robopolicy_datasets.clock import now_ns
+from robopolicy_datasets.errors import DeviceError
+from robopolicy_drivers.arms.configs import ArmConfig
+from robopolicy_drivers.arms.link import ArmReading
+from robopolicy_drivers.embodiments import load_embodiment
+
+
+@dataclass
+class PracticeArmConfig(ArmConfig):
+    """The settings."""
+
+    link: ClassVar[str] = "practice_arm:PracticeLink"
+    measures_wrench: ClassVar[bool] = True
+
+    embodiment: str = "ur5e"
+    folder: str = ""
+
+    @property
+    def address(self) -> str:
+        return Path(self.folder).name
+
+
+class PracticeLink:
+    """A folder with a file "fault" stops it, "cut" cuts the cable, "force" (newton) presses the tool."""
+
+    def __init__(self, config: PracticeArmConfig) -> None:
+        self.folder, self.lag_s = Path(config.folder), 0.02
+        self.positions = load_embodiment(config.embodiment).home_positions.copy()
+        self.target, self.time_ns = self.positions.copy(), now_ns()
+
+    def _told(self, name: str) -> str:
+        path = self.folder / name
+        return path.read_text() if path.exists() else ""
+
+    def open(self) -> None:
+        if self._told("locked"):
+            raise DeviceError("The practice arm is locked; remove the file 'locked'.")
+
+    def read(self) -> ArmReading:
+        if self._told("cut"):
+            raise DeviceError("The practice arm does not answer; plug in its cable.")
+        now = now_ns()
+        share = 1.0 - np.exp(-1e-9 * (now - self.time_ns) / self.lag_s)
+        before, self.time_ns = self.positions, now
+        self.positions = before + share * (self.target - before)
+        wrench = np.array([0.0, 0.0, float(self._told("force") or 0.0), 0.0, 0.0, 0.0])
+        return ArmReading(now, self.positions.copy(), (self.target - self.positions) / self.lag_s, wrench)
+
+    def send(self, positions) -> None:
+        self.target = np.array(positions)
+
+    def fault(self) -> str:
+        return self._told("fault")
+
+    def recover(self) -> None:
+        if fault := self._told("fault"):
+            raise DeviceError(f"{fault} Mend it first.")
+
+    def close(self) -> None:
+        (self.folder / "closed").write_text("yes")
