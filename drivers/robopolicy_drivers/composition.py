@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from robopolicy_datasets.errors import ConfigError, DeviceError, SpecError
 from robopolicy_datasets.spec import Feature, Spec
-from robopolicy_drivers.interfaces import RecallsStates, ReportsLateness, Robot, Sensor
+from robopolicy_drivers.interfaces import BringsCameras, Camera, RecallsStates, ReportsLateness, Robot, Sensor
 from robopolicy_drivers.realtime.statistics import LatenessSummary
 
 if TYPE_CHECKING:
@@ -37,10 +37,12 @@ class CompositeRobot:
     that had taken it hold. Each part keeps its own safety gate; a stop of the whole stops every part.
 
     Args:
-        parts: disconnected robots and sensors, of which the first is a robot. Cameras stay by themselves.
+        parts: disconnected robots and sensors, of which the first is a robot.
+        cameras: disconnected cameras, which stay by themselves: each is connected and closed for itself.
 
     Attributes:
-        spec: of the whole.
+        spec: of the whole, without the cameras' images.
+        cameras: those that parts bring with them, and the given ones.
         layout: the slice of the action that each part takes, by ``"robot0"``, ``"robot0_gripper"``, ...
 
     Raises:
@@ -48,8 +50,11 @@ class CompositeRobot:
         SpecError: the parts cannot be joined: equal keys, or not one vector of actions each.
     """
 
-    def __init__(self, parts: Sequence[Robot | Sensor]) -> None:
+    def __init__(self, parts: Sequence[Robot | Sensor], cameras: Sequence[Camera] = ()) -> None:
         self._parts = _numbered(parts)
+        brought = [part.cameras for part in parts if isinstance(part, BringsCameras)]
+        self.cameras = tuple(camera for some in (*brought, cameras) for camera in some)
+        _require_different_images(self.cameras)
         self._robots = [part for part in self._parts if part.size]
         observation = [
             part.renamed(feature) for part in self._parts for feature in part.device.spec.observation
@@ -193,6 +198,15 @@ class _Part:
 
     def renamed(self, feature: Feature) -> Feature:
         return replace(feature, key=self.rename(feature.key), frame=self.rename(feature.frame))
+
+
+def _require_different_images(cameras: Sequence[Camera]) -> None:
+    keys = [feature.key for camera in cameras for feature in camera.spec.observation]
+    twice = sorted({key for key in keys if keys.count(key) > 1})
+    if twice:
+        raise SpecError(
+            f"Several cameras deliver {', '.join(twice)}; give each a key of its own, e.g. camera1_rgb."
+        )
 
 
 def _is_sensor(device: Any) -> bool:

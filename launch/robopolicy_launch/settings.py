@@ -35,7 +35,15 @@ CONF = Path(__file__).parent / "conf"
 
 REGISTRIES: dict[str, registry.Registry] = {
     group.kind: group
-    for group in (registry.policies, registry.tasks, registry.robots, registry.teleops, registry.formats)
+    for group in (
+        registry.policies,
+        registry.tasks,
+        registry.robots,
+        registry.cameras,
+        registry.sensors,
+        registry.teleops,
+        registry.formats,
+    )
 }
 
 _DISTURBANCES = "robopolicy.evaluation.configs"

@@ -3,33 +3,31 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from robopolicy_datasets.clock import now_ns, seconds_to_ns
-from robopolicy_datasets.errors import DeviceError
 from robopolicy_drivers.embodiments import Latencies
-from robopolicy_drivers.realtime.child import DeviceChannel, Message
+from robopolicy_drivers.hosting.device import RING
+from robopolicy_drivers.hosting.robot import STOPPED
+from robopolicy_drivers.hosting.robot_loop import RobotLoop
+from robopolicy_drivers.realtime.child import DeviceChannel
 from robopolicy_drivers.realtime.loop import DeadlineLoop
 from robopolicy_drivers.realtime.ring import Ring
 from robopolicy_drivers.realtime.scheduling import request_punctuality, set_timer_slack
 from robopolicy_sim.configs import Fault, SimulatedRobotConfig
 from robopolicy_sim.delay_line import DelayLine
 from robopolicy_sim.faults import Faults
+from robopolicy_sim.robot import STATE_RING
 from robopolicy_sim.robot_control import WorldControl
 from robopolicy_sim.tasks.manipulation import RATE_HZ as CONTROL_RATE_HZ
 from robopolicy_sim.tasks.manipulation import task_world
 from robopolicy_sim.worlds.disturbances import Disturbances
 from robopolicy_sim.worlds.world import World
 
-STATE_RING = "state"
-IMAGE_RING = "images"
 PHYSICS_KEY = "physics"
 SUCCESS_KEY = "success"
-STOPPED_KEY = "stopped"
 
 _CATCH_UP_S = 0.04
 _CAMERA_NICENESS = 5
@@ -41,50 +39,47 @@ def control(channel: DeviceChannel, config: SimulatedRobotConfig, latencies: Lat
     """Runs the physics and its controller in real time until the channel closes."""
     loop = _ControlLoop(config, latencies, channel)
     request_punctuality()
-    channel.ready(loop.publish())
+    loop.publish()
+    channel.ready()
     loop.run()
 
 
-class _ControlLoop:
+class _ControlLoop(RobotLoop):
     """Cartesian targets become what the safety gates let pass, and this becomes physics."""
 
     def __init__(self, config: SimulatedRobotConfig, latencies: Latencies, channel: DeviceChannel) -> None:
-        self.world, self.channel = task_world(config.task, config.embodiment), channel
+        self.world = task_world(config.task, config.embodiment)
         workspace = (config.workspace_lower, config.workspace_upper)
         gripper_late_s = latencies.gripper - latencies.command
         self.control = WorldControl(self.world, config.safety, workspace, gripper_late_s)
         rate_hz = self.control.rate_hz
+        super().__init__(channel, self.control, rate_hz)
+        self.requests["reset"] = self._reset
         period_s = 1.0 / rate_hz
-        self.loop = DeadlineLoop(rate_hz, channel.statistics, channel.sections)
         self.substeps = round(period_s / self.world.timestep)
         self.catch_up_ticks = round(_CATCH_UP_S * rate_hz)
         self.disturbances = Disturbances(self.world, config.disturbance, period_s, period_s)
         self.faults = Faults(self.world, config.fault)
-        self.visible = [feature.key for feature in channel.rings[STATE_RING].features]
+        self.visible = {feature.key for feature in channel.rings[RING].features} - {STOPPED.key}
         self.states = DelayLine[tuple[int, dict[str, NDArray]]](latencies.state, period_s)
         late_s = latencies.command + config.disturbance.delay_steps / CONTROL_RATE_HZ
         self.commands = DelayLine[tuple[NDArray, int]](late_s, period_s)
         self.late_ns = seconds_to_ns(late_s)
-
-    def run(self) -> None:
-        messages, track, physics, publish = map(
-            self.channel.sections.section, ("messages", "track", "physics", "publish")
+        self._track, self._physics, self._publish = map(
+            channel.sections.section, ("track", "physics", "publish")
         )
-        while not self.channel.closing:
-            elapsed = self.loop.wait()
-            with messages:
-                for message in self.channel.messages():
-                    self._handle(message)
-                self._obey()
-            with track:
-                self.control.tick(self.loop.deadline_ns)
-            with physics:
-                self.disturbances.push()
-                self.faults.spoil()
-                # Like a real robot, this one goes on as it was told last while its controller is late.
-                self.world.step(self.substeps * min(elapsed, self.catch_up_ticks))
-            with publish:
-                self.publish()
+
+    def cycle(self, elapsed: int) -> None:
+        with self._track:
+            self._obey()
+            self.control.tick(self.loop.deadline_ns)
+        with self._physics:
+            self.disturbances.push()
+            self.faults.spoil()
+            # Like a real robot, this one goes on as it was told last while its controller is late.
+            self.world.step(self.substeps * min(elapsed, self.catch_up_ticks))
+        with self._publish:
+            self.publish()
 
     def publish(self) -> int:
         """Sends the state on its way; returns its time [ns, monotonic]."""
@@ -92,12 +87,11 @@ class _ControlLoop:
             **self.disturbances.measured(self.world.state()),
             PHYSICS_KEY: self.world.get_physics_state(),
             SUCCESS_KEY: np.array(self.world.success()),
-            STOPPED_KEY: np.array(bool(self.control.stopped)),
         }
         now = now_ns()
         self.states.put((now, {key: state[key] for key in self.visible}), now)
         for time_ns, arrived in self.states.due(now):
-            self.channel.rings[STATE_RING].write(time_ns, arrived)
+            self.write(time_ns, arrived)
         return now
 
     def _obey(self) -> None:
@@ -107,28 +101,6 @@ class _ControlLoop:
             if not self.control.stopped:
                 self.control.command(target, at_ns + self.late_ns, now)
 
-    def _handle(self, message: Message) -> None:
-        answer = self._requests.get(message.name)
-        if answer is None:
-            known = ", ".join(self._requests)
-            message.refuse(f"the simulated robot knows {known}, not '{message.name}'.")
-            return
-        try:
-            message.reply(answer(message.payload))
-        except DeviceError as error:
-            message.refuse(str(error))
-
-    @property
-    def _requests(self) -> Mapping[str, Callable[[Any], Any]]:
-        return {
-            "command": self._command,
-            "hold": self._hold,
-            "stop": self._stop,
-            "release": self._release,
-            "safety_events": lambda _: self.control.events(),
-            "reset": self._reset,
-        }
-
     def _command(self, payload: tuple[NDArray, int]) -> None:
         now = self.loop.deadline_ns
         self.control.commanded(now)
@@ -137,16 +109,11 @@ class _ControlLoop:
     def _hold(self, _: None) -> None:
         self._obey()
         self.commands.clear()
-        self.control.hold(self.loop.deadline_ns)
+        super()._hold(_)
 
-    def _stop(self, reason: str) -> None:
-        self.control.stop(reason, self.loop.deadline_ns)
-        self.publish()  # at once: who stops the robot finds it stopped when the answer comes
-
-    def _release(self, _: None) -> int:
+    def _release(self, _: None) -> None:
         self.commands.clear()
-        self.control.release()
-        return self.publish()
+        super()._release(_)
 
     def _reset(self, seed: int) -> int:
         # The same numbers as gymnasium's reset(seed=...) draws from.
@@ -171,7 +138,7 @@ def film(channel: DeviceChannel, config: SimulatedRobotConfig, late_s: float) ->
     faults = Faults(world, config.fault)
     loop = DeadlineLoop(config.camera_rate_hz, channel.statistics)
     set_timer_slack()
-    source, images = channel.rings[STATE_RING], channel.rings[IMAGE_RING]
+    source, images = channel.rings[STATE_RING], channel.rings[RING]
     line, late_ns = DelayLine[tuple[int, Frames]](late_s, period_s), seconds_to_ns(late_s)
     last, ready = 0, False
     while not channel.closing:

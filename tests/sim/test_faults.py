@@ -80,7 +80,7 @@ class Rig:
         over = False
         while not (self.stopped_ns or over):
             over = hasattr(self, "ended_ns")  # and then one more look
-            if self.robot.states.newest().data["stopped"]:
+            if self.robot.ring.newest().data["stopped"]:
                 self.stopped_ns = now_ns()
             time.sleep(0.001)
 
@@ -143,7 +143,7 @@ def test_the_robot_brakes_and_the_stop_latches(rig, name):
     rig.told(name)
     assert any(word in str(error) for word in message.split("|")), error
     robot = rig.robot
-    assert robot.states.newest().data["stopped"]
+    assert robot.ring.newest().data["stopped"]
     with pytest.raises(DeviceError, match="was stopped"):
         robot.command(rig.policy.start, now_ns())
     time.sleep(0.5)
@@ -212,7 +212,7 @@ def test_a_stop_in_any_phase_is_the_last_word(rig, phase):
             recorder=lambda step: rig.record(step),
         )
     assert sum(time_ns > pressed_ns[0] for time_ns in commands) <= 1  # the one that was refused
-    assert rig.robot.states.newest().data["stopped"]
+    assert rig.robot.ring.newest().data["stopped"]
 
 
 @pytest.mark.parametrize(

@@ -69,7 +69,7 @@ def test_a_robot_in_order_passes_and_does_not_move(robot):
     assert "enforced: position" in findings["limits"][1]
     assert "on a server" in findings["certificate"][1]
     np.testing.assert_allclose(robot.state()[1]["robot0_joint_pos"], before, atol=1e-3)
-    assert not robot.states.newest().data["stopped"]
+    assert not robot.ring.newest().data["stopped"]
 
 
 def test_a_stop_that_somebody_has_latched_is_left_as_it_is(robot):

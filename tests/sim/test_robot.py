@@ -59,7 +59,7 @@ class ScriptedPolicy:
         self.expert = PickPlaceExpert(self.world, ScriptedConfig(0.0, 0.0), np.random.default_rng(0))
 
     def infer(self, observation, *, seeds=None):
-        self.world.set_physics_state(self.robot.states.newest().data["physics"])
+        self.world.set_physics_state(self.robot.ring.newest().data["physics"])
         rows, before = [], self.expert.phase
         for index in range(12):
             rows.append(self.expert.act())

@@ -112,10 +112,10 @@ def test_the_arm_parks_from_its_last_commanded_target_and_respects_a_stop(robot)
 def test_the_state_at_a_time_lies_between_the_records_around_it(robot):
     _, state = robot.state()
     robot.command(pose_of(state) + np.array([0, 0, -0.1, 0, 0, 0, 0]), robot.state()[0] + seconds_to_ns(0.6))
-    number = robot.states.latest
+    number = robot.ring.latest
     for _ in range(20):
-        number = robot.states.wait_newer(number, 1.0).number
-    first, second = (robot.states.read(number - back) for back in (6, 5))
+        number = robot.ring.wait_newer(number, 1.0).number
+    first, second = (robot.ring.read(number - back) for back in (6, 5))
     middle_ns = (first.time_ns + second.time_ns) // 2
     at_ns, state = robot.state_at(middle_ns)
     assert at_ns == middle_ns

@@ -27,6 +27,7 @@ class DeviceFacts:
         rates: of states and commands, e.g. ``"100 Hz to 1 kHz"``.
         evidence: what the driver was tested against.
         tested_against: its name and version.
+        modules: of extras, that the driver imports in its own process, e.g. ``("franky",)``.
     """
 
     protocol: str
@@ -34,3 +35,4 @@ class DeviceFacts:
     rates: str
     evidence: Evidence
     tested_against: str = ""
+    modules: tuple[str, ...] = ()

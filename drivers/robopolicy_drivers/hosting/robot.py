@@ -23,6 +23,13 @@ if TYPE_CHECKING:
 FARTHEST_S = 60.0
 STOPPED = Feature("stopped", (), "bool")  # hidden: whether the stop has latched
 _REMEMBERED_S = 2.0
+_POSE = "position (3) [m], axis-angle (3) [rad]"
+_LAYOUTS = {
+    "pose": _POSE,
+    "pose_width": f"{_POSE} and gripper width (1) [m] of each robot",
+    "joint": "one angle a joint [rad]",
+    "width": "the gripper's width [m]",
+}
 
 
 class HostedRobot(HostedDevice):
@@ -150,8 +157,11 @@ class HostedRobot(HostedDevice):
     def _checked(self, target: NDArray) -> NDArray[np.float64]:
         given, expected = np.array(target, np.float64), self.spec.action[0]
         if given.shape != expected.shape:
+            layout = _LAYOUTS.get(expected.kind, expected.describe())
+            where = f" in the frame '{expected.frame}'" if expected.frame else ""
             raise SpecError(
-                f"A target of shape {given.shape} was commanded; the {self.name} takes {expected.describe()}."
+                f"A target of shape {given.shape} was commanded; the {self.name} takes {expected.shape}: "
+                f"{layout}{where}."
             )
         if not np.isfinite(given).all():
             raise SpecError(f"The commanded target is not finite: {given.tolist()}; it was not sent.")

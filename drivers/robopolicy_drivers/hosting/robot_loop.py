@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -19,8 +20,8 @@ from robopolicy_drivers.realtime.scheduling import request_punctuality
 State = dict[str, NDArray[Any]]
 
 
-class Controller(Protocol):
-    """Moves one robot through its safety gate. All times are [ns, monotonic]."""
+class Guarded(Protocol):
+    """What every robot's process can be asked, whatever moves it. All times are [ns, monotonic]."""
 
     @property
     def stopped(self) -> str:
@@ -41,6 +42,10 @@ class Controller(Protocol):
     def events(self) -> Sequence[Event]:
         """Returns what the gate did, oldest first."""
 
+
+class Controller(Guarded, Protocol):
+    """Moves one device through its safety gate."""
+
     def observe(self) -> tuple[int, State]:
         """Returns the newest state and when it was measured; called once before each ``tick``."""
 
@@ -50,82 +55,103 @@ class Controller(Protocol):
 
 def serve_robot(channel: DeviceChannel, controller: Controller, rate_hz: float) -> None:
     """Runs a controller at ``rate_hz`` until the channel closes; whoever opened the device closes it."""
-    loop = RobotLoop(channel, controller, rate_hz)
+    loop = ControllerLoop(channel, controller, rate_hz)
     request_punctuality()
     loop.publish()
     channel.ready()
     loop.run()
 
 
-class RobotLoop:
-    """See the module text.
+class RobotLoop(ABC):
+    """Answers messages, and does the rest of a cycle as a subclass says.
 
     Args:
         channel: to the parent; its ring ``RING`` takes the states.
-        controller: of the robot.
-        rate_hz: ticks per second.
+        guarded: what is asked.
+        rate_hz: cycles per second.
 
     Attributes:
         channel: as given.
-        controller: as given.
         loop: the deadlines.
         requests: what may be asked, by name.
     """
 
-    def __init__(self, channel: DeviceChannel, controller: Controller, rate_hz: float) -> None:
-        self.channel, self.controller = channel, controller
+    def __init__(self, channel: DeviceChannel, guarded: Guarded, rate_hz: float) -> None:
+        self.channel = channel
         self.loop = DeadlineLoop(rate_hz, channel.statistics, channel.sections)
-        self._state: tuple[int, State] | None = None
-        self.requests: Mapping[str, Callable[[Any], Any]] = {
+        self.requests: dict[str, Callable[[Any], Any]] = {
             "command": self._command,
-            "hold": lambda _: self.controller.hold(self.loop.deadline_ns),
+            "hold": self._hold,
             "stop": self._stop,
-            "release": lambda _: self.controller.release(),
-            "safety_events": lambda _: list(self.controller.events()),
+            "release": self._release,
+            "safety_events": lambda _: list(guarded.events()),
         }
+        self._guarded = guarded
+        self._messages = channel.sections.section("messages")
 
     def run(self) -> None:
-        """Ticks until the channel closes."""
-        messages, observe, control = map(self.channel.sections.section, ("messages", "observe", "control"))
+        """Cycles until the channel closes."""
         while not self.channel.closing:
-            self.loop.wait()
-            with messages:
-                self.handle_messages()
-            with observe:
-                self.publish()
-            with control:
-                self.controller.tick(self.loop.deadline_ns)
+            elapsed = self.loop.wait()
+            with self._messages:
+                for message in self.channel.messages():
+                    self._handle(message)
+            self.cycle(elapsed)
 
-    def handle_messages(self) -> None:
-        """Answers what was asked since the last tick."""
-        for message in self.channel.messages():
-            self._handle(message)
+    @abstractmethod
+    def cycle(self, elapsed: int) -> None:
+        """Moves the robot and publishes its state, ``elapsed`` deadlines after the last cycle."""
 
-    def publish(self) -> None:
-        """Reads the state and writes it into the ring."""
-        self._state = self.controller.observe()
-        self._write(*self._state)
+    @abstractmethod
+    def publish(self) -> Any:
+        """Publishes the state as it is now."""
 
-    def _write(self, time_ns: int, state: State) -> None:
-        stopped = np.array(bool(self.controller.stopped))
+    def write(self, time_ns: int, state: State) -> None:
+        """Writes a state into the ring, and whether the robot is stopped."""
+        stopped = np.array(bool(self._guarded.stopped))
         self.channel.rings[RING].write(time_ns, {**state, STOPPED.key: stopped})
 
     def _command(self, payload: tuple[NDArray[np.float64], int]) -> None:
         target, at_ns = payload
-        self.controller.command(target, at_ns, self.loop.deadline_ns)
+        self._guarded.command(target, at_ns, self.loop.deadline_ns)
+
+    def _hold(self, _: None) -> None:
+        self._guarded.hold(self.loop.deadline_ns)
 
     def _stop(self, reason: str) -> None:
-        self.controller.stop(reason, self.loop.deadline_ns)
-        if self._state is not None:
-            self._write(*self._state)  # at once: who stops the robot finds it stopped when the answer comes
+        self._guarded.stop(reason, self.loop.deadline_ns)
+        self.publish()  # at once: who stops the robot finds it stopped when the answer comes
+
+    def _release(self, _: None) -> None:
+        self._guarded.release()
+        self.publish()
 
     def _handle(self, message: Message) -> None:
         answer = self.requests.get(message.name)
         if answer is None:
-            known = ", ".join(self.requests)
-            message.refuse(f"it knows {known}, not '{message.name}'.")
+            message.refuse(f"it knows {', '.join(self.requests)}, not '{message.name}'.")
             return
         try:
             message.reply(answer(message.payload))
         except DeviceError as error:
             message.refuse(str(error))
+
+
+class ControllerLoop(RobotLoop):
+    """Reads the state of a device, publishes it, and sends it set points. Arguments as of ``RobotLoop``."""
+
+    def __init__(self, channel: DeviceChannel, controller: Controller, rate_hz: float) -> None:
+        super().__init__(channel, controller, rate_hz)
+        self._controller = controller
+        self._observe, self._control = map(channel.sections.section, ("observe", "control"))
+
+    def cycle(self, elapsed: int) -> None:
+        """See ``RobotLoop``."""
+        with self._observe:
+            self.publish()
+        with self._control:
+            self._controller.tick(self.loop.deadline_ns)
+
+    def publish(self) -> None:
+        """Reads the state and writes it into the ring."""
+        self.write(*self._controller.observe())

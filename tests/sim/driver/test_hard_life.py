@@ -28,7 +28,7 @@ def mirror():
 
 def simulated_time(robot):
     world = mirror()
-    world.set_physics_state(robot.states.newest().data["physics"])
+    world.set_physics_state(robot.ring.newest().data["physics"])
     return world.time
 
 
@@ -38,14 +38,14 @@ def test_the_robot_is_pushed_measures_itself_wrongly_and_its_cameras_shake():
     with make_robot(SimulatedRobotConfig(disturbance=disturbance)) as robot, robot.cameras[0] as camera:
         errors, forces, images = [], [], []
         for _ in range(8):
-            record = robot.states.newest()
+            record = robot.ring.newest()
             world.set_physics_state(record.data["physics"])
             errors.append(record.data["robot0_eef_pos"] - world.robot.tcp_pose[:3, 3])
             forces.append(world.data.xfrc_applied[world.robot.hand_body, :3].copy())
             images.append(camera.read()[1]["camera0_rgb"].astype(int))
             time.sleep(0.1)
         robot.reset(5)
-        world.set_physics_state(robot.states.newest().data["physics"])
+        world.set_physics_state(robot.ring.newest().data["physics"])
         assert np.abs(world.data.xfrc_applied).max() < 2.0  # it began anew
     assert 1e-3 < np.sqrt(np.mean(np.square(errors))) < 0.03
     assert 1e-5 < np.abs(np.diff(errors, axis=0)).max() < 0.02  # slowly
@@ -93,7 +93,7 @@ def test_a_gripper_lets_go_and_closes_again_only_after_a_reset():
         robot.reset(0)  # start-up took a while
         robot.command(closed, now_ns())
         assert wait_until(lambda: simulated_time(robot) > AFTER_S + 0.8)
-        widths = [record.data["robot0_gripper_width"][0] for record in robot.states.history(200)]
+        widths = [record.data["robot0_gripper_width"][0] for record in robot.ring.history(200)]
         assert min(widths) < 0.01
         assert widths[-1] > widest - 2e-3
         robot.reset(0)

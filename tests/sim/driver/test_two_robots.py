@@ -40,7 +40,7 @@ def test_each_goes_its_way_and_one_that_exceeds_a_limit_stops_both(config):
         assert go(robot, up_and_down) < 2e-3
         too_far = up_and_down + np.array([0.05, 0, 0, 0, 0, 0, 0, 0, 0, 0.6, 0, 0, 0, 0])
         robot.command(too_far, now_ns())
-        assert wait_until(lambda: robot.states.newest().data["stopped"])
+        assert wait_until(lambda: robot.ring.newest().data["stopped"])
         time.sleep(0.3)
         np.testing.assert_allclose(here(robot)[:3], up_and_down[:3], atol=0.01)
         with pytest.raises(DeviceError, match=r"0\.6\d* m and"):

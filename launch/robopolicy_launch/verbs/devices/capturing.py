@@ -37,7 +37,7 @@ def capture(settings: Settings, config: DictConfig) -> None:
     if folder.exists() and any(folder.iterdir()):
         raise ConfigError(f"'{folder}' is not empty; give the name of a new folder.")
     folder.mkdir(parents=True, exist_ok=True)
-    robot, board = build(settings.robot), make_board(settings.board)
+    robot, board = build("robot", settings.robot), make_board(settings.board)
     taken: list[View] = []
     with connected(robot) as cameras, (folder / POSES).open("w", newline="", encoding="utf-8") as file:
         camera, key = _chosen(cameras, settings.camera)

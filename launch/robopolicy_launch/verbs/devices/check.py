@@ -1,25 +1,28 @@
-"""Checks whether a robot and its cameras behave as the driver interfaces ask, and measures their rates.
+"""Checks whether a robot with its cameras, a camera or a sensor behaves as its driver interface asks.
 
 It opens the real device and moves nothing: the only target that it commands is the present state. It also
-stops the robot and releases the stop again. The exit code is 1 when something does not conform.
+stops a robot and releases the stop again. Then it measures rates. The exit code is 1 when something does not
+conform.
 """
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from omegaconf import MISSING, DictConfig
+from omegaconf import DictConfig
 
 from robopolicy_datasets.errors import ConfigError
 from robopolicy_launch import console
+from robopolicy_launch.verbs.devices.connecting import build, connected
 
 if TYPE_CHECKING:
-    from robopolicy_drivers.interfaces import Camera
+    from robopolicy_drivers.interfaces import Camera, Sensor
 
-GROUPS: dict[str, str | None] = {"robot": None}
+GROUPS: dict[str, str | None] = {"robot": None, "camera": None, "sensor": None}
 POSITIONAL = ()
 
 POLL_S = 0.001
@@ -33,46 +36,75 @@ class Settings:
     Attributes:
         seconds: for how long each rate is measured [s].
         robot: what is checked.
+        camera: what is checked, by itself.
+        sensor: what is checked, by itself.
     """
 
     seconds: float = 2.0
-    robot: Any = MISSING
+    robot: Any = None
+    camera: Any = None
+    sensor: Any = None
 
     def __post_init__(self) -> None:
         if not self.seconds > 0:
             raise ConfigError(f"seconds={self.seconds} is not possible; give a number above 0.")
+        if not (self.robot or self.camera or self.sensor):
+            raise ConfigError(
+                "'robopolicy devices check' needs robot=..., camera=... or sensor=...; 'devices list' shows "
+                "what there is."
+            )
 
 
 def run(settings: Settings, config: DictConfig) -> int:
     """Prints what was checked and a table of rates."""
-    from robopolicy_drivers.conformance import check_driver
-    from robopolicy_drivers.interfaces import ReportsLateness
-    from robopolicy_launch.verbs.devices.connecting import build, connected
+    from robopolicy_drivers.conformance import check_camera, check_sensor
 
-    _tell("robot", check_driver(lambda: build(settings.robot)))
-    with build(settings.robot) as robot:
-        for number, camera in enumerate(getattr(robot, "cameras", ())):
-            _tell(f"camera {number}", _check_camera(camera))
-    robot = build(settings.robot)
-    with connected(robot) as cameras:
-        rows = [_rates("state", robot.state, settings.seconds)]
-        for camera in cameras:
-            names = ", ".join(feature.key for feature in camera.spec.observation)
-            rows.append(_rates(names, camera.read, settings.seconds))
-        lateness = robot.lateness() if isinstance(robot, ReportsLateness) else None
+    rows: list[tuple[Any, ...]] = []
+    notes: list[str] = []
+    if settings.robot:
+        rows, notes = _check_robot(settings)
+    for kind, given, check in (
+        ("camera", settings.camera, check_camera),
+        ("sensor", settings.sensor, check_sensor),
+    ):
+        if given:
+            _tell(kind, check(functools.partial(build, kind, given)))
+            with build(kind, given) as device:
+                rows.append(_rates(_keys(device), device.read, settings.seconds))
     console.table(rows, header=HEADER)
-    if lateness is not None:
-        console.line(
-            f"  Of {lateness.ticks:,} ticks of its own loop {lateness.late_10ms} were more than 10 ms late; "
-            f"the latest by {lateness.max_ms:.3g} ms."
-        )
+    for note in notes:
+        console.line(f"  {note}")
     return 0
 
 
-def _check_camera(camera: Camera) -> list[str]:
-    from robopolicy_drivers.conformance import check_camera
+def _check_robot(settings: Settings) -> tuple[list[tuple[Any, ...]], list[str]]:
+    """Checks a robot and its cameras; returns their rows of the table, and notes below it."""
+    from robopolicy_drivers.conformance import check_camera, check_driver
+    from robopolicy_drivers.interfaces import ReportsLateness
 
-    return check_camera(lambda: camera)
+    _tell("robot", check_driver(lambda: build("robot", settings.robot)))
+    with build("robot", settings.robot) as robot:
+        for number, camera in enumerate(getattr(robot, "cameras", ())):
+            _tell(f"camera {number}", check_camera(functools.partial(_as_it_is, camera)))
+    robot = build("robot", settings.robot)
+    with connected(robot) as cameras:
+        rows = [_rates("state", robot.state, settings.seconds)]
+        rows += [_rates(_keys(camera), camera.read, settings.seconds) for camera in cameras]
+        lateness = robot.lateness() if isinstance(robot, ReportsLateness) else None
+    if lateness is None:
+        return rows, []
+    return rows, [
+        f"Of {lateness.ticks:,} ticks of its own loop {lateness.late_10ms} were more than 10 ms late; "
+        f"the latest by {lateness.max_ms:.3g} ms."
+    ]
+
+
+def _as_it_is(camera: Camera) -> Camera:
+    return camera
+
+
+def _keys(device: Sensor) -> str:
+    return ", ".join(feature.key for feature in device.spec.observation)
 
 
 def _tell(device: str, passed: list[str]) -> None:

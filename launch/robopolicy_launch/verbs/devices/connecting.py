@@ -6,17 +6,15 @@ import contextlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from robopolicy_datasets.registry import robots
-from robopolicy_launch.settings import registered_name
+from robopolicy_launch.settings import REGISTRIES, registered_name
 
 if TYPE_CHECKING:
     from robopolicy_drivers.interfaces import Camera, Robot
 
 
-def build(config: Any) -> Robot:
-    """Builds the disconnected robot that a config of a registered robot describes."""
-    robot: Robot = robots.build(registered_name("robot", config), config)
-    return robot
+def build(kind: str, config: Any) -> Any:
+    """Builds the disconnected device that the config of a registered robot, camera or sensor describes."""
+    return REGISTRIES[kind].build(registered_name(kind, config), config)
 
 
 @contextlib.contextmanager

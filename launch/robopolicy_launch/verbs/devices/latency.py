@@ -118,7 +118,7 @@ def run(settings: Settings, config: DictConfig) -> int:
     from robopolicy_drivers.runtime.preflight import timed_inferences
     from robopolicy_launch.verbs.devices.connecting import build, connected
 
-    robot = build(settings.robot)
+    robot = build("robot", settings.robot)
     with contextlib.ExitStack() as resources:
         given = settings.checkpoint or settings.server
         policy = chosen_policy(settings, resources).policy if given else None
