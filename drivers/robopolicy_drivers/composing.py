@@ -14,40 +14,56 @@ from robopolicy_datasets import registry
 from robopolicy_datasets.errors import ConfigError, unknown_name
 from robopolicy_drivers.composition import CompositeRobot
 from robopolicy_drivers.configs import CompositeConfig
+from robopolicy_drivers.interfaces import Camera
 
 DRIVER = "driver"  # the key that names a part's driver
 _KINDS = (registry.robots, registry.cameras, registry.sensors)
 
 
 def make_composite(config: CompositeConfig) -> CompositeRobot:
-    """Builds the robot; connect it, then its ``cameras``.
+    """Builds the robot; connect it, then its ``cameras``. Errors as of ``build_parts``.
+
+    Raises:
+        SpecError: the parts do not go together.
+    """
+    return CompositeRobot(*build_parts(config))
+
+
+def build_parts(config: CompositeConfig) -> tuple[list[Any], list[Camera]]:
+    """Returns the disconnected robots and sensors of a composite in their order, and its cameras.
 
     Raises:
         UnknownNameError: there is no such driver, or a driver has no such setting.
         ConfigError: there are no parts, one names no driver, or a setting has a wrong type.
-        SpecError: the parts do not go together.
     """
     parts = {name: dict(settings) for name, settings in _from_file(config.file).items()}
     for name, settings in config.parts.items():
         parts[name] = {**parts.get(name, {}), **settings}
     if not parts:
         raise ConfigError(
-            "robot=composite has no parts; give e.g. robot.parts.arm.driver=franka and its settings, or "
+            "The robot has no parts; give e.g. robot.parts.arm.driver=franka and its settings, or "
             f"robot.file=FILE. Drivers: {', '.join(_drivers())}."
         )
     devices: list[Any] = []
-    cameras: list[Any] = []
+    cameras: list[Camera] = []
     for name, settings in parts.items():
         kind, device = _build(name, settings)
         (cameras if kind is registry.cameras else devices).append(device)
-    return CompositeRobot(devices, cameras)
+    return devices, cameras
 
 
 def _drivers() -> dict[str, registry.Registry]:
     """Returns the kind of every driver that can be a part, by its name."""
     found = {name: kind for kind in _KINDS for name in kind.names()}
-    found.pop("composite", None)
-    return found
+    return {name: kind for name, kind in found.items() if not _is_composed(kind, name)}
+
+
+def _is_composed(kind: registry.Registry, name: str) -> bool:
+    """Whether a driver is itself put together, or broken: then it is no part."""
+    try:
+        return issubclass(kind.config_class(name), CompositeConfig)
+    except (ImportError, AttributeError):
+        return True
 
 
 def _build(part: str, settings: Mapping[str, Any]) -> tuple[registry.Registry, Any]:

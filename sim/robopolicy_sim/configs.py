@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import ClassVar
 
 from robopolicy_datasets.errors import ConfigError, unknown_name
+from robopolicy_drivers.configs import CompositeConfig
 from robopolicy_drivers.safety.configs import Mode, SafetyConfig
 from robopolicy_sim.worlds.configs import DisturbanceConfig
 
@@ -98,3 +99,36 @@ class SimulatedRobotConfig:
     latency: LatencyConfig = field(default_factory=LatencyConfig)
     disturbance: DisturbanceConfig = field(default_factory=DisturbanceConfig)
     fault: FaultConfig = field(default_factory=FaultConfig)
+
+
+@dataclass
+class MirroredRobotConfig(CompositeConfig):
+    """A real robot in simulated surroundings: what its joints and gripper do, the robot in a task's scene does.
+
+    The parts are those of ``robot=composite``: an arm and its gripper for each robot of the scene. The cameras
+    show the scene, which also tells success and how far the grippers are open: what they hold is there only.
+    Try a policy on a robot's own protocol and controller so before anything real is in its way.
+
+    Attributes:
+        task: whose scene it is in.
+        embodiment: name or file of the robots.
+        image_size: height and width of the camera images [px].
+        camera_rate_hz: images per second of each camera.
+    """
+
+    target: ClassVar[str] = "robopolicy_sim.mirror:make_mirrored"
+
+    task: str = "pick_place"
+    embodiment: str = "ur5e"
+    image_size: int = 64
+    camera_rate_hz: float = 50.0
+
+    @property
+    def scene(self) -> SimulatedRobotConfig:
+        """The settings of the scene, as those of a simulated robot."""
+        return SimulatedRobotConfig(
+            task=self.task,
+            embodiment=self.embodiment,
+            image_size=self.image_size,
+            camera_rate_hz=self.camera_rate_hz,
+        )

@@ -77,7 +77,7 @@ class SimulatedRobot(HostedRobot):
         )
         self._late_s = self.latencies.state
         images = tuple(feature for feature in task.observation if feature.is_image)
-        self.cameras = (SimulatedCamera(self, Spec(images, ())),)
+        self.cameras = (SimulatedCamera(self, config, Spec(images, ()), self.latencies.camera),)
 
     def reset(self, seed: int) -> None:
         """Starts a new scene, the same as the task's ``reset(seed=seed)``, and counts lateness anew.
@@ -107,27 +107,28 @@ class SimulatedRobot(HostedRobot):
 
 
 class SimulatedCamera(HostedDevice):
-    """The cameras of a simulated robot, drawn together in one process of their own.
+    """The cameras of a task's scene, drawn together in one process of their own.
 
     Args:
-        robot: whose scene is filmed; it must be connected first.
+        scene: what is filmed, which must be connected first; its ring has the scene's physics.
+        config: the settings of the scene.
         spec: the images.
+        late_s: how late they arrive [s].
 
     Attributes:
         spec: as given.
     """
 
-    def __init__(self, robot: SimulatedRobot, spec: Spec) -> None:
-        arguments = {"config": robot.config, "late_s": robot.latencies.camera}
+    def __init__(self, scene: HostedDevice, config: SimulatedRobotConfig, spec: Spec, late_s: float) -> None:
         super().__init__(
             "robopolicy_sim.robot_process:film",
-            arguments,
+            {"config": config, "late_s": late_s},
             spec,
             name="simulated camera",
             slots=IMAGE_SLOTS,
             heartbeat_timeout_s=2.0,
         )
-        self._robot = robot
+        self._scene = scene
 
     def read(self) -> tuple[int, dict[str, NDArray]]:
         """Returns the newest images by key, and their time [ns, monotonic].
@@ -148,7 +149,7 @@ class SimulatedCamera(HostedDevice):
             time.sleep(0.002)
 
     def _further_rings(self) -> dict[str, Ring]:
-        return {STATE_RING: self._robot.ring}
+        return {STATE_RING: self._scene.ring}
 
 
 def _latencies(config: LatencyConfig, embodiment: Embodiment) -> Latencies:
