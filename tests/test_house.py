@@ -44,6 +44,7 @@ EXTRAS = [
     *["torch", "torchvision", "diffusers", "safetensors", "tensorboard", "matplotlib", "av"],
     *["h5py", "imagecodecs", "pyarrow", "rerun"],
     *["mujoco", "gymnasium", "gym_pusht", "pymunk", "pygame", "pybullet", "pyrealsense2"],
+    *["pymodbus", "serial", "scservo_sdk"],
 ]
 FORBIDDEN_MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "marshal", "shelve", "torchvision"}
 FORBIDDEN_CALLS = {"eval", "exec", "torch.load", "joblib.load"}

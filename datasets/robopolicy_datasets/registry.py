@@ -32,6 +32,9 @@ EXTRA_OF_MODULE: Mapping[str, str] = {
     "pyarrow": "formats",
     "pybullet": "pybullet",
     "rerun": "viz",
+    "pymodbus": "modbus",
+    "serial": "modbus",
+    "scservo_sdk": "feetech",
 }
 
 

@@ -1,0 +1,1 @@
+"""Grippers of one opening: what they share, and one module a vendor."""

@@ -1,0 +1,256 @@
+"""The Robotiq driver against pymodbus' server with an own emulator of the gripper's registers, on both
+transports; a third party's client says whether the registers are used as others use them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from device_targets import wait_until
+from hypothesis import given
+from hypothesis import strategies as st
+
+from robopolicy_datasets.clock import now_ns, seconds_to_ns
+from robopolicy_datasets.errors import ConfigError, DeviceError, MissingExtraError, UnknownNameError
+from robopolicy_drivers.conformance import check_driver
+from robopolicy_drivers.grippers.gripper import HostedGripper
+from robopolicy_drivers.grippers.robotiq import MODELS, RobotiqConfig, RobotiqLink, Status
+
+pytest.importorskip("pymodbus", reason="the extra 'modbus' is not installed")
+EMULATOR = Path(__file__).parents[1] / "emulators" / "robotiq_gripper.py"
+
+
+class Peer:
+    """The emulator in a process of its own."""
+
+    def __init__(self, kind, port):
+        where = ["pty"] if kind == "pty" else ["tcp", "127.0.0.31", str(port)]
+        self.process = subprocess.Popen(
+            [sys.executable, EMULATOR, *where], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        listens = self.process.stdout.readline().strip()
+        self.port = listens if kind == "pty" else f"tcp://{listens}"
+
+    def do(self, line):
+        self.process.stdin.write(line + "\n")
+        self.process.stdin.flush()
+
+    def end(self):
+        self.process.kill()
+        self.process.wait()
+        self.process.stdin.close()
+        self.process.stdout.close()
+
+
+@pytest.fixture
+def kind():
+    """The transport; ``both_transports`` asks for each of them."""
+    return "tcp"
+
+
+both_transports = pytest.mark.parametrize("kind", ["tcp", "pty"])
+
+
+@pytest.fixture
+def peer(kind, unused_port):
+    peer = Peer(kind, unused_port)
+    yield peer
+    peer.end()
+
+
+@pytest.fixture
+def unused_port():
+    with socket.create_server(("127.0.0.31", 0)) as server:
+        return server.getsockname()[1]
+
+
+@pytest.fixture
+def gripper(peer):
+    with HostedGripper(RobotiqConfig(port=peer.port)) as gripper:
+        yield gripper
+
+
+def width(gripper):
+    return float(gripper.state()[1]["robot0_gripper_width"][0])
+
+
+def go(gripper, opening):
+    return gripper.command(np.array([opening]), now_ns() + seconds_to_ns(0.05))
+
+
+def stopped(gripper):
+    return bool(gripper.ring.newest().data["stopped"])
+
+
+@both_transports
+def test_it_conforms(peer):
+    assert check_driver(lambda: HostedGripper(RobotiqConfig(port=peer.port)))
+
+
+@both_transports
+def test_it_goes_to_an_opening_and_no_further_than_it_can(gripper):
+    go(gripper, 0.03)
+    assert wait_until(lambda: abs(width(gripper) - 0.03) < 0.001)
+    assert go(gripper, 0.5) == pytest.approx(0.085)
+    assert wait_until(lambda: width(gripper) == pytest.approx(0.085, abs=0.001))
+
+
+def test_a_stop_halts_moving_fingers(gripper):
+    go(gripper, 0.0)
+    assert wait_until(lambda: width(gripper) < 0.06)
+    gripper.stop("a person is in the way")
+    time.sleep(0.2)
+    rest = width(gripper)
+    time.sleep(0.2)
+    assert width(gripper) == rest > 0.02
+    with pytest.raises(DeviceError, match="a person is in the way"):
+        go(gripper, 0.0)
+    gripper.release()
+    go(gripper, 0.0)
+    assert wait_until(lambda: width(gripper) < 0.001)
+
+
+def test_a_stop_keeps_the_grip_on_an_object(gripper, peer):
+    peer.do("object 120")
+    go(gripper, 0.0)
+    held = RobotiqConfig().width(120)
+    assert wait_until(lambda: abs(width(gripper) - held) < 1e-4)
+    time.sleep(0.3)
+    gripper.stop("check")
+    peer.do("object 0")  # taken away: the fingers close on, because their grip was kept
+    assert wait_until(lambda: width(gripper) < 0.001)
+
+
+def test_a_fault_latches_and_a_release_activates_the_gripper_again(gripper, peer, reaction):
+    go(gripper, 0.0)
+    assert wait_until(lambda: width(gripper) < 0.07)
+    peer.do("fault 14")
+    reaction("a fault that the gripper reports", lambda: stopped(gripper))
+    with pytest.raises(DeviceError, match=r"fault 14: its current is too high; free the fingers"):
+        go(gripper, 0.0)
+    gripper.release()
+    go(gripper, 0.04)
+    assert wait_until(lambda: abs(width(gripper) - 0.04) < 0.001)
+
+
+def test_a_second_controller_is_noticed(gripper, peer, reaction):
+    go(gripper, 0.03)
+    assert wait_until(lambda: abs(width(gripper) - 0.03) < 0.001)
+    time.sleep(0.3)
+    peer.do("set 10")
+    reaction("another program's request", lambda: stopped(gripper))
+    with pytest.raises(DeviceError, match="another program commands the gripper: it goes to 10"):
+        go(gripper, 0.0)
+
+
+@both_transports
+def test_a_gripper_that_falls_silent_stops_and_comes_back(gripper, peer, reaction):
+    peer.process.send_signal(signal.SIGSTOP)  # a gateway that hangs, a bus without power
+    reaction("a gripper that answers nothing", lambda: stopped(gripper))
+    with pytest.raises(DeviceError, match=r"does not answer .* Check its power"):
+        gripper.release()
+    peer.process.send_signal(signal.SIGCONT)
+    time.sleep(0.5)
+    gripper.release()
+    go(gripper, 0.05)
+    assert wait_until(lambda: abs(width(gripper) - 0.05) < 0.001)
+
+
+@both_transports
+def test_a_killed_peer_stops(gripper, peer, reaction):
+    peer.process.kill()
+    reaction("a killed peer", lambda: stopped(gripper))
+    with pytest.raises(DeviceError, match="does not answer"):
+        go(gripper, 0.0)
+
+
+@pytest.mark.parametrize("kind", ["pty"])
+def test_a_busy_port_names_who_uses_it(peer, gripper):
+    link = RobotiqLink(RobotiqConfig(port=peer.port))
+    with pytest.raises(DeviceError, match=rf"in use by process {gripper.pid} \(.*End that program"):
+        link.open()
+
+
+@pytest.mark.parametrize("port", ["tcp://127.0.0.31:9", "/dev/ttyUSB77"])
+def test_a_gripper_that_is_not_there(port):
+    with pytest.raises(DeviceError, match=r"Check the (address|cable)"):
+        HostedGripper(RobotiqConfig(port=port)).connect()
+
+
+def test_another_number_on_the_bus(peer):
+    with pytest.raises(DeviceError, match=r"(does not answer|refused).*unit"):
+        HostedGripper(RobotiqConfig(port=peer.port, unit=4)).connect()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_a_port_without_permission_names_the_group():
+    code = (
+        "import os, serial; from robopolicy_drivers.serial_port import open_serial\n"
+        "master, slave = os.openpty(); name = os.ttyname(slave)\n"
+        "os.close(slave); os.chmod(name, 0o620); os.chown(name, 0, 20); os.setuid(65534)\n"
+        "open_serial(name, 115200, 0.1)"
+    )
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert "No permission" in answer.stderr
+    assert "sudo usermod -aG dialout $USER" in answer.stderr
+
+
+def test_without_its_package_the_extra_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pymodbus", None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'robopolicy\[modbus\]'"):
+        RobotiqLink(RobotiqConfig(port="tcp://127.0.0.31:9")).open()
+
+
+@both_transports
+def test_a_third_partys_client_finds_what_we_asked_for(peer):
+    """pyrobotiqgripper and our driver take each other's positions for the same ones."""
+    other = pytest.importorskip("pyrobotiqgripper", reason="pyrobotiqgripper is not installed")
+    with HostedGripper(RobotiqConfig(port=peer.port)) as gripper:
+        go(gripper, 0.03)
+        assert wait_until(lambda: abs(width(gripper) - 0.03) < 0.001)
+        opening = width(gripper)
+    if peer.port.startswith("tcp"):
+        host, port = peer.port.removeprefix("tcp://").split(":")
+        kind = {"connection_type": "RTU_VIA_TCP", "tcp_host": host, "tcp_port": int(port)}
+    else:
+        kind = {"com_port": peer.port}
+    client = other.RobotiqGripper(**kind)
+    assert client.isActivated()
+    assert RobotiqConfig().width(client.position()) == pytest.approx(opening)
+    client.start()
+    client.move(200)
+    client.disconnect()
+    with HostedGripper(RobotiqConfig(port=peer.port)) as gripper:
+        assert width(gripper) == pytest.approx(RobotiqConfig().width(200), abs=4e-4)
+
+
+@given(model=st.sampled_from(list(MODELS)), share=st.floats(0.0, 1.0))
+def test_an_opening_becomes_the_nearest_count(model, share):
+    config = RobotiqConfig(model=model)
+    opening = share * config.openings[1]
+    resolution = config.openings[1] / (config.closed_count - config.open_count)
+    assert abs(config.width(config.count(opening)) - opening) <= 0.5001 * resolution
+    assert config.open_count <= config.count(opening) <= config.closed_count
+
+
+@given(registers=st.lists(st.integers(0, 0xFFFF), min_size=3, max_size=3))
+def test_every_status_can_be_read(registers):
+    status = Status.of(registers)
+    state, _, fault, echo, position, _ = np.array(registers, ">u2").tobytes()
+    assert status == (state >> 4 & 3, bool(state & 8), fault & 15, echo, position)
+
+
+def test_settings_that_no_gripper_has():
+    with pytest.raises(UnknownNameError, match="2f85"):
+        RobotiqConfig(model="2f-85")
+    with pytest.raises(ConfigError, match=r"speed is 0\.5 m/s; this gripper takes 0\.02 to 0\.15"):
+        RobotiqConfig(speed=0.5)
+    with pytest.raises(ConfigError, match="grows from 0 to 255"):
+        RobotiqConfig(open_count=240)
