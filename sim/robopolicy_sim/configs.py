@@ -103,11 +103,11 @@ class SimulatedRobotConfig:
 
 @dataclass
 class MirroredRobotConfig(CompositeConfig):
-    """A real robot in simulated surroundings: what its joints and gripper do, the robot in a task's scene does.
+    """A real robot in simulated surroundings: the robot in a task's scene does what its joints do.
 
-    The parts are those of ``robot=composite``: an arm and its gripper for each robot of the scene. The cameras
-    show the scene, which also tells success and how far the grippers are open: what they hold is there only.
-    Try a policy on a robot's own protocol and controller so before anything real is in its way.
+    The parts are those of ``robot=composite``: an arm and its gripper for each robot of the scene. The
+    cameras show the scene, which also tells success and how far the grippers are open: what they hold is
+    there only. So a policy can be tried on a robot's own protocol before anything real is in its way.
 
     Attributes:
         task: whose scene it is in.

@@ -13,6 +13,7 @@ from robopolicy_datasets.errors import DeviceError
 from robopolicy_drivers.arms.configs import ArmConfig
 from robopolicy_drivers.arms.link import ArmReading
 from robopolicy_drivers.embodiments import load_embodiment
+from robopolicy_drivers.grippers.configs import GripperConfig
 
 
 @dataclass
@@ -68,3 +69,48 @@ class PracticeLink:
 
     def close(self) -> None:
         (self.folder / "closed").write_text("yes")
+
+
+@dataclass
+class PracticeGripperConfig(GripperConfig):
+    """The settings of a gripper whose fingers move at once as far as their speed allows."""
+
+    link: ClassVar[str] = "practice_arm:PracticeGripperLink"
+
+    name: str = "practice"
+
+    @property
+    def address(self) -> str:
+        return self.name
+
+    @property
+    def openings(self) -> tuple[float, float]:
+        return 0.0, 0.085
+
+
+class PracticeGripperLink:
+    """Nothing is between its fingers."""
+
+    def __init__(self, config: PracticeGripperConfig) -> None:
+        self.speed = config.speed
+        self.width = self.target = 0.085
+        self.time_ns = now_ns()
+
+    def open(self) -> None: ...
+
+    def read(self) -> tuple[int, float]:
+        now = now_ns()
+        far = 1e-9 * (now - self.time_ns) * self.speed
+        self.width += min(max(self.target - self.width, -far), far)
+        self.time_ns = now
+        return now, self.width
+
+    def send(self, width: float) -> None:
+        self.target = width
+
+    def fault(self) -> str:
+        return ""
+
+    def recover(self) -> None: ...
+
+    def close(self) -> None: ...

@@ -1,6 +1,6 @@
-"""Makes ``board_world`` importable."""
+"""Makes ``board_world`` and what the drivers are tested with importable."""
 
 import sys
 from pathlib import Path
 
-sys.path.append(str(Path(__file__).parent))
+sys.path += [str(Path(__file__).parent), str(Path(__file__).parent.parent / "drivers")]
