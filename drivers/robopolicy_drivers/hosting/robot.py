@@ -157,11 +157,10 @@ class HostedRobot(HostedDevice):
     def _checked(self, target: NDArray) -> NDArray[np.float64]:
         given, expected = np.array(target, np.float64), self.spec.action[0]
         if given.shape != expected.shape:
-            layout = _LAYOUTS.get(expected.kind, expected.describe())
-            where = f" in the frame '{expected.frame}'" if expected.frame else ""
+            layout = _LAYOUTS.get(expected.kind)
             raise SpecError(
-                f"A target of shape {given.shape} was commanded; the {self.name} takes {expected.shape}: "
-                f"{layout}{where}."
+                f"A target of shape {given.shape} was commanded; the {self.name} takes "
+                f"{expected.describe()}{f': {layout}' if layout else ''}."
             )
         if not np.isfinite(given).all():
             raise SpecError(f"The commanded target is not finite: {given.tolist()}; it was not sent.")
