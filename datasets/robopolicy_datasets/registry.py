@@ -31,6 +31,7 @@ EXTRA_OF_MODULE: Mapping[str, str] = {
     "imagecodecs": "formats",
     "pyarrow": "formats",
     "pybullet": "pybullet",
+    "pygame": "keyboard",
     "rerun": "viz",
     "pymodbus": "modbus",
     "serial": "modbus",

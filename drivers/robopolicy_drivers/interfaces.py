@@ -227,17 +227,35 @@ class Touch(Sensor, Protocol):
 
 
 class Teleop(Device, Protocol):
-    """A device by which a person steers a robot; its spec has the robot's action."""
+    """A device, or a script, by which a person drives a robot; its spec has the robot's action.
 
-    def target(self, state: Observation) -> tuple[int, NDArray | None]:
-        """Returns where the robot is to be.
+    At every control step it is polled, and asked for a target while it drives.
+    """
 
-        Args:
-            state: the newest of the robot, from which devices that steer by changes go on.
+    @property
+    def steers(self) -> bool:
+        """Whether, when it was polled last, the person moved the robot."""
+
+    def poll(self) -> frozenset[str]:
+        """Reads the device; does not wait.
 
         Returns:
-            when the person meant it [ns, monotonic], and the target ``[A]``; None while nobody steers.
+            the buttons that were pressed since the last time, by their names in ``teleop.configs.Button``.
+
+        Raises:
+            DeviceError: the device was lost or is silent; the robot must hold.
         """
+
+    def command(self, state: Observation, last: NDArray) -> NDArray:
+        """Returns where the robot is to be ``[A]``; ``last`` where the person moves nothing.
+
+        Args:
+            state: the newest of the robot.
+            last: the last target that was commanded ``[A]``, from which targets go on after ``let_go``.
+        """
+
+    def let_go(self) -> None:
+        """Is told that the robot is not driven by it any more, until ``command`` is called again."""
 
 
 @runtime_checkable

@@ -5,14 +5,18 @@ from __future__ import annotations
 import itertools
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from robopolicy_datasets.errors import ConfigError, StoreError
 from robopolicy_datasets.registry import tasks
+from robopolicy_drivers.teleop.configs import SteeringConfig
 from robopolicy_launch import console
 from robopolicy_launch.settings import registered_name
+
+if TYPE_CHECKING:
+    from robopolicy_sim.successes import Episode
 
 
 def collect(
@@ -46,7 +50,6 @@ def collect(
     """
     from robopolicy_datasets.store.demo_store import DemoStore
     from robopolicy_datasets.store.summary import summarise
-    from robopolicy_sim.demonstrating import demonstrations
 
     if episodes < 1:
         raise ConfigError(f"episodes is {episodes}; give at least 1.")
@@ -74,7 +77,7 @@ def collect(
     store: DemoStore | None = None
     try:
         with console.Progress("Collecting demonstrations", episodes) as progress:
-            recordings = demonstrations(teleop, task, seed, workers=workers)
+            recordings = _demonstrations(teleop, task, seed, workers)
             for done, (data, info) in enumerate(itertools.islice(recordings, episodes), start=1):
                 if store is None:
                     metadata = {"task": task_name, "teleop": teleop_name}
@@ -95,6 +98,24 @@ def collect(
         "seconds": time.monotonic() - started,
         "megabytes": summarise(store).disk_bytes / 1e6,
     }
+
+
+def _demonstrations(teleop: Any, task: Any, seed: int, workers: int) -> Iterator[Episode]:
+    """Yields the demonstrations of a person in a window, or of a teleoperator that needs none."""
+    if isinstance(teleop, SteeringConfig):
+        from robopolicy_sim.teleop.desk import collect as by_a_person
+
+        if workers > 1:
+            raise ConfigError("One window is for one person; give workers=1.")
+        return by_a_person(teleop, task, itertools.count(seed))
+    if hasattr(teleop, "device"):
+        raise ConfigError(
+            f"teleop={registered_name('teleop', teleop)} drives robots through their drivers; give "
+            "robot=sim, or the robot that you have."
+        )
+    from robopolicy_sim.demonstrating import demonstrations
+
+    return demonstrations(teleop, task, seed, workers=workers)
 
 
 def _known_tasks(teleop_class: type, task_name: str) -> Sequence[str]:

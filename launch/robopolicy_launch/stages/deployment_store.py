@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -20,7 +20,7 @@ CODECS = {"rgb": "jpeg"}
 
 
 class DeploymentStore:
-    """A new store with an episode for each that a policy drove, whatever its end.
+    """A new store with an episode for each that a policy or a person drove.
 
     A step is kept when something was sent to the robot: what was observed, and what was really sent. What the
     safety gate did, and an error that ended the episode, are its events.
@@ -31,15 +31,23 @@ class DeploymentStore:
         cameras: what it is seen with.
         dt: time of one control step [s].
         metadata: plain JSON data to keep with the store.
+        codecs: by key or kind; None: images as JPEG.
     """
 
     def __init__(
-        self, path: Path, robot: Robot, cameras: Sequence[Camera], dt: float, metadata: dict[str, Any]
+        self,
+        path: Path,
+        robot: Robot,
+        cameras: Sequence[Camera],
+        dt: float,
+        metadata: dict[str, Any],
+        codecs: Mapping[str, str] | None = None,
     ) -> None:
         self._robot = robot
         self._spec = offered_spec(robot, cameras)
         self._action = self._spec.action[0].key
-        store = DemoStore.create(path, self._spec, rate_hz=1.0 / dt, metadata=metadata, codecs=CODECS)
+        codecs = CODECS if codecs is None else codecs
+        store = DemoStore.create(path, self._spec, rate_hz=1.0 / dt, metadata=metadata, codecs=codecs)
         self._recorder = Recorder(store)
 
     def __enter__(self) -> Self:
@@ -51,11 +59,12 @@ class DeploymentStore:
         self._recorder.close()
 
     @contextlib.contextmanager
-    def episode(self, info: EpisodeInfo) -> Iterator[None]:
-        """Records what is given to ``step`` within it; it is kept also when an error ends it.
+    def episode(self, info: EpisodeInfo, *, keep_broken: bool = True) -> Iterator[None]:
+        """Records what is given to ``step`` within it.
 
         Args:
             info: what is known of the episode beforehand.
+            keep_broken: whether it is kept also when an error ends it.
         """
         self._began_ns = now_ns()
         self._newest_ns = 0
@@ -63,6 +72,9 @@ class DeploymentStore:
         try:
             yield
         except BaseException as error:
+            if not keep_broken:
+                self.drop()
+                raise
             self._keep([Event("fault", now_ns(), now_ns(), f"{type(error).__name__}: {error}", "executor")])
             raise
 
@@ -75,13 +87,14 @@ class DeploymentStore:
         self._newest_ns = max(record.time_ns, self._newest_ns + 1)
         self._recorder.step(values | {self._action: record.action}, self._newest_ns)
 
-    def finish(self, success: bool | None) -> None:
+    def finish(self, success: bool | None, events: Sequence[Event] = ()) -> None:
         """Ends the episode.
 
         Args:
             success: whether the task was done; None where nobody can tell.
+            events: that happened in it.
         """
-        self._keep([], success)
+        self._keep(events, success)
 
     def drop(self) -> None:
         """Ends the episode and forgets it."""

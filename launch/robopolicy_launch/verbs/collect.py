@@ -1,7 +1,9 @@
 """Records demonstrations into a store.
 
 teleop=scripted lets the task's scripted expert demonstrate in simulation, with human-like variation;
-teleop=keyboard opens a window in which you demonstrate with keyboard and mouse.
+teleop=keyboard, gamepad and spacemouse open a window in which you demonstrate.
+With robot=NAME you drive that robot, real or simulated, in real time, also with teleop=leader; teleop=replay
+drives it as in a store. The task then counts for nothing.
 An interrupted collection keeps the episodes recorded so far.
 """
 
@@ -15,8 +17,9 @@ from omegaconf import MISSING, DictConfig
 
 from robopolicy_launch.run_folder import RunFolder
 from robopolicy_launch.stages.collecting import collect
+from robopolicy_launch.stages.recording import RecordingSettings, record
 
-GROUPS: dict[str, str | None] = {"teleop": "scripted", "task": "pick_place"}
+GROUPS: dict[str, str | None] = {"teleop": "scripted", "task": "pick_place", "robot": None}
 POSITIONAL: tuple[str, ...] = ()
 
 
@@ -34,7 +37,10 @@ class Settings:
         name: a word for the run folder's name.
         runs: where run folders lie.
         teleop: who demonstrates.
-        task: what is demonstrated.
+        task: what is demonstrated in simulation.
+        robot: what is driven; none: the task's robots in simulation.
+        rate_hz: steps a second on a robot.
+        instruction: what is demonstrated on a robot, in words.
     """
 
     episodes: int = 200
@@ -46,21 +52,40 @@ class Settings:
     runs: str = "runs"
     teleop: Any = MISSING
     task: Any = MISSING
+    robot: Any = None
+    rate_hz: float = 10.0
+    instruction: str = ""
 
 
 def run(settings: Settings, config: DictConfig) -> int:
     """Records the demonstrations."""
     with RunFolder.create("collect", root=settings.runs, name=settings.name, config=config) as folder:
         output = Path(settings.output).expanduser() if settings.output else folder.path / "demos.zarr"
-        figures = collect(
-            settings.teleop,
-            settings.task,
-            output,
-            episodes=settings.episodes,
-            seed=settings.seed,
-            codecs=settings.codecs,
-            workers=settings.workers,
-        )
+        demonstrate = _in_simulation if settings.robot is None else _on_robot
+        figures = demonstrate(settings, output)
         folder.add_figures({**figures, "store": str(output)})
         folder.finish()
     return 0
+
+
+def _in_simulation(settings: Settings, output: Path) -> dict[str, Any]:
+    return collect(
+        settings.teleop,
+        settings.task,
+        output,
+        episodes=settings.episodes,
+        seed=settings.seed,
+        codecs=settings.codecs,
+        workers=settings.workers,
+    )
+
+
+def _on_robot(settings: Settings, output: Path) -> dict[str, Any]:
+    return record(
+        settings.teleop,
+        settings.robot,
+        output,
+        episodes=settings.episodes,
+        seed=settings.seed,
+        settings=RecordingSettings(settings.rate_hz, settings.instruction, settings.codecs),
+    )

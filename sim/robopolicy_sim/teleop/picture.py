@@ -10,9 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robopolicy_datasets.geometry import Array
+from robopolicy_drivers.teleop.window import SIZE
 from robopolicy_sim.rendering import shared_renderer
-from robopolicy_sim.teleop.steering import person_axes
-from robopolicy_sim.teleop.window import SIZE
 from robopolicy_sim.worlds.world import World
 
 INSET = 160  # [px] height and width of the tool's view
@@ -22,6 +21,22 @@ LINE = 20  # [px] from one line of words to the next
 INK, PAPER = (20, 20, 20), (255, 255, 255)
 
 Picture = NDArray[np.uint8]
+
+
+def person_axes(camera: Array) -> Array:
+    """Returns the world's axes as a person sees them who looks through a camera.
+
+    Args:
+        camera: its axes ``[3, 3]`` in the world, as columns: right, up and backward; right is level.
+
+    Returns:
+        Three columns ``[3, 3]``: away from the person (the horizontal axis of the world that lies nearest to
+        where the camera looks), to the left, and up.
+    """
+    looks = np.array([-camera[1, 0], camera[0, 0], 0.0])  # a quarter turn to the left of right
+    nearest = np.argmax(np.abs(looks))
+    away, up = np.sign(looks[nearest]) * np.eye(3)[nearest], np.array([0.0, 0.0, 1.0])
+    return np.column_stack([away, np.cross(up, away), up])
 
 
 class Pictures:

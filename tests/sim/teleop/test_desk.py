@@ -8,16 +8,15 @@ import pytest
 
 from robopolicy_datasets.clock import now_ns
 from robopolicy_datasets.errors import ConfigError, SimulationError
-from robopolicy_datasets.registry import teleops
 from robopolicy_datasets.store.demo_store import DemoStore
 from robopolicy_drivers.embodiments import Pose
-from robopolicy_sim.demonstrating import demonstrations
+from robopolicy_drivers.teleop.configs import KeyboardConfig
+from robopolicy_drivers.teleop.window import SIZE, Inputs
+from robopolicy_launch import command
 from robopolicy_sim.tasks.configs import PickPlaceConfig, PushTStateConfig
 from robopolicy_sim.tasks.manipulation import ManipulationEnv
 from robopolicy_sim.tasks.pick_place import PickPlaceScene
-from robopolicy_sim.teleop.configs import KeyboardConfig
-from robopolicy_sim.teleop.keyboard import Decision, Desk, collect
-from robopolicy_sim.teleop.window import SIZE, Inputs
+from robopolicy_sim.teleop.desk import Decision, Desk, Hands, collect
 from robopolicy_sim.worlds.scene import UPRIGHT, View
 
 
@@ -57,7 +56,7 @@ class LiftScene(PickPlaceScene):
         return bool(height > self._start + 0.03)
 
 
-class Hands:
+class ScriptedWindow:
     """In the place of a window: what the hands do at one control step after another."""
 
     def __init__(self, *script):
@@ -80,9 +79,9 @@ def env():
 
 
 def attempt(env, *script, seed=0, **config):
-    hands = Hands(*script)
-    desk = Desk(env, hands, KeyboardConfig(**config))
-    return desk.attempt(seed, 1), desk, hands
+    window = ScriptedWindow(*script)
+    desk = Desk(env, window, Hands(window), KeyboardConfig(**config))
+    return desk.attempt(seed, 1), desk, window
 
 
 def test_tab_switches_the_robot_and_success_ends_the_episode(env):
@@ -182,25 +181,18 @@ def test_unstable_physics_is_never_recorded(env, monkeypatch, caplog):
     assert "became unstable" in caplog.text
 
 
-@pytest.mark.parametrize("config", [KeyboardConfig(speed=0.0), KeyboardConfig(turn_speed=float("nan"))])
-def test_speeds_out_of_range_are_refused(config):
-    with pytest.raises(ConfigError, match="give both above 0"):
-        next(collect(config, PickPlaceConfig(), [0]))
-
-
 def test_tasks_without_a_tool_are_refused():
     with pytest.raises(ConfigError, match=r"PushTEnv has none.*task=pick_place"):
         next(collect(KeyboardConfig(), PushTStateConfig(), [0]))
 
 
-def test_workers_are_refused():
-    with pytest.raises(ConfigError, match="give workers=1"):
-        next(demonstrations(KeyboardConfig(), PickPlaceConfig(), 0, workers=2))
-
-
-def test_is_registered_as_teleoperation():
-    assert teleops.config_class("keyboard") is KeyboardConfig
-    assert teleops.load("keyboard") is collect
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [(["teleop=keyboard", "workers=2"], "give workers=1"), (["teleop=replay"], "give robot=sim")],
+)
+def test_what_a_window_cannot_do_is_refused(words, told, tmp_path, capsys):
+    assert command.main(["collect", *words, f"runs={tmp_path}"]) == command.FAILED
+    assert told in capsys.readouterr().err
 
 
 def test_the_command_records_what_a_person_does_with_real_keys(screen, tmp_path):

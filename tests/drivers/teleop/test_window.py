@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from robopolicy_datasets.errors import DeviceError
-from robopolicy_sim.teleop.window import SIZE, Window
+from robopolicy_drivers.teleop.window import SIZE, Window
 
 PATIENCE = 120.0  # [s] with a window that does not tell what it should
 TARGET = str(Path(__file__).with_name("window_target.py"))
@@ -82,6 +82,10 @@ def test_a_display_that_does_not_answer_is_no_screen():
 
 
 def test_without_pygame_the_error_names_the_extra():
-    code = "import sys; sys.modules['pygame'] = None; import robopolicy_sim.teleop.window"
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    code = (
+        "import sys; sys.modules['pygame'] = None; "
+        "from robopolicy_drivers.teleop.window import Window; Window('none')"
+    )
+    environment = {**os.environ, "DISPLAY": ":98765"}
+    result = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
     assert "MissingExtraError: teleop=keyboard needs the extra 'keyboard'" in result.stderr

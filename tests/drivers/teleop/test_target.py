@@ -1,13 +1,12 @@
 """From held keys to targets: along the world's axes, within limits, and without drift."""
 
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.spatial.transform import Rotation
 
 from robopolicy_datasets.geometry import axis_angle_to_matrix, matrix_to_axis_angle, pose_matrix
-from robopolicy_sim.teleop.steering import MOVES, SLOW, TURNS, ToolTarget, direction, person_axes
+from robopolicy_drivers.teleop.keys import MOVES, SLOW, TURNS, twist_of
+from robopolicy_drivers.teleop.target import ToolTarget
 
 LOWER = np.array([-1.5, -1.5, -1.5, -np.pi, -np.pi, -np.pi, 0.01])
 UPPER = np.array([1.5, 1.5, 1.5, np.pi, np.pi, np.pi, 0.085])
@@ -28,7 +27,7 @@ keys = st.frozensets(st.sampled_from([*MOVES, *TURNS, "left shift", "space", "p"
 
 
 def target_at(pose):
-    return ToolTarget(pose, LOWER, UPPER, LEAD)
+    return ToolTarget(pose, 0.085, LOWER, UPPER, LEAD)
 
 
 @given(poses, st.lists(poses, max_size=5))
@@ -36,7 +35,7 @@ def test_without_a_key_the_target_stays_wherever_the_tool_goes(start, measured):
     target = target_at(start)
     before = target.command
     for pose in measured:
-        target.move(0.015 * direction({"space", "left shift"}, MOVES), STILL, pose)
+        target.move(0.015 * twist_of({"space", "left shift"})[:3], STILL, pose)
     np.testing.assert_array_equal(target.command, before)
     np.testing.assert_array_equal(target.pose, start)
 
@@ -44,7 +43,7 @@ def test_without_a_key_the_target_stays_wherever_the_tool_goes(start, measured):
 @given(poses, keys)
 def test_a_step_from_where_the_tool_is_goes_where_the_keys_say(start, held):
     target = target_at(start)
-    shift, turn = 0.015 * direction(held, MOVES), 0.08 * direction(held, TURNS)
+    shift, turn = 0.015 * twist_of(held)[:3], 0.08 * twist_of(held)[3:]
     target.move(shift, turn, start)
     np.testing.assert_allclose(target.pose[:3, 3] - start[:3, 3], shift, atol=1e-12)
     turned = matrix_to_axis_angle(start[:3, :3].T @ target.pose[:3, :3])
@@ -56,7 +55,7 @@ def test_a_target_is_never_far_ahead_nor_behind_along_a_movement(start, away, pr
     """Whatever was held before, and wherever the tool got stuck."""
     target, stuck = target_at(start), start @ away
     for held in presses:
-        shift, turn = 0.015 * direction(held, MOVES), 0.08 * direction(held, TURNS)
+        shift, turn = 0.015 * twist_of(held)[:3], 0.08 * twist_of(held)[3:]
         target.move(shift, turn, stuck)
         if shift.any():
             along = (target.pose[:3, 3] - stuck[:3, 3]) @ shift / np.linalg.norm(shift)
@@ -68,7 +67,7 @@ def test_a_target_is_never_far_ahead_nor_behind_along_a_movement(start, away, pr
 def test_a_target_stays_within_the_limits_of_commands(start, held, times):
     target = target_at(start)
     for _ in range(times):
-        target.move(0.045 * direction(held, MOVES), STILL, target.pose)  # a tool that follows at once
+        target.move(0.045 * twist_of(held)[:3], STILL, target.pose)  # a tool that follows at once
     assert (target.command >= LOWER).all()
     assert (target.command <= UPPER).all()
 
@@ -77,7 +76,7 @@ def test_a_target_stays_within_the_limits_of_commands(start, held, times):
 def test_turning_a_tool_that_does_not_turn_stops_ahead_of_it(key, times):
     target = target_at(np.eye(4))
     for _ in range(times):
-        target.move(STILL, 0.08 * direction({key}, TURNS), np.eye(4))
+        target.move(STILL, 0.08 * twist_of({key})[3:], np.eye(4))
     expected = min(0.08 * times, LEAD[1]) * np.array(TURNS[key])
     np.testing.assert_allclose(matrix_to_axis_angle(target.pose[:3, :3]), expected, atol=1e-9)
 
@@ -86,23 +85,22 @@ def test_turning_a_tool_that_does_not_turn_stops_ahead_of_it(key, times):
 def test_the_other_way_begins_at_the_tool(start, pair, times):
     target = target_at(start)
     for _ in range(times):
-        target.move(0.015 * direction({pair[0]}, MOVES), STILL, start)
-    back = 0.015 * direction({pair[1]}, MOVES)
+        target.move(0.015 * twist_of({pair[0]})[:3], STILL, start)
+    back = 0.015 * twist_of({pair[1]})[:3]
     target.move(back, STILL, start)
     np.testing.assert_allclose(target.pose[:3, 3] - start[:3, 3], back, atol=1e-12)
 
 
 @given(keys)
 def test_directions_are_bounded_and_slower_with_shift(held):
-    for table in (MOVES, TURNS):
-        fast = direction(held - {"left shift"}, table)
-        assert set(np.abs(fast)) <= {0.0, 1.0}
-        np.testing.assert_array_equal(direction(held | {"left shift"}, table), SLOW * fast)
+    fast = twist_of(held - {"left shift"})
+    assert set(np.abs(fast)) <= {0.0, 1.0}
+    np.testing.assert_array_equal(twist_of(held | {"left shift"}), SLOW * fast)
 
 
 def test_opposite_keys_cancel_and_equal_ones_do_not_add():
-    assert not direction({"w", "down"}, MOVES).any()
-    np.testing.assert_array_equal(direction({"a", "left", "r"}, MOVES), [0, 1, 1])
+    assert not twist_of({"w", "down"})[:3].any()
+    np.testing.assert_array_equal(twist_of({"a", "left", "r"})[:3], [0, 1, 1])
 
 
 def test_every_key_has_one_meaning():
@@ -110,18 +108,6 @@ def test_every_key_has_one_meaning():
     for table in (MOVES, TURNS):
         assert np.sum(list(table.values()), axis=0).tolist() == [0, 0, 0]  # each way has its opposite
         assert len(set(table.values())) == 6
-
-
-@given(st.floats(-np.pi, np.pi), st.floats(-1.6, 1.6))
-def test_away_is_the_world_axis_along_which_the_camera_looks(yaw, pitch):
-    """For a camera without roll, even one that looks straight down."""
-    level = Rotation.from_matrix([[0, 0, -1], [-1, 0, 0], [0, 1, 0]])  # looks along x, up is z
-    axes = person_axes((Rotation.from_euler("ZY", [yaw, pitch]) * level).as_matrix())
-    assert set(np.abs(axes).flat) == {0.0, 1.0}
-    assert np.linalg.det(axes) == pytest.approx(1.0)
-    np.testing.assert_array_equal(axes[:, 2], [0, 0, 1])
-    looks = np.array([np.cos(yaw), np.sin(yaw), 0.0])
-    assert looks @ axes[:, 0] >= np.sqrt(0.5) - 1e-9
 
 
 def test_the_gripper_toggles_between_its_limits():

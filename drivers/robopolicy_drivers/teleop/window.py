@@ -6,21 +6,15 @@ viewer and OpenCV tell no releases. Without OpenGL, nothing gets in the way of t
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import sys
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from robopolicy_datasets.errors import DeviceError, missing_extra
-
-# pygame greets on standard output when it is imported, so it is when a window is made; that it is there is
-# asked now.
-if importlib.util.find_spec("pygame") is None:
-    raise missing_extra("teleop=keyboard", "keyboard")
+from robopolicy_datasets.errors import DeviceError
+from robopolicy_drivers.teleop.sdl import import_pygame
 
 SIZE = (640, 480)  # [px] width and height of the pictures
 NO_SCREEN = ("offscreen", "dummy")  # what SDL falls back to
@@ -51,12 +45,16 @@ class Window:
         title: of the window.
 
     Raises:
+        MissingExtraError: pygame is not installed.
         DeviceError: there is no screen.
     """
 
     def __init__(self, title: str) -> None:
         _require_display()
-        self._pygame = _import_pygame()
+        if sys.platform == "linux" and "DISPLAY" in os.environ:
+            # SDL would make a GLX context to draw with, which X refuses beside MuJoCo's EGL context.
+            os.environ.setdefault("SDL_FRAMEBUFFER_ACCELERATION", "0")
+        self._pygame = import_pygame("keyboard")
         try:
             self._pygame.display.init()
             driver = self._pygame.display.get_driver()
@@ -112,11 +110,3 @@ def _no_screen(reason: str) -> DeviceError:
         f"teleop=keyboard needs a screen to show the task on, and there is none: {reason}. Run it where "
         "there is one, set DISPLAY to a running X server (over SSH: ssh -X), or take teleop=scripted."
     )
-
-
-def _import_pygame() -> Any:
-    os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
-    if sys.platform == "linux" and "DISPLAY" in os.environ:
-        # SDL would make a GLX context to draw with, which X refuses beside MuJoCo's EGL context.
-        os.environ.setdefault("SDL_FRAMEBUFFER_ACCELERATION", "0")
-    return importlib.import_module("pygame")

@@ -5,7 +5,7 @@ import time
 
 import numpy as np
 
-from robopolicy_sim.teleop.window import SIZE, Window
+from robopolicy_drivers.teleop.window import SIZE, Window
 
 window = Window("robopolicy: a window")
 window.show(np.full((SIZE[1], SIZE[0], 3), 90, np.uint8))

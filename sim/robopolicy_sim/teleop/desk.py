@@ -1,10 +1,14 @@
-"""Demonstrations by a person at the keyboard, in real time."""
+"""Demonstrations by a person at the keyboard, or with another device, in a window and in real time.
+
+The keys always count; a device that steers by changes may be used beside them.
+"""
 
 from __future__ import annotations
 
 import logging
-import multiprocessing
 from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
@@ -15,11 +19,14 @@ from robopolicy_datasets.errors import ConfigError, SimulationError
 from robopolicy_datasets.registry import load_target
 from robopolicy_datasets.store import EpisodeInfo
 from robopolicy_drivers.realtime.loop import DeadlineLoop
+from robopolicy_drivers.teleop.configs import Button, Frame, KeyboardConfig, SteeringConfig
+from robopolicy_drivers.teleop.keys import buttons_of, twist_of
+from robopolicy_drivers.teleop.steered import SteeringDevice, device_name
+from robopolicy_drivers.teleop.steering import NewPresses
+from robopolicy_drivers.teleop.target import LEAD_S, SteeringTarget, ToolTarget
+from robopolicy_drivers.teleop.window import Inputs, Window
 from robopolicy_sim.tasks.manipulation import POSE_WIDTH, ManipulationEnv, Observation
-from robopolicy_sim.teleop.configs import KeyboardConfig
 from robopolicy_sim.teleop.picture import Pictures
-from robopolicy_sim.teleop.steering import LARGEST_LEAD, MOVES, TURNS, ToolTarget, direction
-from robopolicy_sim.teleop.window import Inputs, Window
 
 SUCCESS_SECONDS = 1.0  # [s] in which a success can still be thrown away
 HELP = (
@@ -40,14 +47,59 @@ class Decision(Enum):
     END = "end"  # of the collection
 
 
-def collect(config: KeyboardConfig, task_config: Any, seeds: Iterable[int]) -> Iterator[Episode]:
+@dataclass(frozen=True)
+class Wish:
+    """What a person wants at one control step.
+
+    Attributes:
+        twist: see ``Steering``.
+        pressed: buttons, since the step before.
+        drag: of the mouse, see ``Inputs``.
+        closed: whether the window was closed.
+    """
+
+    twist: NDArray[np.float64]
+    pressed: frozenset[Button]
+    drag: tuple[float, float]
+    closed: bool
+
+
+class Hands:
+    """A person's hands: on the keys and the mouse, and on a device where there is one.
+
+    Args:
+        window: whose keys are read.
+        device: connected; None: the keys alone.
+    """
+
+    def __init__(self, window: Window, device: SteeringDevice | None = None) -> None:
+        self._window, self._device = window, device
+        self._new_presses = NewPresses()
+
+    def poll(self) -> Wish:
+        """Returns what the person has wanted since the last call.
+
+        Raises:
+            DeviceError: the device was lost.
+        """
+        inputs: Inputs = self._window.poll()
+        twist, pressed = twist_of(inputs.held), buttons_of(inputs.pressed)
+        if self._device is not None:
+            steering = self._device.steering()
+            pressed |= self._new_presses.of(steering.presses)
+            if steering.engaged:
+                twist = np.clip(twist + steering.twist, -1.0, 1.0)
+        return Wish(twist, pressed, inputs.drag, inputs.closed)
+
+
+def collect(config: SteeringConfig, task_config: Any, seeds: Iterable[int]) -> Iterator[Episode]:
     """Lets a person demonstrate one episode a seed, until ``seeds`` or the person ends it.
 
     Equal seeds give the same beginnings as with scripted experts. The task's ``max_steps`` means nothing
     here: an episode takes as long as it takes.
 
     Args:
-        config: of the keyboard.
+        config: of the keyboard, or of a device that is used beside it.
         task_config: of a manipulation task.
         seeds: one an episode.
 
@@ -55,31 +107,28 @@ def collect(config: KeyboardConfig, task_config: Any, seeds: Iterable[int]) -> I
         The data, ``[T, ...]`` for every key of the environment's Spec, and what is known of the episode.
 
     Raises:
-        ConfigError: a setting is out of range, it is no manipulation task, or this is a worker's process.
-        DeviceError: there is no screen.
+        ConfigError: it is no manipulation task.
+        DeviceError: there is no screen, or no such device, or it was lost.
     """
-    if not (config.speed > 0 and config.turn_speed > 0):
-        raise ConfigError(
-            f"teleop=keyboard got speed={config.speed} and turn_speed={config.turn_speed}; give both above 0."
-        )
-    if multiprocessing.parent_process() is not None:
-        raise ConfigError("teleop=keyboard has one window for one person; give workers=1.")
     env = load_target(task_config.target)(task_config)
     if not isinstance(env, ManipulationEnv):
         raise ConfigError(
-            f"teleop=keyboard moves robots' tools, and {type(env).__name__} has none. Give a manipulation "
-            "task, such as task=pick_place."
+            f"A person moves robots' tools, and {type(env).__name__} has none. Give a manipulation task, "
+            "such as task=pick_place."
         )
-    desk = Desk(env, Window(f"robopolicy: {env.scene.task_text}"), config)
-    try:
+    with ExitStack() as resources:
+        window = Window(f"robopolicy: {env.scene.task_text}")
+        resources.callback(window.close)
+        device = None
+        if not isinstance(config, KeyboardConfig):
+            device = resources.enter_context(SteeringDevice(config))
+        desk = Desk(env, window, Hands(window, device), config)
         for number, seed in enumerate(seeds, start=1):
             while (decision := desk.attempt(seed, number)) is Decision.ANEW:
                 pass
             if decision is Decision.END:
                 return
             yield desk.episode
-    finally:
-        desk.window.close()
 
 
 class Desk:
@@ -88,23 +137,22 @@ class Desk:
     Args:
         env: the task.
         window: on the screen.
-        config: how fast.
+        hands: what the person wants.
+        config: how fast, and along whose axes.
 
     Attributes:
-        window: see above.
         episode: the last one that was kept.
     """
 
     episode: Episode
 
-    def __init__(self, env: ManipulationEnv, window: Window, config: KeyboardConfig) -> None:
-        self.window = window
+    def __init__(self, env: ManipulationEnv, window: Window, hands: Hands, config: SteeringConfig) -> None:
+        self._window, self._hands, self._config = window, hands, config
         self._env = env
         self._pictures = Pictures(env.world)
         self._loop = DeadlineLoop(1.0 / env.dt)
-        self._steps = (config.speed * env.dt, config.turn_speed * env.dt)  # [m, rad] in a control step
-        self._targets: list[ToolTarget] = []
-        self._active = range(0)  # the robots that the keys move
+        self._operator = device_name(config)
+        self._step = env.dt * np.repeat([config.speed, config.turn_speed], 3)  # [m, rad] in a control step
 
     def attempt(self, seed: int, number: int) -> Decision:
         """Begins an episode and goes on until the person has decided or the task is done.
@@ -117,13 +165,13 @@ class Desk:
         observation = self._begin(seed)
         while not success:
             state = f"{len(rows.actions) * env.dt:.1f} s" if rows.actions else "any key that moves begins"
-            inputs = self._look(observation, f"Episode {number}: {state}")
-            if decision := _decision(inputs, begun=bool(rows.actions)):
+            wish = self._look(observation, f"Episode {number}: {state}")
+            if decision := _decision(wish, begun=bool(rows.actions)):
                 break
             # Nothing moves and nothing is recorded before the person begins.
-            if not self._steer(inputs) and not rows.actions:
+            if not self._steer(wish) and not rows.actions:
                 continue
-            action = np.concatenate([target.command for target in self._targets])
+            action = np.concatenate([target.command for target in self._target.tools])
             rows.add(observation, action)
             try:
                 observation, _, _, _, info = env.step(action)
@@ -142,52 +190,44 @@ class Desk:
         observation, _ = self._env.reset(seed=int(np.random.default_rng(seed).integers(2**31)))
         space: Any = self._env.action_space
         limits = zip(space.low.reshape(-1, POSE_WIDTH), space.high.reshape(-1, POSE_WIDTH), strict=True)
-        lead = (LARGEST_LEAD * self._steps[0], LARGEST_LEAD * self._steps[1])
-        self._targets = [
-            ToolTarget(robot.tcp_pose, lower, upper, lead)
+        lead = (LEAD_S * self._config.speed, LEAD_S * self._config.turn_speed)
+        targets = [
+            ToolTarget(robot.tcp_pose, float(upper[6]), lower, upper, lead)
             for robot, (lower, upper) in zip(self._env.world.robots, limits, strict=True)
         ]
-        self._active = range(1)
+        frames = Frame(self._config.move_frame), Frame(self._config.turn_frame)
+        self._target = SteeringTarget(targets, *frames)
         self._loop.restart()
         return observation
 
-    def _look(self, observation: Observation, text: str) -> Inputs:
+    def _look(self, observation: Observation, text: str) -> Wish:
         """Shows how things are, waits for the next control step, and returns what the person wants."""
-        if len(self._targets) > 1:
-            text += "    all robots" if len(self._active) > 1 else f"    robot {1 + self._active[0]}"
-        tool_view = observation[f"camera{1 + self._active[0]}_rgb"]
-        self.window.show(self._pictures.draw(tool_view, text, HELP))
+        active = self._target.active
+        if len(self._target.tools) > 1:
+            text += "    all robots" if len(active) > 1 else f"    robot {1 + active[0]}"
+        tool_view = observation[f"camera{1 + active[0]}_rgb"]
+        self._window.show(self._pictures.draw(tool_view, text, HELP))
         self._loop.wait()
-        return self.window.poll()
+        return self._hands.poll()
 
-    def _steer(self, inputs: Inputs) -> bool:
+    def _steer(self, wish: Wish) -> bool:
         """Moves the targets; returns whether the person asked for anything."""
-        if "tab" in inputs.pressed:
-            self._active = self._next_robots()
+        if Button.NEXT in wish.pressed:
+            self._target.next_tools()
         tools = [robot.tcp_pose for robot in self._env.world.robots]
-        shift = self._steps[0] * self._pictures.axes @ direction(inputs.held, MOVES)
-        shift = shift + self._pictures.shift(inputs.drag, tools[self._active[0]][:3, 3])
-        turn = self._steps[1] * direction(inputs.held, TURNS)
-        for number in self._active:
-            self._targets[number].move(shift, turn, tools[number])
-            if "space" in inputs.pressed:
-                self._targets[number].toggle_gripper()
-        return bool(shift.any() or turn.any() or "space" in inputs.pressed)
-
-    def _next_robots(self) -> range:
-        """Returns the next single robot; after the last one all of them together, and then the first."""
-        count, following = len(self._targets), self._active[-1] + 1
-        if following < count:
-            return range(following, following + 1)
-        return range(count) if len(self._active) == 1 else range(1)
+        drag = self._pictures.shift(wish.drag, tools[self._target.active[0]][:3, 3])
+        self._target.steer(self._step * wish.twist, self._pictures.axes, tools, drag)
+        if Button.GRIPPER in wish.pressed:
+            self._target.toggle_grippers()
+        return bool(wish.twist.any() or drag.any() or Button.GRIPPER in wish.pressed)
 
     def _enjoy(self, observation: Observation, text: str) -> Decision:
         """Shows a success for a short while, in which it can be thrown away."""
         for _ in range(round(SUCCESS_SECONDS / self._env.dt)):
-            inputs = self._look(observation, text)
-            if inputs.closed:
+            wish = self._look(observation, text)
+            if wish.closed or Button.END in wish.pressed:
                 break
-            if "backspace" in inputs.pressed:
+            if Button.DISCARD in wish.pressed:
                 return Decision.ANEW
         return Decision.KEEP
 
@@ -195,7 +235,7 @@ class Desk:
         world = self._env.world
         embodiment = world.robot.embodiment.name
         return EpisodeInfo(
-            task=world.scene.task_text, success=success, operator="keyboard", embodiment=embodiment
+            task=world.scene.task_text, success=success, operator=self._operator, embodiment=embodiment
         )
 
 
@@ -216,9 +256,9 @@ class _Rows:
         return {**seen, "action": np.stack(self.actions)}
 
 
-def _decision(inputs: Inputs, *, begun: bool) -> Decision | None:
-    if inputs.closed:
+def _decision(wish: Wish, *, begun: bool) -> Decision | None:
+    if wish.closed or Button.END in wish.pressed:
         return Decision.END
-    if "backspace" in inputs.pressed:
+    if Button.DISCARD in wish.pressed:
         return Decision.ANEW
-    return Decision.KEEP if "return" in inputs.pressed and begun else None
+    return Decision.KEEP if Button.SUCCESS in wish.pressed and begun else None

@@ -1,0 +1,1 @@
+"""Devices by which a person steers a robot, real or simulated."""
