@@ -32,6 +32,7 @@ EXTRA_OF_MODULE: Mapping[str, str] = {
     "pyarrow": "formats",
     "pybullet": "pybullet",
     "pygame": "keyboard",
+    "pyrealsense2": "realsense",
     "rerun": "viz",
     "pymodbus": "modbus",
     "serial": "modbus",

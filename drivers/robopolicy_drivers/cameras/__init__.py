@@ -1,0 +1,1 @@
+"""Cameras: RealSense, and everything that OpenCV opens."""
