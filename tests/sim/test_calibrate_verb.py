@@ -3,6 +3,7 @@
 import csv
 import json
 
+import cv2
 import numpy as np
 import pytest
 from board_world import HEIGHT, WIDTH, BoardWorld
@@ -53,7 +54,7 @@ def arm():
 def captured(arm, tmp_path_factory):
     folder = tmp_path_factory.mktemp("calibration") / "views"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(capturing, "build", lambda config: arm)
+        patch.setattr(capturing, "build", lambda kind, config: arm)
         patch.setattr(capturing, "REST_S", 0.0)
         words = ["robot=sim", f"target={folder}", "count=24", *BOARD]
         assert command.main(["devices", "calibrate", "capture", *words]) == 0
@@ -66,10 +67,38 @@ def test_captured_views_are_apart_and_have_poses(arm, captured, capsys, monkeypa
         rows = list(csv.DictReader(file))
     poses = np.array([[float(row[key]) for key in ("x", "y", "z", "rx", "ry", "rz")] for row in rows])
     assert len(poses) == len(np.unique(poses, axis=0)) == 24
-    monkeypatch.setattr(capturing, "build", lambda config: arm)
+    monkeypatch.setattr(capturing, "build", lambda kind, config: arm)
     words = ["devices", "calibrate", "capture", "robot=sim", f"target={captured}"]
     assert command.main(words) == command.FAILED
     assert "is not empty" in capsys.readouterr().err
+
+
+def test_a_camera_is_captured_by_itself(capsys, tmp_path):
+    """The video shows a board at two places, for two seconds each."""
+    world = BoardWorld(make_board(BoardConfig(square=0.02, marker=0.015)))
+    video = cv2.VideoWriter(str(tmp_path / "board.avi"), cv2.VideoWriter.fourcc(*"MJPG"), 10, (WIDTH, HEIGHT))
+    for _ in range(2):
+        world.move(world.home + world.random.uniform(-0.35, 0.35, 6))
+        picture = cv2.cvtColor(world.image("camera1"), cv2.COLOR_RGB2BGR)
+        for _ in range(20):
+            video.write(picture)
+    video.release()
+    settings = [f"camera.address={tmp_path / 'board.avi'}", "camera.image_size=0", "camera.frozen_after_s=0"]
+    settings += [
+        f"camera.width={WIDTH}",
+        f"camera.height={HEIGHT}",
+        f"target={tmp_path / 'views'}",
+        "count=2",
+    ]
+    words = ["devices", "calibrate", "capture", "camera=opencv", *settings, *BOARD]
+    assert command.main(words) == 0
+    assert sorted(path.name for path in (tmp_path / "views").iterdir()) == ["000.png", "001.png"]
+    assert "2 of 2" in capsys.readouterr().out
+    assert (
+        command.main(["devices", "calibrate", "capture", f"target={tmp_path / 'more'}"])
+        == command.NOT_UNDERSTOOD
+    )
+    assert "robot=... or camera=..." in capsys.readouterr().err
 
 
 def test_intrinsics_and_hand_eye_from_captured_views(arm, captured, capsys, tmp_path):
@@ -101,7 +130,7 @@ def test_mistakes_are_one_line(captured, capsys, tmp_path):
         "camera images=/nowhere": "no images",
         f"camera images={captured} board.squares_x=11 board.dictionary=6X6_100": "board.dictionary",
         f"hand_eye images={captured} intrinsics=/nowhere": "calibrate camera images=FOLDER",
-        "capture robot=sim target=x camera=camera2_rgb": "camera1_rgb",
+        "capture robot=sim target=x image=camera2_rgb": "camera1_rgb",
     }
     for words, hint in mistakes.items():
         more = [f"runs={tmp_path / 'runs'}", "name=wrong"]

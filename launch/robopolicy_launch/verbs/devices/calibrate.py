@@ -3,8 +3,9 @@
 In this order, WHAT is
 
     board      writes the board for the printer into target=board.pdf
-    capture    takes an image of the board and the pose of the robot into target=FOLDER whenever the board or
-               the robot has been moved and rests (robot=...; the robot is not moved: guide it by hand)
+    capture    takes an image of the board into target=FOLDER whenever the board or the robot has been moved
+               and rests, of a camera by itself (camera=...) or of a robot's own, then with the robot's pose
+               (robot=...; it is not moved: guide it by hand)
     camera     finds the intrinsics from images=FOLDER
     hand_eye   finds where the camera sits from images=FOLDER, with its poses.csv, and intrinsics=FILE
 """
@@ -22,12 +23,12 @@ from robopolicy_datasets.registry import load_target
 from robopolicy_drivers.calibration.configs import BoardConfig
 from robopolicy_launch import console
 
-GROUPS: dict[str, str | None] = {"robot": None}
+GROUPS: dict[str, str | None] = {"robot": None, "camera": None}
 POSITIONAL = ("what",)
 
 STEPS = {  # what -> (function, keys that it needs)
     "board": (f"{__name__}:write_board", ()),
-    "capture": ("robopolicy_launch.verbs.devices.capturing:capture", ("robot", "target")),
+    "capture": ("robopolicy_launch.verbs.devices.capturing:capture", ("target",)),
     "camera": ("robopolicy_launch.verbs.devices.calibrating:calibrate_camera", ("images",)),
     "hand_eye": ("robopolicy_launch.verbs.devices.calibrating:calibrate_arm", ("images", "intrinsics")),
 }
@@ -44,12 +45,13 @@ class Settings:
         images: folder of images of the board (.png, .jpg).
         intrinsics: file of the camera's intrinsics, for hand_eye.
         mount: hand (the camera moves with the tool) or beside (the board is in the hand).
-        camera: key of the image to capture, e.g. camera0_rgb; may be left out where there is only one.
+        image: key of the image to capture, e.g. camera0_rgb; may be left out where there is only one.
         count: images to capture.
         output: a file that the result is written to as well.
         name: a word for the run folder's name.
         runs: where run folders lie.
-        robot: whose cameras are used, for capture.
+        robot: whose pose is written down, and whose cameras are used, for capture.
+        camera: that is used, for capture.
     """
 
     what: str = MISSING
@@ -58,12 +60,13 @@ class Settings:
     images: str = ""
     intrinsics: str = ""
     mount: str = "hand"
-    camera: str = ""
+    image: str = ""
     count: int = 20
     output: str = ""
     name: str = ""
     runs: str = "runs"
     robot: Any = None
+    camera: Any = None
 
     def __post_init__(self) -> None:
         if self.what not in STEPS:
@@ -71,6 +74,8 @@ class Settings:
         missing = [key for key in STEPS[self.what][1] if not getattr(self, key)]
         if missing:
             raise ConfigError(f"'robopolicy devices calibrate {self.what}' needs {missing[0]}=...")
+        if self.what == "capture" and not (self.robot or self.camera):
+            raise ConfigError("'robopolicy devices calibrate capture' needs robot=... or camera=...")
 
 
 def run(settings: Settings, config: DictConfig) -> int:

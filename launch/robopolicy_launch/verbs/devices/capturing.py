@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import time
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import cv2
@@ -27,7 +29,7 @@ POSITION, ROTATION = "robot0_eef_pos", "robot0_eef_rot_axis_angle"
 
 
 def capture(settings: Settings, config: DictConfig) -> None:
-    """Fills ``target`` with images and ``poses.csv``; nothing that is there is overwritten.
+    """Fills ``target`` with images, and ``poses.csv`` of a robot; nothing that is there is overwritten.
 
     Raises:
         ConfigError: the folder is there and not empty, or the camera is not.
@@ -37,12 +39,12 @@ def capture(settings: Settings, config: DictConfig) -> None:
     if folder.exists() and any(folder.iterdir()):
         raise ConfigError(f"'{folder}' is not empty; give the name of a new folder.")
     folder.mkdir(parents=True, exist_ok=True)
-    robot, board = build("robot", settings.robot), make_board(settings.board)
+    board = make_board(settings.board)
     taken: list[View] = []
-    with connected(robot) as cameras, (folder / POSES).open("w", newline="", encoding="utf-8") as file:
-        camera, key = _chosen(cameras, settings.camera)
-        table = csv.writer(file)
-        table.writerow(POSE_COLUMNS)
+    with contextlib.ExitStack() as devices:
+        robot, cameras = _connect(settings, devices)
+        camera, key = _chosen(cameras, settings.image)
+        write_pose = devices.enter_context(_poses(folder / POSES, robot))
         console.line("Show the board from all sides, tilted, near and far, and keep still at each place.")
         before, waited_since = None, time.monotonic()
         while len(taken) < settings.count:
@@ -51,8 +53,7 @@ def capture(settings: Settings, config: DictConfig) -> None:
             view = find_board(board, image, f"{len(taken):03}.png")
             if view is not None and _rests(before, view) and all(_apart(other, view) for other in taken):
                 cv2.imwrite(str(folder / view.name), cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
-                table.writerow([view.name, *_pose(robot)])
-                file.flush()
+                write_pose(view.name)
                 taken.append(view)
                 waited_since = time.monotonic()
                 console.line(f"  {len(taken)} of {settings.count}: {len(view.ids)} corners")
@@ -64,15 +65,44 @@ def capture(settings: Settings, config: DictConfig) -> None:
     console.line(f"{folder}: {len(taken)} images. Next: robopolicy devices calibrate camera images={folder}")
 
 
-def _chosen(cameras: tuple[Camera, ...], key: str) -> tuple[Camera, str]:
+def _connect(settings: Settings, devices: contextlib.ExitStack) -> tuple[Robot | None, list[Camera]]:
+    """Connects the robot, its own cameras and the camera beside it, as far as they are given."""
+    robot: Robot | None = None
+    cameras: list[Camera] = []
+    if settings.robot:
+        robot = build("robot", settings.robot)
+        cameras += devices.enter_context(connected(robot))
+    if settings.camera:
+        cameras.append(devices.enter_context(build("camera", settings.camera)))
+    return robot, cameras
+
+
+@contextlib.contextmanager
+def _poses(path: Path, robot: Robot | None) -> Iterator[Callable[[str], None]]:
+    """Yields what writes the robot's pose beside the name of an image; without a robot it does nothing."""
+    if robot is None:
+        yield lambda name: None
+        return
+    with path.open("w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file)
+        table.writerow(POSE_COLUMNS)
+
+        def write(name: str) -> None:
+            table.writerow([name, *_pose(robot)])
+            file.flush()
+
+        yield write
+
+
+def _chosen(cameras: Sequence[Camera], key: str) -> tuple[Camera, str]:
     keys = {feature.key: camera for camera in cameras for feature in camera.spec.observation}
     if not keys:
-        raise ConfigError("This robot has no camera.")
+        raise ConfigError("This robot has no camera; give one beside it with camera=...")
     if not key and len(keys) > 1:
-        raise ConfigError(f"This robot has several cameras; give camera= one of: {', '.join(sorted(keys))}.")
+        raise ConfigError(f"There are several images; give image= one of: {', '.join(sorted(keys))}.")
     chosen = key or next(iter(keys))
     if chosen not in keys:
-        raise unknown_name("camera", chosen, keys)
+        raise unknown_name("image", chosen, keys)
     return keys[chosen], chosen
 
 
