@@ -74,13 +74,13 @@ def test_captured_views_are_apart_and_have_poses(arm, captured, capsys, monkeypa
 
 
 def test_a_camera_is_captured_by_itself(capsys, tmp_path):
-    """The video shows a board at two places, for two seconds each."""
+    """The video shows a board at two places, for three seconds each."""
     world = BoardWorld(make_board(BoardConfig(square=0.02, marker=0.015)))
     video = cv2.VideoWriter(str(tmp_path / "board.avi"), cv2.VideoWriter.fourcc(*"MJPG"), 10, (WIDTH, HEIGHT))
     for _ in range(2):
         world.move(world.home + world.random.uniform(-0.35, 0.35, 6))
         picture = cv2.cvtColor(world.image("camera1"), cv2.COLOR_RGB2BGR)
-        for _ in range(20):
+        for _ in range(30):
             video.write(picture)
     video.release()
     settings = [f"camera.address={tmp_path / 'board.avi'}", "camera.image_size=0", "camera.frozen_after_s=0"]

@@ -6,16 +6,16 @@ import glob
 import os
 import re
 import socket
-import time
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import urlsplit
 
 import cv2
 
-from robopolicy_datasets.clock import NANOSECONDS, now_ns
+from robopolicy_datasets.clock import NANOSECONDS
 from robopolicy_datasets.errors import DeviceError
 from robopolicy_drivers.cameras.configs import OpenCvCameraConfig
+from robopolicy_drivers.cameras.source import Pace
 from robopolicy_drivers.hosting.device_clock import DeviceClock
 
 _DEVICE = re.compile(r"(?:/dev/video)?\d+")
@@ -177,7 +177,7 @@ class VideoFile:
 
     def __init__(self, config: OpenCvCameraConfig) -> None:
         self._path = Path(config.address).expanduser()
-        self._begin_ns: int | None = None
+        self._pace = Pace()
         self.lost = f"The video '{self._path}' has ended. Connect again to play it from its beginning."
 
     def open(self) -> cv2.VideoCapture:
@@ -194,12 +194,7 @@ class VideoFile:
 
     def time_ns(self, position_ms: float, arrival_ns: int) -> int:
         """Waits until the picture is due, and returns when that is [ns, monotonic]."""
-        position_ns = round(position_ms * _MILLISECOND_NS)
-        if self._begin_ns is None:
-            self._begin_ns = arrival_ns - position_ns
-        due_ns = self._begin_ns + position_ns
-        time.sleep(max(0, due_ns - now_ns()) / NANOSECONDS)
-        return due_ns
+        return self._pace.wait(round(position_ms * _MILLISECOND_NS))
 
 
 def check_device_file(path: Path) -> None:

@@ -11,7 +11,7 @@ from robopolicy_datasets.clock import now_ns, wall_anchor_ns
 from robopolicy_datasets.errors import DeviceError
 from robopolicy_datasets.registry import load_target
 from robopolicy_drivers.cameras.configs import RealSenseConfig
-from robopolicy_drivers.cameras.source import CameraSource, Picture
+from robopolicy_drivers.cameras.source import CameraSource, Pace, Picture
 from robopolicy_drivers.hosting.device_clock import DeviceClock
 
 _WAIT_MS = 100
@@ -44,7 +44,7 @@ class RealSenseSource(CameraSource[RealSenseConfig]):
         super().__init__(config)
         self._rs = rs = librealsense()
         self._pipeline, self._align = rs.pipeline(), rs.align(rs.stream.color)
-        self._times = FrameTimes(live=not config.recording)
+        self._times, self._pace = FrameTimes(live=not config.recording), Pace()
         self._started = False
 
     def open(self) -> None:
@@ -69,6 +69,9 @@ class RealSenseSource(CameraSource[RealSenseConfig]):
         except RuntimeError as error:
             raise DeviceError(self._refusal(str(error))) from error
         self._started = True
+        if config.recording:
+            # librealsense's own pace falls behind by some percent.
+            self._device.as_playback().set_real_time(False)
 
     def picture(self) -> Picture | None:
         """Returns the newest picture that was not returned yet, or None where none comes within 0.1 s.
@@ -77,10 +80,12 @@ class RealSenseSource(CameraSource[RealSenseConfig]):
             DeviceError: the recording has ended.
         """
         there, frames = self._pipeline.try_wait_for_frames(_WAIT_MS)
-        arrival_ns = now_ns()
         if not there:
             self._check_going_on()
             return None
+        if self.config.recording:
+            self._pace.wait(round(frames.get_timestamp() * _MILLISECOND_NS))
+        arrival_ns = now_ns()
         if self.config.depth:
             frames = self._align.process(frames)
         color, depth = frames.get_color_frame(), frames.get_depth_frame()

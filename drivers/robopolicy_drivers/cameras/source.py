@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from abc import ABC, abstractmethod
 from typing import Generic, NamedTuple, TypeVar
 
@@ -102,6 +103,21 @@ def middle_square(image: NDArray, size: int, interpolation: int) -> NDArray:
     top, left = (height - side) // 2, (width - side) // 2
     square: NDArray = image[top : top + side, left : left + side]
     return square if side == size else cv2.resize(square, (size, size), interpolation=interpolation)
+
+
+class Pace:
+    """Plays what was recorded in real time."""
+
+    def __init__(self) -> None:
+        self._begin_ns: int | None = None
+
+    def wait(self, position_ns: int) -> int:
+        """Waits until the picture at a position [ns] is due; returns when that is [ns, monotonic]."""
+        if self._begin_ns is None:
+            self._begin_ns = now_ns() - position_ns
+        due_ns = self._begin_ns + position_ns
+        time.sleep(max(0.0, ns_to_seconds(due_ns - now_ns())))
+        return due_ns
 
 
 class _Still:
