@@ -45,6 +45,7 @@ EXTRAS = [
     *["h5py", "imagecodecs", "pyarrow", "rerun"],
     *["mujoco", "gymnasium", "gym_pusht", "pymunk", "pygame", "pybullet", "pyrealsense2"],
     *["pymodbus", "serial", "scservo_sdk"],
+    *["pymavlink", "mavsdk"],
 ]
 FORBIDDEN_MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "marshal", "shelve", "torchvision"}
 FORBIDDEN_CALLS = {"eval", "exec", "torch.load", "joblib.load"}

@@ -33,6 +33,8 @@ EXTRA_OF_MODULE: Mapping[str, str] = {
     "pybullet": "pybullet",
     "pygame": "keyboard",
     "pyrealsense2": "realsense",
+    "pymavlink": "mavlink",
+    "mavsdk": "autopilot",
     "rerun": "viz",
     "rtde_control": "ur",
     "rtde_receive": "ur",

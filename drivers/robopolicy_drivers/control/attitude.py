@@ -78,18 +78,45 @@ class GeometricController:
             velocity: to have there ``[..., 3]`` [m/s].
             acceleration: to have there ``[..., 3]`` [m/s^2].
         """
+        return self.follow(
+            *self.aim(position, heading, state, velocity=velocity, acceleration=acceleration), state
+        )
+
+    def aim(
+        self,
+        position: Array,
+        heading: Array,
+        state: BaseState,
+        *,
+        velocity: Array | float = 0.0,
+        acceleration: Array | float = 0.0,
+    ) -> tuple[Array, Array]:
+        """Returns the attitude ``[..., 3, 3]`` to turn to, and the force of the rotors to give then.
+
+        The force is that of each kilogram, along the present z axis of the base ``[...]`` [m/s^2]. For the
+        arguments see ``command``.
+        """
         stiffness, damping = self._position_gains
         away = _at_most(state.position - position, self._furthest)
         wanted = acceleration - GRAVITY - stiffness * away - damping * (state.velocity - velocity)
         lift = np.maximum(wanted[..., 2:], -_LEAST_LIFT * GRAVITY[2])
         force = np.concatenate([_at_most(wanted[..., :2], self._steepest * lift), lift], axis=-1)
-        attitude = _attitude(force, np.asarray(heading))
+        return _attitude(force, np.asarray(heading)), np.sum(force * state.rotation[..., 2], axis=-1)
+
+    def follow(self, attitude: Array, force: Array | float, state: BaseState) -> Allocated:
+        """Returns the thrusts that turn to an attitude and push.
+
+        Args:
+            attitude: from the base's frame to the world ``[..., 3, 3]``.
+            force: of all rotors, for each kilogram, along the base's z axis ``[...]`` [m/s^2].
+            state: of the base.
+        """
         stiffness, damping = self._attitude_gains
         spin = state.angular_velocity
         turning = -stiffness * rotation_error(attitude, state.rotation) - damping * spin
         torque = self._inertia * turning + cross(spin, self._inertia * spin)
         wrench = np.zeros((*torque.shape[:-1], 6))
-        wrench[..., 2] = self._mass * np.sum(force * state.rotation[..., 2], axis=-1)
+        wrench[..., 2] = self._mass * np.asarray(force)
         wrench[..., 3:] = torque
         return self._allocation.allocate(wrench)
 

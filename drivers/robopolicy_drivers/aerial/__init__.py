@@ -1,0 +1,1 @@
+"""Vehicles that fly under an autopilot."""

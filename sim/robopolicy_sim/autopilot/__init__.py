@@ -1,0 +1,1 @@
+"""A vehicle to try drivers on: a simulated body under an autopilot that speaks MAVLink through MAVSDK."""

@@ -1,0 +1,42 @@
+"""A simulated vehicle under MAVSDK's autopilot, and the driver on the other end of its link."""
+
+import socket
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+
+from robopolicy_datasets.clock import now_ns, seconds_to_ns
+from robopolicy_drivers.aerial.configs import MavlinkConfig
+from robopolicy_drivers.aerial.vehicle import MavlinkVehicle
+from robopolicy_sim.autopilot.vehicle import SimulatedVehicle
+
+for module, extra in (("pymavlink", "mavlink"), ("mavsdk", "autopilot"), ("mujoco", "sim")):
+    pytest.importorskip(module, reason=f"{module} is not installed (extra '{extra}')")
+
+
+def free_port():
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@contextmanager
+def flight(height=1.0, **settings):
+    """Both, connected; it hovers at a height [m], or stands at 0."""
+    port = free_port()
+    with (
+        SimulatedVehicle(f"udpout://127.0.0.1:{port}", height=height) as simulated,
+        MavlinkVehicle(MavlinkConfig(address=f"udpin:127.0.0.1:{port}", **settings)) as vehicle,
+    ):
+        yield vehicle, simulated
+
+
+def here(vehicle):
+    """The measured pose [6]."""
+    state = vehicle.state()[1]
+    return np.concatenate([state["robot0_eef_pos"], state["robot0_eef_rot_axis_angle"]]).astype(float)
+
+
+def soon(seconds=0.5):
+    return now_ns() + seconds_to_ns(seconds)

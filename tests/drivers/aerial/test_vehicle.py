@@ -1,0 +1,110 @@
+"""The MAVLink driver flies a simulated vehicle whose autopilot is MAVSDK: take-off, following, landing."""
+
+import time
+
+import numpy as np
+import pytest
+from device_targets import wait_until
+from flights import flight, free_port, here, soon
+
+from robopolicy_datasets.clock import now_ns, seconds_to_ns
+from robopolicy_datasets.errors import ConfigError, DeviceError, UnknownNameError
+from robopolicy_drivers.aerial.configs import MavlinkConfig
+from robopolicy_drivers.aerial.vehicle import MavlinkVehicle
+from robopolicy_drivers.conformance import check_driver
+from robopolicy_sim.autopilot.vehicle import SimulatedVehicle
+
+
+def test_a_hovering_vehicle_conforms():
+    port = free_port()
+    with SimulatedVehicle(f"udpout://127.0.0.1:{port}", height=1.0):
+        passed = check_driver(lambda: MavlinkVehicle(MavlinkConfig(address=f"udpin:127.0.0.1:{port}")))
+    assert any("release() lets commands pass again" in line for line in passed)
+
+
+def follow(vehicle, simulated, way, seconds):
+    """Commands ``way(time)`` [3] half a second ahead; returns the distances from it [m]."""
+    begun, distances = now_ns(), []
+    while (elapsed := 1e-9 * (now_ns() - begun)) < seconds:
+        ahead = elapsed + 0.5
+        vehicle.command(np.array([*way(ahead), 0.0, 0.0, 0.3]), begun + seconds_to_ns(ahead))
+        truth = simulated.truth()
+        distances.append(np.linalg.norm(truth.data["position"] - way(1e-9 * (truth.time_ns - begun))))
+        time.sleep(0.02)
+    return np.array(distances)
+
+
+@pytest.mark.parametrize("settings", [{}, {"autopilot": "px4"}], ids=["by_command", "by_set_points"])
+def test_it_takes_off_follows_and_lands(settings):
+    with flight(0.0, **settings) as (vehicle, simulated):
+        with pytest.raises(DeviceError, match=r"call take_off\(height\)"):
+            vehicle.command(here(vehicle), soon())
+        for height in (0.0, -1.0, 30.0):
+            with pytest.raises(DeviceError, match="geofence"):
+                vehicle.take_off(height)
+        vehicle.take_off(0.8)
+        assert simulated.truth().data["position"][2] == pytest.approx(0.8, abs=0.2)
+        with pytest.raises(DeviceError, match="flies already"):
+            vehicle.take_off(1.0)
+        start = here(vehicle)
+
+        def way(seconds):  # there and back, gently
+            return start[:3] + np.array([0.15, 0.0, 0.1]) * (1 - np.cos(2.0 * seconds))
+
+        assert follow(vehicle, simulated, way, 3.0).max() < 0.25
+        assert simulated.truth().data["rotation"][2] == pytest.approx(0.3, abs=0.1)
+        vehicle.land()
+        truth = simulated.truth().data
+        assert not truth["armed"]
+        assert abs(truth["position"][2]) < 0.02
+        sent = simulated.set_points()[:, 0]
+        assert set(np.diff(sent)) == {20}  # of each tick one, and none was lost
+
+
+@pytest.mark.parametrize(
+    "settings", [{"set_point": "velocity"}, {"set_point": "attitude", "hover_thrust": 0.592}], ids=str
+)
+def test_velocities_and_attitudes_lead_there_as_well(settings):
+    with flight(1.0, **settings) as (vehicle, simulated):
+        start = here(vehicle)
+        goal = start + np.array([0.2, -0.3, 0.1, 0.0, 0.0, 0.4])
+        vehicle.command(goal, soon(1.0))
+
+        def arrived():
+            vehicle.command(goal, soon(0.0))
+            truth = simulated.truth().data
+            return (
+                np.linalg.norm(truth["position"] - goal[:3]) < 0.05
+                and abs(truth["rotation"][2] - goal[5]) < 0.05
+            )
+
+        assert wait_until(arrived, pause_s=0.05)
+        vehicle.return_home()
+        truth = simulated.truth().data
+        assert not truth["armed"]
+        assert np.linalg.norm(truth["position"][:2]) < 0.2
+
+
+def test_a_vehicle_outside_of_the_geofence_is_stopped_and_hovers():
+    with flight(1.0, geofence_upper=[3.0, 3.0, 0.9]) as (vehicle, simulated):
+        vehicle.command(here(vehicle), soon())
+        assert wait_until(lambda: any(event.data["limit"] == "geofence" for event in vehicle.safety_events()))
+        with pytest.raises(DeviceError, match="stays between"):
+            vehicle.command(here(vehicle), soon())
+        assert wait_until(lambda: simulated.truth().data["mode"] == 7)  # OFFBOARD
+        count = simulated.truth().data["set_points"]
+        assert wait_until(lambda: simulated.truth().data["set_points"] > count + 20)  # it is told to hover
+        assert np.linalg.norm(simulated.truth().data["position"] - [0, 0, 1.0]) < 0.1
+
+
+def test_wrong_settings_are_refused_before_anything_starts():
+    with pytest.raises(UnknownNameError, match="'px4'"):
+        MavlinkConfig(autopilot="px3")
+    with pytest.raises(UnknownNameError, match="'position'"):
+        MavlinkConfig(set_point="positions")
+    with pytest.raises(ConfigError, match=r"robot\.system_id is 0"):
+        MavlinkConfig(system_id=0)
+    with pytest.raises(ConfigError, match="hover_thrust"):
+        MavlinkConfig(hover_thrust=1.5)
+    with pytest.raises(ConfigError, match="fixed base"):
+        MavlinkVehicle(MavlinkConfig(embodiment="ur5e"))
