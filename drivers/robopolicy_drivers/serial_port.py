@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from serial import Serial
 
 _PATTERNS = ("serial/by-id/*", "ttyUSB*", "ttyACM*")
+_WRITE_TIMEOUT_S = 0.5
 _BUSY = (errno.EAGAIN, errno.EBUSY)
 
 
@@ -24,7 +25,7 @@ def open_serial(port: str, baudrate: int, timeout_s: float) -> Serial:
     Args:
         port: e.g. ``"/dev/ttyUSB0"``, or better the stable name under ``/dev/serial/by-id``.
         baudrate: [bit/s].
-        timeout_s: longest wait of a read or write [s].
+        timeout_s: longest wait of a read [s].
 
     Raises:
         DeviceError: there is no such port, no permission for it, or another program uses it.
@@ -33,7 +34,9 @@ def open_serial(port: str, baudrate: int, timeout_s: float) -> Serial:
     make, failure = load_target("serial:Serial"), load_target("serial:SerialException")
     _require_unused(port)
     try:
-        opened: Serial = make(port, baudrate, timeout=timeout_s, write_timeout=timeout_s, exclusive=True)
+        opened: Serial = make(
+            port, baudrate, timeout=timeout_s, write_timeout=_WRITE_TIMEOUT_S, exclusive=True
+        )
     except (failure, OSError) as error:
         raise DeviceError(_explained(port, error)) from error
     opened.reset_input_buffer()

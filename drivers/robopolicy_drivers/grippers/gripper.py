@@ -18,6 +18,7 @@ from robopolicy_drivers.hosting.robot import HostedRobot
 from robopolicy_drivers.hosting.robot_loop import State, serve_robot
 from robopolicy_drivers.realtime.child import DeviceChannel
 from robopolicy_drivers.realtime.interpolator import WaypointInterpolator, WaypointPart
+from robopolicy_drivers.safety.configs import SafetyConfig
 from robopolicy_drivers.safety.gate import SafetyGate
 from robopolicy_drivers.safety.limits import MotionLimits
 
@@ -69,7 +70,8 @@ def control_gripper(channel: DeviceChannel, config: GripperConfig) -> None:
     link: GripperLink = load_target(config.link)(config)
     try:
         link.open()
-        serve_robot(channel, GripperController(link, config), config.rate_hz)
+        controller = GripperController(link, config.openings, rate_hz=config.rate_hz, safety=config.safety)
+        serve_robot(channel, controller, config.rate_hz)
     finally:
         link.close()
 
@@ -79,16 +81,20 @@ class GripperController:
 
     Args:
         link: open.
-        config: of the gripper.
+        openings: the smallest and the largest [m].
+        rate_hz: of its ticks.
+        safety: settings of the gate.
     """
 
-    def __init__(self, link: GripperLink, config: GripperConfig) -> None:
+    def __init__(
+        self, link: GripperLink, openings: tuple[float, float], *, rate_hz: float, safety: SafetyConfig
+    ) -> None:
         self._link, self._reading = link, link.read()
-        lower, upper = config.openings
+        lower, upper = openings
         unlimited = np.full(1, np.inf)
         limits = MotionLimits(np.array([lower]), np.array([upper]), unlimited, unlimited, unlimited)
         start = [min(max(self._reading[1], lower), upper)]
-        self._gate = SafetyGate(start, limits, period_s=1.0 / config.rate_hz, config=config.safety)
+        self._gate = SafetyGate(start, limits, period_s=1.0 / rate_hz, config=safety)
         self._plan = WaypointInterpolator(start, _PARTS)
         self._sent = float(start[0])
         self._recent: deque[tuple[int, float]] = deque([self._reading])

@@ -88,6 +88,7 @@ class RobotiqConfig(GripperConfig):
         rates="loop 50 Hz; positions as often as the bus answers",
         evidence=Evidence.OWN_EMULATOR,
         tested_against="own registers on pymodbus 3.16 servers; pyrobotiqgripper 3.3 as a second client",
+        modules=("pymodbus", "serial"),
     )
 
     port: str = "/dev/ttyUSB0"

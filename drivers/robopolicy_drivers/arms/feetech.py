@@ -1,0 +1,314 @@
+"""The SO-101 arm: six Feetech STS3215 servos on one bus, the last of which is the gripper's."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from robopolicy_datasets.clock import now_ns, seconds_to_ns
+from robopolicy_datasets.errors import ConfigError, DeviceError
+from robopolicy_drivers.arms.configs import ArmConfig
+from robopolicy_drivers.arms.feetech_bus import (
+    ACCELERATION,
+    COUNTS_TURNS,
+    HOMING_OFFSET,
+    MAX_POSITION,
+    MIN_POSITION,
+    OPERATING_MODE,
+    PHASE,
+    STATUS_BITS,
+    TORQUE_LIMIT,
+    TURN,
+    LostAnswerError,
+    ServoBus,
+    ServoState,
+)
+from robopolicy_drivers.arms.link import ArmReading
+from robopolicy_drivers.calibration.joints import JointCalibration, load_joints
+from robopolicy_drivers.embodiments import Embodiment, load_embodiment
+from robopolicy_drivers.hosting.facts import DeviceFacts, Evidence
+from robopolicy_drivers.safety.configs import SafetyConfig
+
+GRIPPER = "gripper"
+_RADIANS = 2 * np.pi / TURN  # of a count
+_SLACK = 60  # counts, about 5 degrees: how far stops and plastic give way beyond the calibrated range
+_PATIENCE_S = 0.2  # without any answer, until the bus counts as broken
+_REMEMBERED = 20  # set points: an answer may be a late one, to a question before
+_UNCHANGED_S = 0.5  # a joint that moves slowly needs so long for a count, and is not frozen
+_QUICKEST = 254  # acceleration: the gate's limits are below it
+_FULL_TORQUE = 1000
+
+
+@dataclass
+class So101Config(ArmConfig):
+    """An SO-101 follower arm with its gripper.
+
+    Attributes:
+        port: the serial port of its bus, best by its stable name under /dev/serial/by-id.
+        calibration: file of its joints, made by robopolicy devices calibrate joints.
+        gripper_torque: of the gripper's servo, as a share of what it can (0 to 1).
+        reversed: names of the joints whose counts fall as their angle grows; used by their calibration.
+    """
+
+    target: ClassVar[str] = "robopolicy_drivers.arms.gripping_arm:GrippingArm"
+    link: ClassVar[str] = f"{__name__}:FeetechLink"
+    joint_calibration: ClassVar[str] = "robopolicy_drivers.arms.feetech_calibration:JointRecording"
+    device: ClassVar[DeviceFacts] = DeviceFacts(
+        protocol="Feetech STS, half-duplex serial, 1 Mbaud",
+        sdk="feetech-servo-sdk",
+        rates="loop 100 Hz",
+        evidence=Evidence.OWN_EMULATOR,
+        tested_against="own servo bus on a pseudo terminal",
+        modules=("scservo_sdk", "serial"),
+    )
+
+    embodiment: str = "so101"
+    rate_hz: float = 100.0
+    safety: SafetyConfig = field(default_factory=lambda: SafetyConfig(stale_state_s=_UNCHANGED_S))
+    port: str = "/dev/ttyACM0"
+    calibration: str = "so101.json"
+    gripper_torque: float = 0.5
+    reversed: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 < self.gripper_torque <= 1:
+            raise ConfigError(f"gripper_torque is {self.gripper_torque}; give a share above 0, at most 1.")
+
+    @property
+    def address(self) -> str:
+        """See ``ArmConfig``."""
+        return self.port
+
+
+def servo_names(embodiment: Embodiment) -> dict[int, str]:
+    """Returns the names of an arm's servos by their numbers: 1 for the joint at the base, and so on."""
+    return dict(enumerate((*embodiment.joint_names, GRIPPER), 1))
+
+
+class JointScale:
+    """Turns counts into joint angles and a gripper's opening, and back.
+
+    The middle of a joint's calibrated range is the middle of the embodiment's limits. The opening grows in
+    proportion to the gripper's angle, although its jaw turns.
+
+    Args:
+        joints: calibrated, with the gripper as the last.
+        embodiment: the arm.
+    """
+
+    def __init__(self, joints: Sequence[JointCalibration], embodiment: Embodiment) -> None:
+        *arm, self._gripper = joints
+        self._middle = np.array([joint.middle for joint in arm])
+        self._step = np.array([joint.direction for joint in arm]) * _RADIANS
+        self._center = embodiment.position_limits.mean(axis=1)
+        self._opening = embodiment.parallel_gripper
+        self._lower = np.array([joint.lower for joint in joints])
+        self._upper = np.array([joint.upper for joint in joints])
+
+    def angles(self, counts: NDArray) -> NDArray[np.float64]:
+        """Returns joint angles ``[J]`` [rad] of counts ``[J + 1]``."""
+        return np.asarray(self._center + self._step * (counts[:-1] - self._middle))
+
+    def velocities(self, counts: NDArray) -> NDArray[np.float64]:
+        """Returns joint velocities ``[J]`` [rad/s] of velocities in counts/s ``[J + 1]``."""
+        return np.asarray(self._step * counts[:-1])
+
+    def width(self, counts: NDArray) -> float:
+        """Returns the opening [m] of counts ``[J + 1]``."""
+        share = (counts[-1] - self._lower[-1]) / (self._upper[-1] - self._lower[-1])
+        if self._gripper.direction < 0:
+            share = 1 - share
+        low, high = self._opening.min_width, self._opening.max_width
+        return float(low + (high - low) * np.clip(share, 0.0, 1.0))
+
+    def counts(self, angles: NDArray, width: float) -> NDArray[np.int64]:
+        """Returns the counts ``[J + 1]`` of angles ``[J]`` [rad] and an opening [m], within the ranges."""
+        low, high = self._opening.min_width, self._opening.max_width
+        share = (width - low) / (high - low)
+        if self._gripper.direction < 0:
+            share = 1 - share
+        last = self._lower[-1] + share * (self._upper[-1] - self._lower[-1])
+        wanted = np.append(self._middle + (angles - self._center) / self._step, last)
+        return np.clip(np.rint(wanted), self._lower, self._upper).astype(np.int64)
+
+    def outside(self, counts: NDArray) -> list[int]:
+        """Returns which of the counts ``[J + 1]`` lie clearly outside of the calibrated ranges."""
+        beyond = np.maximum(self._lower - counts, counts - self._upper)
+        return np.flatnonzero(beyond > _SLACK).tolist()
+
+
+class CalibratedServos:
+    """An arm's bus with its calibration: what a follower and a leader have in common.
+
+    Args:
+        port: of the bus.
+        calibration: file of the joints.
+        embodiment: name of the arm.
+
+    Attributes:
+        bus: the servos.
+        scale: from counts to angles.
+    """
+
+    def __init__(self, port: str, calibration: str, embodiment: str) -> None:
+        body = load_embodiment(embodiment)
+        self._names = servo_names(body)
+        self._joints = load_joints(calibration, embodiment, self._names)
+        self._calibration = calibration
+        self.bus, self.scale = ServoBus(port, self._names), JointScale(self._joints, body)
+
+    def open(self) -> None:
+        """Opens the bus, and makes sure that the calibration is that of its servos.
+
+        Raises:
+            DeviceError: the bus cannot be used, or was calibrated differently.
+        """
+        self.bus.open()
+        for joint in self._joints:
+            kept = {
+                "offset": self.bus.read(joint.servo, HOMING_OFFSET),
+                "lower": self.bus.read(joint.servo, MIN_POSITION),
+                "upper": self.bus.read(joint.servo, MAX_POSITION),
+            }
+            counts_turns = self.bus.read(joint.servo, PHASE) & COUNTS_TURNS
+            if counts_turns or any(getattr(joint, name) != value for name, value in kept.items()):
+                raise DeviceError(
+                    f"The servo {joint.servo} ({joint.name}) on '{self.bus.port}' keeps {kept}, and the file "
+                    f"'{self._calibration}' says offset {joint.offset}, lower {joint.lower}, upper "
+                    f"{joint.upper}{' (and it counts turns)' if counts_turns else ''}. This is another arm, "
+                    "or a servo was replaced: calibrate again."
+                )
+
+    def read(self) -> tuple[int, list[ServoState], NDArray[np.int64]]:
+        """Returns when the servos were asked [ns, monotonic], what they tell, and their counts ``[J + 1]``.
+
+        Raises:
+            DeviceError: the bus is broken, or a joint stands where it was never calibrated.
+        """
+        time_ns, states = self.bus.states()
+        counts = np.array([state.position for state in states])
+        if outside := self.scale.outside(counts):
+            told = ", ".join(f"{self._joints[i].name} at {counts[i]}" for i in outside)
+            raise DeviceError(
+                f"Joints stand outside of their calibrated ranges: {told} counts. A horn has slipped, or the "
+                "calibration did not reach the stops: calibrate again."
+            )
+        return time_ns, states, counts
+
+
+class FeetechLink:
+    """The ``GrippingLink`` of an SO-101. Its servos hold their last set points when nobody sends any.
+
+    Args:
+        config: the settings.
+    """
+
+    def __init__(self, config: So101Config) -> None:
+        self._config = config
+        self._servos = CalibratedServos(config.port, config.calibration, config.embodiment)
+        self._bus, self._scale = self._servos.bus, self._servos.scale
+        self._sent: deque[list[int]] = deque(maxlen=_REMEMBERED)
+        self.gripper = _Gripper(self)
+
+    def open(self) -> None:
+        """See ``ArmLink``. The arm is held from here on, where it stands."""
+        self._servos.open()
+        for servo, name in self._bus.names.items():
+            torque = self._config.gripper_torque if name == GRIPPER else 1.0
+            self._bus.write(servo, OPERATING_MODE, 0)
+            self._bus.write(servo, ACCELERATION, _QUICKEST)
+            self._bus.write(servo, TORQUE_LIMIT, round(torque * _FULL_TORQUE))
+        self._newest = self._servos.read()
+        self.width = self.opening()[1]
+        self._hold()
+
+    def read(self) -> ArmReading:
+        """See ``ArmLink``. An answer that is lost or damaged is made up for by the one before."""
+        try:
+            self._newest = self._servos.read()
+        except LostAnswerError:
+            if now_ns() - self._newest[0] > seconds_to_ns(_PATIENCE_S):
+                raise
+        time_ns, states, counts = self._newest
+        velocities = np.array([state.velocity for state in states])
+        return ArmReading(time_ns, self._scale.angles(counts), self._scale.velocities(velocities))
+
+    def send(self, positions: NDArray) -> None:
+        """See ``ArmLink``."""
+        self._send(self._scale.counts(positions, self.width))
+
+    def fault(self) -> str:
+        """See ``ArmLink``."""
+        for index, (name, state) in enumerate(zip(self._bus.names.values(), self._newest[1], strict=True)):
+            reasons = [text for bit, text in STATUS_BITS.items() if state.status & bit]
+            if reasons:
+                return f"the servo {name} reports: {'; '.join(reasons)}"
+            if not state.torque:
+                return (
+                    f"the servo {name} does not hold any more: it was without power, or another program let "
+                    "it go. Support the arm"
+                )
+            if all(state.goal != goals[index] for goals in self._sent):
+                return (
+                    f"another program commands the servo {name}: it goes to {state.goal}, and "
+                    f"{self._sent[-1][index]} was sent. End that program"
+                )
+        return ""
+
+    def recover(self) -> None:
+        """See ``ArmLink``. The arm is held where it stands."""
+        self._newest = self._servos.read()
+        self._hold()
+        if reason := self.fault():
+            raise DeviceError(f"The stop is not released: {reason}.")
+
+    def close(self) -> None:
+        """See ``ArmLink``. The servos go on holding, so that the arm does not fall."""
+        self._bus.close()
+
+    def opening(self) -> tuple[int, float]:
+        """Returns when the gripper was read last [ns, monotonic], and its opening [m]."""
+        time_ns, _, counts = self._newest
+        return time_ns, self._scale.width(counts)
+
+    def _hold(self) -> None:
+        """Makes the arm hold where it stands; the gripper goes to its opening."""
+        self._send(self._scale.counts(self._scale.angles(self._newest[2]), self.width))
+        self._bus.enable_torque(True)
+        self._newest = self._servos.read()
+
+    def _send(self, counts: NDArray[np.int64]) -> None:
+        goals: list[int] = counts.tolist()
+        self._bus.send(goals)
+        self._sent.append(goals)
+
+
+class _Gripper:
+    """The gripper's side of the link: it is read and sent with the arm."""
+
+    def __init__(self, link: FeetechLink) -> None:
+        self._link = link
+
+    def open(self) -> None:
+        """Is opened with the arm."""
+
+    def read(self) -> tuple[int, float]:
+        return self._link.opening()
+
+    def send(self, width: float) -> None:
+        self._link.width = width
+
+    def fault(self) -> str:
+        return ""  # told by the arm
+
+    def recover(self) -> None:
+        """Is recovered with the arm."""
+
+    def close(self) -> None:
+        """Is closed with the arm."""

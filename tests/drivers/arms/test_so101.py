@@ -1,0 +1,382 @@
+"""The SO-101 driver with Feetech's SDK against an own emulator of its servo bus, on a pseudo terminal."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from device_targets import wait_until
+from hypothesis import given
+from hypothesis import strategies as st
+
+from robopolicy_datasets.clock import now_ns, seconds_to_ns
+from robopolicy_datasets.errors import ConfigError, DeviceError, MissingExtraError
+from robopolicy_drivers.arms.feetech import FeetechLink, JointScale, So101Config, servo_names
+from robopolicy_drivers.arms.feetech_bus import HOMING_OFFSET, LOCK, Register, ServoBus
+from robopolicy_drivers.arms.feetech_calibration import JointRecording, write_joints
+from robopolicy_drivers.arms.gripping_arm import GrippingArm
+from robopolicy_drivers.arms.leader import LeaderArm
+from robopolicy_drivers.calibration.joints import JointCalibration, load_joints, save_joints
+from robopolicy_drivers.conformance import check_driver
+from robopolicy_drivers.embodiments import load_embodiment
+
+pytest.importorskip("scservo_sdk", reason="the extra 'feetech' is not installed")
+EMULATOR = Path(__file__).parents[1] / "emulators" / "feetech_servos.py"
+SO101 = load_embodiment("so101")
+NAMES = servo_names(SO101)
+# Where the encoders stand when the joints are in the middle of their ranges: two of them begin anew within.
+ENCODERS = {1: 10, 2: 4000, 3: 2048, 4: 1500, 5: 2500, 6: 3000}
+
+
+class Peer:
+    """The emulator in a process of its own."""
+
+    def __init__(self):
+        encoders = [f"{servo}={count}" for servo, count in ENCODERS.items()]
+        self.process = subprocess.Popen(
+            [sys.executable, EMULATOR, *encoders], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        self.port = self.process.stdout.readline().strip()
+
+    def do(self, line):
+        self.process.stdin.write(line + "\n")
+        self.process.stdin.flush()
+
+    def end(self):
+        self.process.kill()
+        self.process.wait()
+        self.process.stdin.close()
+        self.process.stdout.close()
+
+
+@pytest.fixture
+def peer():
+    peer = Peer()
+    yield peer
+    peer.end()
+
+
+@pytest.fixture
+def config(peer, tmp_path):
+    """Of an arm that is calibrated: 1150 counts to both sides of the middle."""
+    joints = []
+    for servo, name in NAMES.items():
+        offset = (ENCODERS[servo] - 2048 + 2048) % 4096 - 2048
+        joints.append(JointCalibration(name, servo, max(offset, -2047), 898, 3198))
+    bus = ServoBus(peer.port, NAMES)
+    bus.open()
+    write_joints(bus, joints)
+    bus.close()
+    save_joints(tmp_path / "so101.json", "so101", joints)
+    return So101Config(port=peer.port, calibration=str(tmp_path / "so101.json"), action="joint")
+
+
+@pytest.fixture
+def arm(config):
+    with GrippingArm(config) as arm:
+        yield arm
+
+
+def place(arm):
+    state = arm.state()[1]
+    return np.concatenate([state["robot0_joint_pos"], state["robot0_gripper_width"]]).astype(float)
+
+
+def go(arm, target, seconds=0.3):
+    return arm.command(np.array(target), now_ns() + seconds_to_ns(seconds))
+
+
+def reach(arm, goal, tolerance=0.01):
+    """Commands a goal until it is reached: who says nothing for half a second lets the arm hold."""
+
+    def there():
+        go(arm, goal, 0.1)
+        return np.abs(place(arm) - goal).max() < tolerance
+
+    assert wait_until(there, pause_s=0.05)
+
+
+def stopped(arm):
+    return bool(arm.ring.newest().data["stopped"])
+
+
+@pytest.mark.parametrize("action", ["pose", "joint"])
+def test_it_conforms(config, action):
+    config.action = action
+    assert check_driver(lambda: GrippingArm(config))
+
+
+def test_joints_and_gripper_are_reached_on_both_sides_of_the_encoders_end(arm):
+    """The encoders of the first two joints begin anew in the middle of their ranges."""
+    for sign in (1, -1):
+        goal = place(arm)
+        goal[:5] += sign * np.array([0.4, 0.3, -0.2, 0.2, 0.5])
+        goal[5] = 0.05 + sign * 0.03
+        reach(arm, goal)
+    time.sleep(0.2)
+    record = arm.ring.newest()
+    assert np.abs(record.data["robot0_joint_vel"]).max() < 0.2
+
+
+def test_a_pose_with_an_opening_is_reached(config):
+    config.action = "pose"
+    with GrippingArm(config) as arm:
+        state = arm.state()[1]
+        goal = [*state["robot0_eef_pos"], *state["robot0_eef_rot_axis_angle"], 0.02]
+        goal[2] += 0.02
+        go(arm, goal)
+        assert wait_until(
+            lambda: (
+                np.abs(arm.state()[1]["robot0_eef_pos"] - goal[:3]).max() < 0.003
+                and abs(place(arm)[5] - 0.02) < 0.002
+            )
+        )
+
+
+def test_a_slow_joint_is_not_taken_for_a_frozen_one(arm):
+    """A joint that needs longer for a count than the state of another arm may be unchanged."""
+    start, begun = place(arm), now_ns()
+    for tick in range(60):
+        goal = start.copy()
+        goal[0] += 0.006 * 0.025 * tick
+        go(arm, goal, 0.1)
+        time.sleep(0.025)
+    assert now_ns() - begun > seconds_to_ns(1.4)
+    assert not stopped(arm)
+
+
+def test_an_overloaded_servo_stops_the_arm_and_is_named(arm, peer, reaction):
+    go(arm, place(arm) + 0.05)
+    peer.do("error 3 32")
+    reaction("an overloaded servo", lambda: stopped(arm))
+    with pytest.raises(DeviceError, match=r"elbow_flex reports: it is overloaded; take the load away"):
+        go(arm, place(arm))
+    with pytest.raises(DeviceError, match=r"is not released: the servo elbow_flex"):
+        arm.release()
+    peer.do("error 3 0")
+    time.sleep(0.1)
+    arm.release()
+    goal = place(arm) - 0.05
+    reach(arm, goal)
+
+
+def test_a_loss_of_power_is_noticed(arm, peer, reaction):
+    peer.do("power")
+    reaction("servos that lost their power", lambda: stopped(arm))
+    with pytest.raises(DeviceError, match=r"does not hold any more: it was without power"):
+        go(arm, place(arm))
+    before = place(arm)
+    arm.release()
+    time.sleep(0.1)
+    np.testing.assert_allclose(place(arm)[:5], before[:5], atol=0.01)
+
+
+def test_a_second_controller_is_noticed(arm, peer, reaction):
+    go(arm, place(arm))
+
+    def noticed():
+        peer.do("set 2 1800")  # again and again, as it would
+        return stopped(arm)
+
+    reaction("another program's set points", noticed)
+    with pytest.raises(DeviceError, match="another program commands the servo shoulder_lift"):
+        go(arm, place(arm))
+
+
+def test_one_damaged_answer_does_no_harm(arm, peer):
+    peer.do("corrupt 4 1")
+    goal = place(arm) + 0.05
+    reach(arm, goal)
+    assert not stopped(arm)
+
+
+@pytest.mark.parametrize(
+    ("fault", "text"),
+    [
+        ("cut", r"The connection to '.*' is broken .* Check the USB cable"),
+        ("silent 4", r"servo 4 \(wrist_flex\) .*: nothing answers\. Check its number on the bus, the cables"),
+        ("silent", r"servo 1 \(shoulder_pan\) .*: nothing answers"),
+        ("corrupt 5 1000", r"servo 5 \(wrist_roll\) .*: its answer is damaged"),
+    ],
+)
+def test_a_bus_that_breaks_ends_the_process_with_its_words(arm, peer, reaction, fault, text):
+    words = []
+
+    def noticed():
+        try:
+            arm.state()
+        except DeviceError as error:
+            words.append(str(error))
+        return words
+
+    peer.do(fault)
+    reaction(f"the fault '{fault}'", noticed)
+    with pytest.raises(DeviceError, match=text):
+        raise DeviceError(words[0])
+
+
+def test_a_killed_peer_ends_the_process(arm, peer, reaction):
+    peer.process.kill()
+    reaction("a killed bus", lambda: not _alive(arm))
+
+
+def _alive(arm):
+    try:
+        arm.state()
+    except DeviceError:
+        return False
+    return True
+
+
+def test_after_closing_the_servos_hold(config, peer):
+    with GrippingArm(config) as arm:
+        goal = place(arm)
+        goal[:5] += 0.1
+        reach(arm, goal)
+    bus = ServoBus(peer.port, NAMES)
+    bus.open()
+    assert all(state.torque for state in bus.states()[1])
+    bus.close()
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ("model 2 1284", r"servo 2 \(shoulder_lift\) .* of model 1284, not an STS3215"),
+        ("silent 3", "servo 3"),
+    ],
+)
+def test_a_bus_of_another_kind_is_refused(config, peer, change, text):
+    peer.do(change)
+    time.sleep(0.05)
+    with pytest.raises(DeviceError, match=text):
+        GrippingArm(config).connect()
+
+
+def test_a_busy_port_names_who_uses_it(config, arm):
+    with pytest.raises(DeviceError, match=rf"in use by process {arm.pid} .* End that program"):
+        FeetechLink(config).open()
+
+
+def test_another_arms_calibration_is_refused(config, peer):
+    bus = ServoBus(peer.port, NAMES)
+    bus.open()
+    bus.write(3, LOCK, 0)
+    bus.write(3, HOMING_OFFSET, -5)
+    bus.close()
+    with pytest.raises(DeviceError, match=r"servo 3 \(elbow_flex\) .* another arm, or a servo was replaced"):
+        GrippingArm(config).connect()
+
+
+def test_a_slipped_horn_is_refused(config, peer):
+    peer.do("push 4 1195")
+    time.sleep(0.5)
+    config.calibration = _narrowed(config, peer)
+    with pytest.raises(DeviceError, match=r"wrist_flex at \d+ counts\. A horn has slipped"):
+        GrippingArm(config).connect()
+
+
+def _narrowed(config, peer):
+    joints = load_joints(config.calibration, "so101", NAMES)
+    joints[3] = JointCalibration("wrist_flex", 4, joints[3].offset, 1500, 2500)
+    bus = ServoBus(peer.port, NAMES)
+    bus.open()
+    write_joints(bus, joints)
+    bus.close()
+    save_joints(config.calibration, "so101", joints)
+    return config.calibration
+
+
+def test_without_its_package_the_extra_is_named(config, monkeypatch):
+    monkeypatch.setitem(sys.modules, "scservo_sdk", None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'robopolicy\[feetech\]'"):
+        FeetechLink(config).open()
+
+
+def test_a_calibration_by_hand_serves_follower_and_leader(peer, tmp_path):
+    """Two encoders begin anew within the ranges that a hand moves them through."""
+    config = So101Config(port=peer.port, calibration=str(tmp_path / "arm.json"), action="joint")
+    recording = JointRecording(config)
+    recording.open()
+    with pytest.raises(DeviceError, match="not moved through their ranges: shoulder_pan"):
+        recording.finish()
+    for way in (1100, -2200, 1100):
+        for servo in NAMES:
+            peer.do(f"push {servo} {way}")
+        end = time.monotonic() + abs(way) / 4000 + 0.1
+        while time.monotonic() < end:
+            spans = recording.sample()
+            time.sleep(0.005)
+    assert all(way >= needed for way, needed in spans.values())
+    recording.finish()
+    recording.close()
+    joints = load_joints(config.calibration, "so101", NAMES)
+    assert all(abs(joint.upper - joint.lower - 2200) <= 4 for joint in joints)
+    assert all(abs(joint.middle - 2048) <= 1 for joint in joints)
+    with LeaderArm(peer.port, config.calibration) as leader:
+        time_ns, positions, width = leader.positions()
+        np.testing.assert_allclose(positions, SO101.position_limits.mean(axis=1), atol=0.01)
+        assert width == pytest.approx(0.05, abs=0.001)
+        peer.do("push 1 -400")
+        time.sleep(0.3)
+        later_ns, moved, _ = leader.positions()
+        assert moved[0] - positions[0] == pytest.approx(-400 * 2 * np.pi / 4096, abs=0.005)
+        assert later_ns > time_ns
+
+
+def test_a_joint_that_is_turned_by_a_whole_turn_is_not_calibrated(peer, tmp_path):
+    recording = JointRecording(So101Config(port=peer.port, calibration=str(tmp_path / "arm.json")))
+    recording.open()
+    peer.do("turn 5 4096")
+
+    def turned():
+        while True:
+            recording.sample()
+
+    with pytest.raises(DeviceError, match=r"'wrist_roll' was turned by 3\d\d degrees"):
+        turned()
+    recording.close()
+    assert not (tmp_path / "arm.json").exists()
+
+
+@given(
+    shares=st.lists(st.floats(0.0, 1.0), min_size=6, max_size=6),
+    lower=st.integers(0, 2000),
+    span=st.integers(1500, 2000),
+    direction=st.sampled_from([1, -1]),
+)
+def test_angles_become_counts_and_come_back(shares, lower, span, direction):
+    joints = [JointCalibration(n, i, 0, lower, lower + span, direction) for i, n in NAMES.items()]
+    scale, limits = JointScale(joints, SO101), SO101.position_limits
+    half = span * np.pi / 4096
+    angles = limits.mean(axis=1) + (2 * np.array(shares[:5]) - 1) * half
+    width = 0.1 * shares[5]
+    counts = scale.counts(angles, width)
+    assert ((lower <= counts) & (counts <= lower + span)).all()
+    np.testing.assert_allclose(scale.angles(counts), angles, atol=0.51 * 2 * np.pi / 4096)
+    assert scale.width(counts) == pytest.approx(width, abs=0.51 * 0.1 / span)
+    assert not scale.outside(counts)
+
+
+@given(value=st.integers(-2047, 2047))
+def test_a_signed_register_keeps_its_value(value):
+    assert HOMING_OFFSET.decode(HOMING_OFFSET.encode(value)) == value
+
+
+@pytest.mark.parametrize(
+    ("register", "value"), [(HOMING_OFFSET, 2048), (Register(40, 1), 256), (Register(9, 2), -1)]
+)
+def test_a_value_without_room_is_refused(register, value):
+    with pytest.raises(DeviceError, match="has no room"):
+        register.encode(value)
+
+
+def test_settings_that_make_no_sense():
+    with pytest.raises(ConfigError, match=r"gripper_torque is 1\.5"):
+        So101Config(gripper_torque=1.5)
+    with pytest.raises(DeviceError, match=r"no serial port '/dev/ttyACM77'; this computer has"):
+        ServoBus("/dev/ttyACM77", NAMES).open()
