@@ -40,7 +40,7 @@ EXTRA_OF_MODULE: Mapping[str, str] = {
     "rtde_receive": "ur",
     "dashboard_client": "ur",
     "pymodbus": "modbus",
-    "serial": "modbus",
+    "serial": "serial",
     "scservo_sdk": "feetech",
 }
 

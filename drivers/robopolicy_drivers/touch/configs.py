@@ -51,3 +51,38 @@ class AtiNetFtConfig:
                 raise ConfigError(f"{name} is {value}; give a number above 0.")
         if not any(self.sensor_quaternion):
             raise ConfigError("sensor_quaternion is all zero; give a rotation (wxyz), [1,0,0,0] for none.")
+
+
+@dataclass
+class FlexiTacConfig:
+    """A FlexiTac: a flexible grid of taxels on a serial port.
+
+    Attributes:
+        port: the serial port, best by its stable name under /dev/serial/by-id.
+        key: of the readings.
+        rows: of taxels, as in its firmware.
+        columns: of taxels, as in its firmware.
+        baudrate: as in its firmware [bit/s].
+        rate_hz: frames per second that it sends.
+    """
+
+    target: ClassVar[str] = "robopolicy_drivers.touch.flexitac:FlexiTac"
+    device: ClassVar[DeviceFacts] = DeviceFacts(
+        protocol="frames over USB serial, 2 Mbaud",
+        sdk="own, on pyserial",
+        rates="100 Hz at 12 x 32 taxels",
+        evidence=Evidence.OWN_EMULATOR,
+        tested_against="own emulator, which flexitac 0.3.1 reads too",
+    )
+
+    port: str = "/dev/ttyUSB0"
+    key: str = "robot0_tactile0_taxels"
+    rows: int = 12
+    columns: int = 32
+    baudrate: int = 2_000_000
+    rate_hz: float = 100.0
+
+    def __post_init__(self) -> None:
+        for name in ("rows", "columns", "baudrate", "rate_hz"):
+            if not getattr(self, name) > 0:
+                raise ConfigError(f"{name} is {getattr(self, name)}; give a number above 0.")
