@@ -30,6 +30,7 @@ from robopolicy_launch.benchmarks import (
     lipschitz_flow,
     loader,
     loop,
+    markers,
     record,
     render,
     ring,
@@ -58,7 +59,8 @@ def check(rows, names):
 
 def test_the_suites_are_found():
     wanted = {
-        *("chunking", "control", "flowbender", "lipschitz", "lipschitz_flow", "loader", "loop", "record"),
+        *("chunking", "control", "flowbender", "lipschitz", "lipschitz_flow", "loader", "loop"),
+        *("markers", "record"),
         *("render", "ring", "sample", "server", "sim", "store", "theorems", "touch", "train"),
     }
     assert wanted <= set(benchmarks.suites())
@@ -267,6 +269,10 @@ def test_casadi_finds_the_minimum_that_ours_finds():
 
 def test_touch():
     check(touch.run(seconds=0.0), [f"touch_{name}" for name in ("markers", "taxels", "wrench", "rgb")])
+
+
+def test_markers():
+    check(markers.run(shapes=((7, 9),), seconds=0.0), ["markers_7x9"])
 
 
 def test_ring():

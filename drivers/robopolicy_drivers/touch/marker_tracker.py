@@ -17,9 +17,9 @@ from robopolicy_drivers.touch.marker_grid import arrange_grid, find_markers, spa
 
 Floats = NDArray[np.float64]
 
-_LEVELS = 3  # of the pyramid above the image: motions of 60 px from image to image are followed
-_WINDOW = (15, 15)  # [px] of Lucas-Kanade: a marker and its rim
-_CRITERIA = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 10, 0.03)
+LEVELS = 3  # of the pyramid above the image: motions of 60 px from image to image are followed
+WINDOW = (15, 15)  # [px] of Lucas-Kanade: a marker and its rim
+CRITERIA = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 10, 0.03)
 _PATCH = 1.8  # half the side of the patch around a marker, in its radii
 _CENTROIDS = 2  # each time from the centre of the one before
 _MASS_RANGE = (0.3, 3.0)  # of a marker's darkness, relative to what it had at the beginning
@@ -90,9 +90,9 @@ class MarkerTracker:
             gray,
             before,
             before.copy(),
-            winSize=_WINDOW,
-            maxLevel=_LEVELS,
-            criteria=_CRITERIA,
+            winSize=WINDOW,
+            maxLevel=LEVELS,
+            criteria=CRITERIA,
         )
         self._previous = gray
         followed = np.asarray(status).ravel().astype(bool) & self.found
