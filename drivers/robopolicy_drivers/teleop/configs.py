@@ -48,8 +48,8 @@ class SteeringConfig:
         turn_frame: about whose axes: ``view`` or ``tool``.
         view_yaw: where the person looks: 0 along the x axis of the robot's frame, from there counterclockwise
             seen from above [rad].
-        closed_width: of the gripper [m].
-        open_width: of the gripper [m].
+        closed_width: of a gripper that does not tell its smallest opening [m].
+        open_width: of a gripper that does not tell its largest opening [m].
 
     Raises:
         ConfigError: a speed is not above 0, or a number is not finite.

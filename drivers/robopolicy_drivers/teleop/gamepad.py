@@ -46,8 +46,8 @@ def twist_of(axes: Array, down: frozenset[int], dead_zone: float) -> Array:
     """Returns what sticks, triggers and the cross ask for ``[6]``, see ``Steering``.
 
     Args:
-        axes: left stick to the right and down, right stick likewise, left and right trigger ``[6]``; from -1
-            to 1.
+        axes: left stick to the right and down, right stick likewise, from -1 to 1; left and right trigger,
+            from 0 to 1 ``[6]``.
         down: numbers of the buttons that are down.
         dead_zone: of the sticks and triggers.
     """
@@ -85,7 +85,7 @@ class GamepadSource:
         controller = importlib.import_module("pygame._sdl2.controller")
         self._pygame.display.init()
         controller.init()
-        names = [controller.name_forindex(number) for number in range(self._pygame.joystick.get_count())]
+        names = [controller.name_forindex(number) for number in range(controller.get_count())]
         if self._config.number >= len(names):
             raise DeviceError(
                 f"teleop.number={self._config.number} is not there; SDL finds {len(names)} gamepads"
@@ -107,9 +107,12 @@ class GamepadSource:
             DeviceError: it was unplugged.
         """
         self._loop.wait()
-        down = self._down()
+        # SDL takes in what has happened; the list of events is of no use, and pygame 2.6 fails to build it
+        # when a pad is unplugged.
+        self._pygame.event.clear()
         if not self._pad.attached():
             raise DeviceError("The gamepad was unplugged, or its battery is empty. Begin again.")
+        down = frozenset(number for number in range(15) if self._pad.get_button(number))
         axes = np.array([self._pad.get_axis(axis) for axis in range(6)]) / FULL
         twist = twist_of(axes, down, self._config.dead_zone)
         held = LEFT_SHOULDER in down
@@ -127,10 +130,3 @@ class GamepadSource:
         if self._pygame is not None:
             self._pygame.quit()
         self._pad = self._pygame = None
-
-    def _down(self) -> frozenset[int]:
-        """Returns the buttons that are down, or were since the last time."""
-        events = self._pygame.event.get()
-        tapped = {event.button for event in events if event.type == self._pygame.CONTROLLERBUTTONDOWN}
-        held = {number for number in range(15) if self._pad.get_button(number)}
-        return frozenset(tapped | held)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,11 +26,13 @@ class ActionPart:
         kind: ``pose`` (position and axis-angle of a tool or vehicle), ``joint`` or ``width``.
         number: of the robot.
         span: where they are.
+        openings: the smallest and largest width [m], where the robot tells them.
     """
 
     kind: str
     number: int
     span: slice
+    openings: tuple[float, float] | None = None
 
     def measured(self, state: Mapping[str, NDArray]) -> Array:
         """Returns what the robot measures of it.
@@ -80,9 +82,8 @@ def _parts(robot: Robot, number: int, start: int) -> Iterator[ActionPart]:
     """Yields the parts of a robot whose first number is ``number`` and whose action begins at ``start``."""
     if isinstance(robot, CompositeRobot):
         for part in action_parts(robot):
-            yield ActionPart(
-                part.kind, part.number + number, slice(part.span.start + start, part.span.stop + start)
-            )
+            span = slice(part.span.start + start, part.span.stop + start)
+            yield replace(part, number=part.number + number, span=span)
         return
     action = robot.spec.action[0]
     patterns = {
@@ -98,7 +99,8 @@ def _parts(robot: Robot, number: int, start: int) -> Iterator[ActionPart]:
     pattern = patterns[action.kind]
     for index in range(action.size // sum(size for _, size in pattern)):
         for kind, size in pattern:
-            yield ActionPart(kind, number + index, slice(start, start + size))
+            openings = getattr(robot, "openings", None) if kind == WIDTH else None
+            yield ActionPart(kind, number + index, slice(start, start + size), openings)
             start += size
 
 

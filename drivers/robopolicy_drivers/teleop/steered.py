@@ -143,20 +143,15 @@ class SteeredTeleop:
 
     def _begin(self, last: NDArray) -> SteeringTarget:
         config = self._config
-        # The robot's own gate knows its workspace.
-        lower = np.array([*[-np.inf] * 6, config.closed_width])
-        upper = np.array([*[np.inf] * 6, config.open_width])
         lead = (LEAD_S * config.speed, LEAD_S * config.turn_speed)
-        targets = [
-            ToolTarget(
-                pose_from_vector(np.asarray(last[pose.span], np.float64)),
-                float(last[width.span][0]) if width is not None else config.open_width,
-                lower,
-                upper,
-                lead,
-            )
-            for pose, width in self._tools
-        ]
+        targets = []
+        for pose, width in self._tools:
+            openings = width.openings if width is not None else None
+            closed, opened = openings or (config.closed_width, config.open_width)
+            # The robot's own gate knows its workspace.
+            lower, upper = np.array([*[-np.inf] * 6, closed]), np.array([*[np.inf] * 6, opened])
+            now = opened if width is None else float(last[width.span][0])
+            targets.append(ToolTarget(pose_from_vector(np.asarray(last[pose.span])), now, lower, upper, lead))
         return SteeringTarget(targets, Frame(config.move_frame), Frame(config.turn_frame))
 
 

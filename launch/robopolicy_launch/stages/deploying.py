@@ -8,7 +8,7 @@ import io
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -17,16 +17,18 @@ from numpy.typing import NDArray
 
 from robopolicy_datasets.clock import now_ns
 from robopolicy_datasets.errors import ConfigError, DeviceError
-from robopolicy_datasets.registry import robots
+from robopolicy_datasets.registry import robots, teleops
 from robopolicy_datasets.store.episode import EpisodeInfo
 from robopolicy_drivers.interfaces import ReportsCycles
+from robopolicy_drivers.teleop.configs import ReplayConfig
+from robopolicy_drivers.teleop.operator import TeleopOperator
 from robopolicy_launch import console
 from robopolicy_launch.run_folder import write_text_atomic
 from robopolicy_launch.settings import registered_name
 from robopolicy_launch.stages.deployment_store import DeploymentStore
 
 if TYPE_CHECKING:
-    from robopolicy_drivers.interfaces import ChunkPolicy
+    from robopolicy_drivers.interfaces import ChunkPolicy, Robot
     from robopolicy_drivers.realtime.sections import CycleSummary
     from robopolicy_drivers.runtime.configs import RuntimeConfig
     from robopolicy_drivers.runtime.preflight import Candidate, Finding
@@ -54,10 +56,12 @@ class Deployment:
     Attributes:
         cycles: what the cycles of the robot's loop consisted of, where it measures that.
         reports: seed and report of each episode.
-        judged: whether the robot can tell success.
+        judged: whether the robot or a person can tell success.
+        taken_over: whether a person may take the robot over.
     """
 
     judged: bool
+    taken_over: bool = False
     cycles: CycleSummary | None = None
     reports: list[tuple[int, EpisodeReport]] = field(default_factory=list)
 
@@ -77,6 +81,11 @@ class Deployment:
             "skipped_steps": sum(report.skipped for report in reports),
             "dropped_rows": sum(report.dropped_rows for report in reports),
         }
+        if self.taken_over:
+            figures |= {
+                "human_steps": sum(report.human for report in reports),
+                "takeovers": sum(len(report.events) for report in reports),
+            }
         if latencies_ms.size:
             for name, share in (("p50", 50), ("p99", 99)):
                 figures[f"inference_{name}_ms"] = float(np.percentile(latencies_ms, share))
@@ -144,6 +153,7 @@ def deploy(
     seconds: float,
     videos: int,
     runtime: RuntimeConfig | None = None,
+    teleop: Any = None,
 ) -> dict[str, Any]:
     """Lets a policy drive a robot for some episodes.
 
@@ -156,6 +166,7 @@ def deploy(
         seconds: longest duration of an episode [s].
         videos: of the first episodes.
         runtime: how chunks become commands; None for the defaults.
+        teleop: config of a device by which a person may take the robot over; None: nobody may.
 
     Returns:
         success, late ticks, latencies and more.
@@ -175,9 +186,11 @@ def deploy(
         require_encoder()
     with contextlib.ExitStack() as resources:
         name, robot, cameras = resources.enter_context(ready_robot(robot_config, [candidate]))
+        operator = None if teleop is None else resources.enter_context(operated(teleop, robot))
         policy = candidate.policy
         folder.mkdir(parents=True, exist_ok=True)
-        deployment = Deployment(judged=isinstance(robot, KnowsTask))
+        judged = isinstance(robot, KnowsTask) or operator is not None
+        deployment = Deployment(judged, taken_over=operator is not None)
         metadata = {"policy": candidate.source, "robot": name}
         store = resources.enter_context(DeploymentStore(folder / STORE, robot, cameras, policy.dt, metadata))
         progress = resources.enter_context(console.Progress(f"Deploying on '{name}'", episodes))
@@ -188,8 +201,8 @@ def deploy(
             live = _LiveView()
             recorders = (store.step, live.step, _film(cameras, frames))
             with store.episode(info), progress.showing(live.text):
-                report = run_one(robot, cameras, policy, seconds, seed, recorders, runtime)
-            store.finish(report.success if deployment.judged else None)
+                report = run_one(robot, cameras, policy, seconds, seed, recorders, runtime, operator)
+            store.finish(report.success if judged else None, report.events)
             deployment.reports.append((seed, report))
             if isinstance(robot, ReportsCycles):
                 deployment.cycles = robot.cycles()
@@ -198,7 +211,31 @@ def deploy(
                 outcome = "success" if report.success else "failure"
                 _write_video(folder / "videos" / f"{seed}-{outcome}.mp4", frames, policy.dt)
             progress(index + 1, episodes)
+            if operator is not None and operator.wants_the_end:
+                break
     return deployment.figures()
+
+
+@contextlib.contextmanager
+def operated(teleop_config: Any, robot: Robot) -> Iterator[TeleopOperator]:
+    """Connects the device by which a person may take a robot over, and closes it at the end.
+
+    Args:
+        teleop_config: config of the device.
+        robot: that is taken over.
+
+    Raises:
+        ConfigError: it is no device by which a person drives.
+        DeviceError: it is not there; says what to do.
+    """
+    name = registered_name("teleop", teleop_config)
+    if not hasattr(teleop_config, "device") or isinstance(teleop_config, ReplayConfig):
+        raise ConfigError(
+            f"By teleop={name} nobody can take a robot over; give a device that a person drives with, e.g. "
+            "teleop=gamepad."
+        )
+    with teleops.build(name, teleop_config, robot) as teleop:
+        yield TeleopOperator(teleop)
 
 
 @contextlib.contextmanager
@@ -241,6 +278,7 @@ def run_one(
     seed: int,
     recorders: Sequence[Callable[[StepRecord], None]],
     runtime: RuntimeConfig | None = None,
+    operator: TeleopOperator | None = None,
 ) -> EpisodeReport:
     """Runs one episode.
 
@@ -252,27 +290,35 @@ def run_one(
         seed: of the policy's noise and of the scene.
         recorders: are given every step, in the control thread.
         runtime: how chunks become commands; None for the defaults.
+        operator: who may take the robot over, and end the episode.
     """
     from robopolicy_drivers.runtime.executor import run_episode
 
     knows = isinstance(robot, KnowsTask)
     if knows:
         robot.reset(seed)
+    if operator is not None:
+        operator.begin_episode()
+
+    def is_over() -> bool:
+        return (knows and robot.success()) or (operator is not None and operator.ended)
 
     def record(step: StepRecord) -> None:
         for recorder in recorders:
             recorder(step)
 
-    return run_episode(
+    report = run_episode(
         robot,
         cameras,
         policy,
         duration_s=seconds,
         seed=seed,
-        stop_when=robot.success if knows else None,
+        stop_when=is_over,
         recorder=record,
         runtime=runtime,
+        operator=operator,
     )
+    return replace(report, success=operator.success) if operator is not None and operator.ended else report
 
 
 class _LiveView:

@@ -2,7 +2,8 @@
 
 The robot runs in its own process at its own rate; the policy thinks in a thread of its own and is executed
 chunk by chunk. A policy that does not fit the robot is refused before anything moves. With server=... it runs
-on another machine, and this one needs no torch.
+on another machine, and this one needs no torch. With teleop=... a person may take the robot over and hand it
+back, and ends episodes as success or failure.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from robopolicy_launch.run_folder import RunFolder
 from robopolicy_launch.stages.choosing import PolicyPlace, chosen_policy
 from robopolicy_launch.stages.deploying import deploy
 
-GROUPS: dict[str, str | None] = {"robot": "sim"}
+GROUPS: dict[str, str | None] = {"robot": "sim", "teleop": None}
 POSITIONAL = ("checkpoint",)
 
 
@@ -39,6 +40,7 @@ class Settings(PolicyPlace):
             runtime.latencies_s, runtime.action_latency_s and runtime.inference_latency_s.
         runtime: how the policy's chunks become commands.
         robot: what is driven.
+        teleop: by what a person may take the robot over; none: nobody may.
     """
 
     episodes: int = 10
@@ -50,6 +52,7 @@ class Settings(PolicyPlace):
     latency: str = ""
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
     robot: Any = MISSING
+    teleop: Any = None
 
     def __post_init__(self) -> None:
         if bool(self.checkpoint) == bool(self.server):
@@ -75,6 +78,7 @@ def run(settings: Settings, config: DictConfig) -> int:
             seconds=settings.seconds,
             videos=settings.videos,
             runtime=_runtime(settings),
+            teleop=settings.teleop,
         )
         folder.add_figures(figures)
         report.write(folder, "Deployment")
