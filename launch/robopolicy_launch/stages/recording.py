@@ -110,11 +110,8 @@ def record(
         except BaseException as error:
             with contextlib.suppress(RobopolicyError):  # what went wrong first is what must be told
                 robot.hold()
-            error.add_note(
-                f"The robot holds. {session.kept} of {episodes} demonstrations are in {path}, which can be used."
-                if session.kept
-                else "The robot holds. Nothing was stored."
-            )
+            kept = f"{session.kept} of {episodes} demonstrations are in {path}, which can be used."
+            error.add_note(f"The robot holds. {kept if session.kept else 'Nothing was stored.'}")
             raise
         robot.hold()
     if not session.kept:

@@ -51,13 +51,16 @@ class HidPuck:
         self.report(3, 0, 0)
         self.wait_until_read()
 
+    def waiting(self):
+        """Whether there are reports that nobody has read."""
+        waiting = array.array("i", [0])
+        fcntl.ioctl(self._pipe, termios.FIONREAD, waiting)
+        return waiting[0] > 0
+
     def wait_until_read(self, patience_s=60.0):
         """Waits until somebody has read all reports."""
-        waiting, end = array.array("i", [0]), time.monotonic() + patience_s
-        while True:
-            fcntl.ioctl(self._pipe, termios.FIONREAD, waiting)
-            if not waiting[0]:
-                return
+        end = time.monotonic() + patience_s
+        while self.waiting():
             assert time.monotonic() < end, "nobody reads the reports"
             time.sleep(0.005)
 

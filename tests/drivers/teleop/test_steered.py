@@ -204,7 +204,7 @@ def test_what_is_read_seldom_sees_every_button_that_went_down(downs):
     assert seen.of(counts) == went_down
 
 
-# --- taking over ----------------------------------------------------------------------------------------------
+# --- taking over --------------------------------------------------------------------------------------------
 
 
 def operator_on(*script):
