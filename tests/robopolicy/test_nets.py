@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from functools import partial
 
 import pytest
 import torch
@@ -13,6 +14,8 @@ from robopolicy.nets.mlp import ConditionalMlp
 from robopolicy.nets.temporal import StepEmbedding, TemporalConv, TemporalGroupNorm, Upsample
 from robopolicy.nets.unet import ConditionalUnet
 from robopolicy.nets.vision import ImageEncoder, residual_backbone
+from robopolicy.sampling.denoiser import PREDICTIONS
+from robopolicy.sampling.diffusion import DiffusionSampler
 
 BATCHES = [1, 3, 70]  # few rows, and enough for the layers' other ways of computing
 
@@ -158,6 +161,25 @@ def test_a_bound_condition_changes_nothing(batch):
             torch.testing.assert_close(field(noisy, step), net(noisy, step, condition), atol=1e-4, rtol=1e-4)
             for parameter in net.parameters():  # and follows the weights
                 parameter.mul_(1.1)
+
+
+def test_sampling_off_the_cpu_reads_no_number_back():
+    """On the meta device there are no numbers to read: what would wait for a GPU fails here."""
+    with torch.device("meta"):
+        net = ConditionalUnet(2, 3, [8, 16], groups=4, embedding_size=8)
+        condition, noise = torch.empty(5, 3), torch.empty(5, 16, 2)
+    sampler = DiffusionSampler("ddim", 20, 4)
+    field = net.bind(condition, sampler.levels)
+    denoise = partial(PREDICTIONS["noise"].clean, sampler.path)
+
+    def denoiser(x, level):
+        return denoise(x, level, field(x, level))
+
+    with torch.no_grad():
+        assert sampler.sample(denoiser, noise).shape == (5, 16, 2)
+    table = sampler.path.alphas_on(noise.device)
+    assert table.is_meta
+    assert sampler.path.alphas_on(noise.device) is table  # copied once
 
 
 def test_the_step_embedding_tells_levels_apart():

@@ -166,7 +166,8 @@ class ConditionalUnet(nn.Module):
         """Returns the net with its condition bound, for sampling.
 
         The FiLM parameters are a sum of a part that depends on the noise level and one that depends on the
-        condition. Neither is computed at each evaluation; the former is kept for the next call.
+        condition. The latter is computed once, the former kept for the next call too. Off the CPU the former
+        is computed at each evaluation: to look it up would be to wait for the device.
 
         Args:
             condition: ``[B, condition_size]``.
@@ -179,14 +180,15 @@ class ConditionalUnet(nn.Module):
         projection = self.condition_projection
         split = projection.in_features - condition.shape[1]
         condition_film = F.linear(F.silu(condition), projection.weight[:, split:], projection.bias)
-        step_films = self._films_of(levels)
+        on_cpu = condition.device.type == "cpu"
+        of_level = self._films_of(levels) if on_cpu else {}
         program: UnetProgram | None = None
 
         def field(noisy: Tensor, level: Tensor) -> Tensor:
             nonlocal program
-            step_film = step_films.get(float(level[0]))
+            step_film = of_level.get(float(level[0])) if on_cpu else None
             if step_film is None:
-                return self(noisy, level, condition)
+                step_film = self._step_films_at(level[:1])[0]
             film = step_film + condition_film
             if not self._few_rows(noisy):
                 return self._evaluate(noisy, film)
@@ -195,22 +197,24 @@ class ConditionalUnet(nn.Module):
 
         return field
 
-    def _films_of(self, levels: Sequence[float]) -> dict[float, Tensor]:
-        """Returns the share of each noise level in the FiLM parameters ``[sum(film_sizes)]``.
+    def _step_films_at(self, levels: Tensor) -> Tensor:
+        """Returns the share of noise levels ``[N]`` in the FiLM parameters ``[N, sum(film_sizes)]``."""
+        embedded = F.silu(self.step_embedding(levels))
+        return F.linear(embedded, self.condition_projection.weight[:, : embedded.shape[1]])
 
-        It is kept on the CPU where gradients are off, but for weights made in inference mode, which count no
-        versions.
+    def _films_of(self, levels: Sequence[float]) -> dict[float, Tensor]:
+        """Returns the share of each noise level in the FiLM parameters ``[sum(film_sizes)]``, on the CPU.
+
+        It is kept where gradients are off, but for weights made in inference mode, which count no versions.
         """
         projection = self.condition_projection.weight
         weights = [*self.step_embedding.parameters(), projection]
         unversioned = any(weight.is_inference() for weight in weights)
-        keep = projection.device.type == "cpu" and not torch.is_grad_enabled() and not unversioned
+        keep = not torch.is_grad_enabled() and not unversioned
         if keep and self._step_films is not None and self._step_films.fits(weights, levels):
             return self._step_films.of_level
-        steps = torch.tensor(levels, dtype=torch.float32, device=projection.device)
-        embedded = F.silu(self.step_embedding(steps))
-        films = F.linear(embedded, projection[:, : embedded.shape[1]])
-        of_level = dict(zip(steps.tolist(), films, strict=True))
+        steps = torch.tensor(levels, dtype=torch.float32)
+        of_level = dict(zip(steps.tolist(), self._step_films_at(steps), strict=True))
         self._step_films = _StepFilms(weights, levels, of_level) if keep else None
         return of_level
 

@@ -38,11 +38,18 @@ class DiffusionPath:
 
     def __init__(self, levels: int) -> None:
         self.alphas = squared_cosine_alphas(levels)
+        self._copies: dict[torch.device, Tensor] = {}
 
     def scales(self, level: Tensor) -> tuple[Tensor, Tensor]:
         """Returns the factors of data and noise ``[B]`` at ``level [B]`` (int64)."""
-        alpha = self.alphas.to(level.device)[level]
+        alpha = self.alphas_on(level.device)[level]
         return alpha.sqrt(), (1 - alpha).sqrt()
+
+    def alphas_on(self, device: torch.device) -> Tensor:
+        """Returns ``alpha_bar [levels]`` on a device, copied there once: a CUDA graph can hold no copy."""
+        if device not in self._copies:
+            self._copies[device] = self.alphas.to(device)
+        return self._copies[device]
 
     def rates(self, level: Tensor) -> tuple[Tensor, Tensor]:
         """Returns how fast both change with the angle between data and noise ``[B]``."""
