@@ -120,7 +120,7 @@ def test_a_person_takes_over_hands_back_and_ends_the_episode(puck, checkpoint, t
     puck.press(SUCCESS_OR_DISCARD)
     time.sleep(3.0)
     puck.press(SUCCESS_OR_DISCARD, LONG)
-    told, error = process.communicate(timeout=60)
+    _, error = process.communicate(timeout=60)
     assert process.returncode == 0, error
     (folder,) = (tmp_path / "deploy").iterdir()
     store = DemoStore.open(folder / "deployment" / "episodes.zarr")

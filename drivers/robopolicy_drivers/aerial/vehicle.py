@@ -17,7 +17,7 @@ from robopolicy_drivers.aerial.link import MavlinkLink
 from robopolicy_drivers.aerial.pilot import GUIDING, Pilot
 from robopolicy_drivers.embodiments import load_embodiment
 from robopolicy_drivers.hosting.robot import HostedRobot
-from robopolicy_drivers.hosting.robot_loop import RobotLoop
+from robopolicy_drivers.hosting.robot_loop import ControllerLoop
 from robopolicy_drivers.realtime.child import DeviceChannel
 from robopolicy_drivers.realtime.scheduling import request_punctuality
 
@@ -106,7 +106,7 @@ def fly(channel: DeviceChannel, config: MavlinkConfig) -> None:
     try:
         link.open()
         pilot = Pilot(link, config, load_embodiment(config.embodiment))
-        loop = RobotLoop(channel, pilot, config.rate_hz)
+        loop = ControllerLoop(channel, pilot, config.rate_hz)
         loop.requests = {
             **loop.requests,
             "guide": lambda _: pilot.guide(loop.loop.deadline_ns),
