@@ -4,7 +4,7 @@ import time
 
 import numpy as np
 import pytest
-from device_targets import alive, wait_until
+from device_targets import fails, wait_until
 from practice_arm import PracticeArmConfig
 
 from robopolicy_datasets.clock import now_ns, seconds_to_ns
@@ -110,7 +110,7 @@ def test_a_cut_cable_ends_the_process_with_its_words(make, tmp_path):
     with make() as arm:
         (tmp_path / "cut").write_text("yes")
         assert wait_until(lambda: (tmp_path / "closed").exists())
-        wait_until(lambda: not alive(arm.pid) if arm.pid else True)
+        assert wait_until(lambda: fails(arm, arm.state))
         with pytest.raises(DeviceError, match="plug in its cable"):
             arm.state()
         (tmp_path / "cut").unlink()
