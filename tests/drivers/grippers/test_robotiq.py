@@ -223,7 +223,7 @@ def test_a_third_partys_client_finds_what_we_asked_for(peer):
         kind = {"com_port": peer.port}
     client = other.RobotiqGripper(**kind)
     assert client.isActivated()
-    assert RobotiqConfig().width(client.position()) == pytest.approx(opening)
+    assert RobotiqConfig().width(client.position()) == pytest.approx(opening, abs=0.0005)  # it may still move
     client.start()
     client.move(200)
     client.disconnect()
