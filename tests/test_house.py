@@ -43,7 +43,7 @@ LEARNING_ORDER = [
 EXTRAS = [
     *["torch", "torchvision", "diffusers", "safetensors", "tensorboard", "matplotlib", "av"],
     *["h5py", "imagecodecs", "pyarrow", "rerun"],
-    *["mujoco", "gymnasium", "gym_pusht", "pymunk", "pygame", "pybullet", "pyrealsense2"],
+    *["mujoco", "gymnasium", "gym_pusht", "pymunk", "pygame", "pybullet", "pyrealsense2", "franky"],
     *["pymodbus", "serial", "scservo_sdk"],
     *["pymavlink", "mavsdk"],
 ]

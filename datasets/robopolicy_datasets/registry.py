@@ -36,6 +36,7 @@ EXTRA_OF_MODULE: Mapping[str, str] = {
     "pymavlink": "mavlink",
     "mavsdk": "autopilot",
     "rerun": "viz",
+    "franky": "franka",
     "rtde_control": "ur",
     "rtde_receive": "ur",
     "dashboard_client": "ur",

@@ -1,0 +1,181 @@
+"""A Franka arm as an ``ArmLink``: set points become the reference of a joint impedance controller at 1 kHz.
+
+franky (libfranka) computes torques from the reference in a thread of its own, in C++, so a late tick of ours
+costs smoothness and not the connection. Its position and velocity motions are not used: planned anew at
+every tick they are later, and break the arm's limits of jerk (see docs/drivers/franka.md).
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from pathlib import Path
+
+import franky
+import numpy as np
+from numpy.typing import NDArray
+
+from robopolicy_datasets.clock import now_ns, seconds_to_ns
+from robopolicy_datasets.errors import DeviceError
+from robopolicy_drivers.arms.franka import FrankaConfig
+from robopolicy_drivers.arms.link import ArmReading
+from robopolicy_drivers.fci import CONNECTION_ERRORS, connect, lost, punctual_threads
+
+logger = logging.getLogger(__name__)
+
+_REALTIME_KERNEL = Path("/sys/kernel/realtime")
+_RECOVERY_S = 0.3  # longer, and the process would seem stuck
+_STOPPING_S = 1.5  # until the arm must rest after the last set point
+_NAMES = re.compile(r'"([a-z_]+)"')  # of errors, in the texts of libfranka
+_FREE_IT = "Free the arm and see why."
+_ADVICE = {
+    "communication_constraints_violation": "Too many commands came late: connect the arm by a cable of its "
+    "own to a computer with a real-time kernel that has nothing else to do.",
+}
+_UNREADY = {
+    franky.RobotMode.Other: "its joints are locked, or FCI is not active: unlock and activate them in Desk",
+    franky.RobotMode.Guiding: "somebody guides it by hand: let go of the buttons at its flange",
+    franky.RobotMode.UserStopped: "its stop button is pressed: release the button",
+}
+
+
+class FrankaLink:
+    """See the module text, and ``ArmLink``.
+
+    Args:
+        config: of the arm.
+    """
+
+    def __init__(self, config: FrankaConfig) -> None:
+        self._config = config
+        self._robot: franky.Robot | None = None
+        self._motion = self._new_motion()
+        self._sent: NDArray[np.float64] = np.zeros(7)
+        self._told_s = -1.0  # the arm's own time of the newest state
+        self._reading: ArmReading | None = None
+        self._fault = ""
+
+    def open(self) -> None:
+        """See ``ArmLink``; clears what had stopped the arm before.
+
+        Raises:
+            DeviceError: it cannot be reached or is not ready; with what to do.
+        """
+        self._robot = connect(self._connected, self._config.host)
+        self.recover()
+
+    def read(self) -> ArmReading:
+        """See ``ArmLink``. The time is when the state was first seen, at most a tick and 1 ms late."""
+        self.fault()  # where the connection is lost, asking for a state would wait for a second
+        try:
+            state = self._opened().state
+        except CONNECTION_ERRORS as error:
+            raise lost(self._config.host, error) from error
+        told_s = state.time.to_sec()
+        if self._reading is None or told_s != self._told_s:
+            self._told_s = told_s
+            self._reading = ArmReading(now_ns(), state.q, state.dq, state.O_F_ext_hat_K)
+        return self._reading
+
+    def send(self, positions: NDArray) -> None:
+        """See ``ArmLink``. The velocity of the reference is that since the set point before."""
+        velocity = (positions - self._sent) * self._config.rate_hz
+        self._motion.set_reference(franky.JointReference(q=positions, dq=velocity))
+        self._sent = positions
+
+    def fault(self) -> str:
+        """See ``ArmLink``.
+
+        Raises:
+            DeviceError: the connection is lost.
+        """
+        if not (self._fault or self._opened().is_in_control):
+            self._fault = self._why_it_ended()
+        return self._fault
+
+    def recover(self) -> None:
+        """See ``ArmLink``. The arm then holds where it stands."""
+        robot, host = self._opened(), self._config.host
+        try:
+            mode = robot.state.robot_mode
+            if mode in _UNREADY:
+                raise DeviceError(f"The Franka at {host} is not ready: {_UNREADY[mode]}. Then try again.")
+            if mode != franky.RobotMode.Idle:
+                robot.recover_from_errors()
+                self._await_idle(robot)
+            self._follow(robot)
+        except CONNECTION_ERRORS as error:
+            raise lost(host, error) from error
+        except franky.CommandException as error:
+            raise DeviceError(f"The Franka at {host} does not recover: {error}.") from error
+        self._fault = ""
+
+    def close(self) -> None:
+        """See ``ArmLink``. An arm that moves brakes."""
+        robot, self._robot = self._robot, None
+        if robot is None or not robot.is_in_control:
+            return
+        try:
+            robot.move(franky.TorqueStopMotion(), asynchronous=True)
+            if not robot.join_motion(_STOPPING_S):
+                logger.warning("The Franka at %s did not come to rest in time.", self._config.host)
+        except (*CONNECTION_ERRORS, franky.ControlException) as error:
+            logger.warning("The Franka at %s was left while it moved: %s", self._config.host, error)
+
+    def _connected(self, host: str) -> franky.Robot:
+        realtime = franky.RealtimeConfig
+        return franky.Robot(
+            host,
+            default_torque_threshold=self._config.collision_torque,
+            default_force_threshold=self._config.collision_force,
+            realtime_config=realtime.Enforce if _REALTIME_KERNEL.exists() else realtime.Ignore,
+        )
+
+    def _opened(self) -> franky.Robot:
+        if self._robot is None:
+            raise DeviceError(f"The Franka at {self._config.host} is not connected; call open() first.")
+        return self._robot
+
+    def _await_idle(self, robot: franky.Robot) -> None:
+        """Waits until the states tell that the arm has recovered; its answer comes a little before them."""
+        deadline_ns = now_ns() + seconds_to_ns(_RECOVERY_S)
+        while robot.state.robot_mode != franky.RobotMode.Idle:
+            if now_ns() > deadline_ns:
+                raise DeviceError(
+                    f"The Franka at {self._config.host} does not recover (its mode is "
+                    f"{robot.state.robot_mode.name}); see what Desk says of it."
+                )
+
+    def _new_motion(self) -> franky.JointImpedanceTrackingMotion:
+        return franky.JointImpedanceTrackingMotion(stiffness=np.array(self._config.stiffness))
+
+    def _follow(self, robot: franky.Robot) -> None:
+        """Starts the controller at the place where the arm stands."""
+        self._sent = np.array(robot.state.q)
+        self._motion = self._new_motion()
+        self._motion.set_reference(franky.JointReference(q=self._sent))
+        with punctual_threads():  # libfranka's, which must answer the arm every millisecond
+            robot.move(self._motion, asynchronous=True)
+
+    def _why_it_ended(self) -> str:
+        """Returns why the arm is not controlled any more."""
+        try:
+            self._opened().poll_motion()
+        except CONNECTION_ERRORS as error:
+            raise lost(self._config.host, error) from error
+        except (franky.ControlException, franky.CommandException) as error:
+            return _explained(str(error))
+        return "The Franka's controller has ended the motion. See what Desk says, then release the stop."
+
+
+def _explained(text: str) -> str:
+    """Returns what an error of libfranka means for who reads it."""
+    if names := _NAMES.findall(text):
+        advice = " ".join(_ADVICE[name] for name in names if name in _ADVICE)
+        return (
+            f"The Franka has stopped itself by a reflex: {', '.join(names)}. {advice or _FREE_IT} Then "
+            "release the stop."
+        )
+    if "User Stop" in text:
+        return "The stop button of the Franka is pressed. Release the button, then the stop."
+    return f"The Franka has stopped: {text.splitlines()[0]}. See what Desk says, then release the stop."
