@@ -52,6 +52,7 @@ class MavlinkConfig:
         rates="50 Hz set points and states",
         evidence=Evidence.THIRD_PARTY_PEER,
         tested_against="MAVSDK 4.1.0 as the autopilot, with simulated dynamics",
+        modules=("pymavlink",),
     )
 
     address: str = "udpin:0.0.0.0:14540"

@@ -95,7 +95,7 @@ class MavlinkLink:
         self._clock = DeviceClock()
         self._answers: dict[int, int] = {}
         self._texts: deque[tuple[int, str]] = deque(maxlen=20)
-        self._strangers: dict[tuple[int, int], str] = {}
+        self._strangers: dict[tuple[int, int], str] = {}  # who else was heard: system, component, and what
         self._mode_changes: tuple[int, str] = (0, "")  # by another station: when, and who
         self._first: Any = None  # heartbeat of the vehicle
         self._handlers: Mapping[str, Callable[[Any, int], None]] = {
@@ -238,7 +238,8 @@ class MavlinkLink:
             return f"station {who}, whose command was acknowledged"
         said = self.texts_since(now_ns() - _RECENT_NS)
         told = f', which said "{said}"' if said else ""
-        return f"no station asked for it: it was the pilot's switch, or the autopilot itself{told}"
+        others = f"; heard on the link besides: {self._heard()}" if self._strangers else ""
+        return f"it was the pilot's switch, the autopilot itself{told}, or a station unseen here{others}"
 
     def close(self) -> None:
         """Closes the port, however far ``open`` came."""
@@ -260,11 +261,13 @@ class MavlinkLink:
         wanted += f"{config.address} for {_OPEN_S:g} s"
         if not self._strangers:
             return f"{wanted}, and none of anybody else. See that the vehicle is on and sends to this port."
-        heard = ", ".join(
+        return f"{wanted}; heard were {self._heard()}. Set robot.system_id and robot.component_id to its ids."
+
+    def _heard(self) -> str:
+        return ", ".join(
             f"system {system}, component {component} ({kind})"
             for (system, component), kind in sorted(self._strangers.items())
         )
-        return f"{wanted}; heard were {heard}. Set robot.system_id and robot.component_id to the vehicle's."
 
     def _nowhere(self) -> str:
         missing = "LOCAL_POSITION_NED" if not self.vehicle.time_ns else "ATTITUDE_QUATERNION"

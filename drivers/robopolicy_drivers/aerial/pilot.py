@@ -39,7 +39,7 @@ _REACHED = 0.15  # [m] from the height at which a take-off ends
 _STREAM_FIRST_S = 1.0  # of set points before PX4 goes over to them
 _MANEUVER_S = 120.0
 _DISARM_S = 5.0  # of standing until we stop the rotors ourselves
-_TWIN_NS = seconds_to_ns(5.0)
+_TWIN_NS = seconds_to_ns(3.0)  # of silence, after which another station with our id counts as gone
 _ARM = "COMPONENT_ARM_DISARM"
 
 

@@ -109,6 +109,7 @@ def fly(channel: DeviceChannel, config: MavlinkConfig) -> None:
         loop = ControllerLoop(channel, pilot, config.rate_hz)
         loop.requests = {
             **loop.requests,
+        loop.requests |= {
             "guide": lambda _: pilot.guide(loop.loop.deadline_ns),
             "take_off": pilot.take_off,
             "land": lambda _: pilot.land(),

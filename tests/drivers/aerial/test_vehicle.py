@@ -42,6 +42,10 @@ def test_it_takes_off_follows_and_lands(settings):
         for height in (0.0, -1.0, 30.0):
             with pytest.raises(DeviceError, match="geofence"):
                 vehicle.take_off(height)
+        simulated.refuse_arming("PreArm: compass not calibrated")
+        with pytest.raises(DeviceError, match=r"start its rotors.*TEMPORARILY_REJECTED.*not calibrated"):
+            vehicle.take_off(0.8)
+        simulated.refuse_arming("")
         vehicle.take_off(0.8)
         assert simulated.truth().data["position"][2] == pytest.approx(0.8, abs=0.2)
         with pytest.raises(DeviceError, match="flies already"):

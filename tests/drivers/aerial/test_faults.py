@@ -1,0 +1,181 @@
+"""What goes wrong with a vehicle in the air, and how soon it is answered (printed by pytest -rP).
+
+The simulated autopilot behaves as PX4 does where set points stay away: after half a second it holds.
+"""
+
+import os
+import signal
+import time
+
+import numpy as np
+import pytest
+from device_targets import wait_until
+from flights import flight, free_port, here, soon
+
+from robopolicy_datasets.errors import DeviceError
+from robopolicy_drivers.aerial.configs import MavlinkConfig
+from robopolicy_drivers.aerial.vehicle import MavlinkVehicle
+
+HOLD, OFFBOARD, POSCTL = 3, 7, 11  # MAVSDK's numbers of modes
+
+
+@pytest.fixture(scope="module")
+def flying():
+    """One flight for all tests of this module that do not kill anything."""
+    with flight(1.0, hover_limit_s=1.5) as pair:
+        yield pair
+
+
+@pytest.fixture
+def guided(flying):
+    """The same, following set points again whatever was before."""
+    vehicle, simulated = flying
+    if simulated.truth().data["mode"] != OFFBOARD:
+        simulated.enter("HOLD")
+    vehicle.release()
+    fly_on(vehicle, simulated)
+    return flying
+
+
+def fly_on(vehicle, simulated):
+    """Commands it to stay until it follows set points."""
+
+    def follows():
+        vehicle.command(here(vehicle), soon())
+        return simulated.truth().data["mode"] == OFFBOARD
+
+    assert wait_until(follows, pause_s=0.05)
+    time.sleep(1.1)  # a heartbeat later the driver knows that too
+    vehicle.command(here(vehicle), soon())
+
+
+def stopped(vehicle):
+    """Why commands are refused; empty while they are not."""
+    try:
+        vehicle.command(here(vehicle), soon())
+    except DeviceError as error:
+        return str(error)
+    return ""
+
+
+def noted(vehicle):
+    return any(event.data["limit"] == "stop" for event in vehicle.safety_events())
+
+
+def streaming(simulated, seconds=0.3):
+    """Whether set points come."""
+    before = simulated.truth().data["set_points"]
+    time.sleep(seconds)
+    return simulated.truth().data["set_points"] > before + 1
+
+
+def test_a_silent_vehicle_stops_the_stream_and_is_commanded_again_after_a_release(guided, reaction):
+    vehicle, simulated = guided
+    simulated.freeze()
+    try:
+        reaction("a silent vehicle", lambda: "the link is lost" in stopped(vehicle))
+        assert "See to the radio" in stopped(vehicle)
+        with pytest.raises(DeviceError, match="not released: the link is lost"):
+            vehicle.release()
+    finally:
+        simulated.thaw()
+    assert wait_until(lambda: simulated.truth().age_s() < 0.1)
+    time.sleep(0.6)
+    assert not streaming(simulated)
+    assert simulated.truth().data["mode"] == HOLD  # the autopilot's own fail-safe
+    simulated.enter("HOLD")
+    vehicle.release()
+    fly_on(vehicle, simulated)
+    assert streaming(simulated)
+
+
+def test_the_pilots_switch_takes_the_vehicle_over(guided, reaction):
+    vehicle, simulated = guided
+    simulated.enter("POSCTL")
+    reaction("a take-over by the pilot", lambda: "taken over" in stopped(vehicle))
+    assert "its mode is POSCTL" in stopped(vehicle)
+    assert "the pilot's switch" in stopped(vehicle)
+    assert not streaming(simulated)
+    assert simulated.truth().data["mode"] == POSCTL  # and is not touched
+
+
+def test_another_station_that_takes_the_vehicle_over_is_named(guided, reaction):
+    from pymavlink import mavutil
+
+    vehicle, simulated = guided
+    port = free_port()
+    simulated.open(f"udpin://127.0.0.1:{port}")
+    other = mavutil.mavlink_connection(f"udpout:127.0.0.1:{port}", source_system=77, source_component=190)
+    other.mav.heartbeat_send(6, 8, 0, 0, 4)
+    time.sleep(0.2)
+    stabilized = 7  # the one mode of others that MAVSDK's autopilot accepts
+    other.mav.command_long_send(1, 1, 176, 0, 1, stabilized, 0, 0, 0, 0, 0)
+    reaction("a take-over by another station", lambda: "taken over" in stopped(vehicle))
+    assert "system 77, component 190 (MAV_TYPE_GCS)" in stopped(
+        vehicle
+    )  # MAVSDK tells its answer to it alone
+    assert not streaming(simulated)
+    other.close()
+
+
+def test_without_commands_it_hovers_and_then_the_stream_ends(guided, reaction):
+    vehicle, simulated = guided
+    start = here(vehicle)
+    vehicle.command(start + np.array([0.3, 0.0, 0.0, 0.0, 0.0, 0.0]), soon(1.0))
+    time.sleep(1.0)
+    assert streaming(simulated)  # it hovers: set points go on
+    assert any(event.data["limit"] == "stale_command" for event in vehicle.safety_events())
+    reaction("no commands beyond the limit (1.5 s)", lambda: not streaming(simulated, 0.1))
+    assert "no command has come for 1.5 s" in stopped(vehicle)
+    assert wait_until(lambda: simulated.truth().data["mode"] == HOLD)
+
+
+def test_a_second_driver_on_the_same_vehicle_is_refused(flying):
+    second = MavlinkVehicle(MavlinkConfig(address=flying[0].config.address))
+    with pytest.raises(DeviceError, match="in use"):
+        second.connect()
+
+
+def test_a_stop_in_the_air_is_a_hover(guided):
+    vehicle, simulated = guided
+    vehicle.stop("the red button")
+    assert "the red button" in stopped(vehicle)
+    where = simulated.truth().data["position"]
+    assert streaming(simulated, 0.5)
+    assert np.linalg.norm(simulated.truth().data["position"] - where) < 0.05
+
+
+def test_another_station_with_our_own_id_ends_the_stream(guided, reaction):
+    from pymavlink import mavutil
+
+    vehicle, simulated = guided
+    port = free_port()
+    simulated.open(f"udpin://127.0.0.1:{port}")
+    twin = mavutil.mavlink_connection(f"udpout:127.0.0.1:{port}", source_system=245, source_component=191)
+
+    def heard():
+        twin.mav.heartbeat_send(6, 8, 0, 0, 4)
+        return "our own id" in stopped(vehicle)
+
+    reaction("another station with our id", heard)
+    with pytest.raises(DeviceError, match=r"not released: .*robot\.station_id"):
+        vehicle.release()
+    twin.close()
+
+
+def test_whoever_is_killed_the_other_one_knows_what_to_do(record_property, reaction):
+    with flight(1.0) as (vehicle, simulated):
+        fly_on(vehicle, simulated)
+        os.kill(vehicle.pid, signal.SIGKILL)
+        assert wait_until(lambda: simulated.truth().data["fail_safe_ns"] > 0)
+        since_ns = simulated.truth().data["fail_safe_ns"] - simulated.set_points()[-1, 1]
+        record_property("a killed driver", 1e-6 * since_ns)
+        print(f"reaction to a killed driver: {1e-6 * since_ns:.1f} ms after its last set point")
+        with pytest.raises(DeviceError, match="SIGKILL"):
+            vehicle.command(np.zeros(6), soon())
+        assert not streaming(simulated)
+        vehicle.close()
+        vehicle.connect()  # in the air, where it goes on
+        fly_on(vehicle, simulated)
+        os.kill(simulated.pid, signal.SIGKILL)
+        reaction("a killed autopilot", lambda: "the link is lost" in stopped(vehicle))

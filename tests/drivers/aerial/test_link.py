@@ -1,0 +1,191 @@
+"""What the link makes of a vehicle's words. The vehicle here is an own emulator on pymavlink's messages."""
+
+import socket
+import threading
+import time
+
+import pytest
+from flights import free_port
+
+from robopolicy_datasets.errors import DeviceError
+from robopolicy_drivers.aerial.autopilots import AUTOPILOTS
+from robopolicy_drivers.aerial.configs import MavlinkConfig
+from robopolicy_drivers.aerial.link import MavlinkLink
+
+GUIDED = 4  # ArduCopter's
+
+
+class Emulator:
+    """Says at 20 Hz what it is given to say, and answers commands from a list, by their number."""
+
+    def __init__(self, port, *, system=1, kind=2, autopilot=3, position=True, answers=()):
+        from pymavlink import mavutil
+
+        self.line = mavutil.mavlink_connection(
+            f"udpout:127.0.0.1:{port}", source_system=system, source_component=1
+        )
+        self.kind, self.autopilot, self.position, self.mode = kind, autopilot, position, 0
+        self.answers, self.asked = list(answers), []
+        self.over = threading.Event()
+        self.thread = threading.Thread(target=self.run)
+
+    def run(self):
+        begun = time.monotonic()
+        while not self.over.wait(0.05):
+            milliseconds = int(1e3 * (time.monotonic() - begun))
+            self.line.mav.heartbeat_send(self.kind, self.autopilot, 81, self.mode, 4)
+            self.line.mav.attitude_quaternion_send(milliseconds, 1, 0, 0, 0, 0, 0, 0)
+            if self.position:
+                self.line.mav.local_position_ned_send(milliseconds, 1, 2, -3, 0.1, 0.2, -0.3)
+            while (message := self.line.recv_msg()) is not None:
+                if message.get_type() == "COMMAND_LONG" and message.command != 511:
+                    self.answer(message)
+
+    def answer(self, message):
+        self.asked.append((message.command, message.confirmation, message.param2))
+        result, mode = self.answers.pop(0) if self.answers else (0, GUIDED)
+        self.line.mav.command_ack_send(22, 4)  # of something else, asked by nobody here
+        if result is not None:
+            self.line.mav.command_ack_send(message.command, result, 255, 0, 245, 191)
+            self.line.mav.statustext_send(3, b"PreArm: Need Position Estimate")
+        self.mode = mode
+
+    def __enter__(self):
+        self.thread.start()
+        return self
+
+    def __exit__(self, *error):
+        self.over.set()
+        self.thread.join()
+        self.line.close()
+
+
+def linked(port, **settings):
+    return MavlinkLink(MavlinkConfig(address=f"udpin:127.0.0.1:{port}", **settings))
+
+
+def finish(link, steps):
+    """Advances steps as the control loop does."""
+    for _ in steps:
+        link.receive()
+        time.sleep(0.005)
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Nobody is waited for long."""
+    monkeypatch.setattr("robopolicy_drivers.aerial.link._OPEN_S", 0.5)
+    monkeypatch.setattr("robopolicy_drivers.aerial.link._ANSWER_S", 0.2)
+
+
+def test_it_says_who_is_there_instead_of_the_vehicle(quick):
+    port = free_port()
+    link = linked(port, system_id=7)
+    with Emulator(port), pytest.raises(DeviceError, match=r"system 1, component 1 \(MAV_TYPE_QUADROTOR\)"):
+        link.open()
+    link.close()
+
+
+def test_it_says_what_to_look_at_where_nobody_is_there(quick):
+    link = linked(free_port())
+    with pytest.raises(DeviceError, match="See that the vehicle is on and sends to this port"):
+        link.open()
+    link.close()
+
+
+@pytest.mark.parametrize(
+    ("vehicle", "problem"),
+    [({"kind": 1}, "fixed wing"), ({"position": False}, "no LOCAL_POSITION_NED.*estimator")],
+    ids=["fixed_wing", "no_position"],
+)
+def test_a_vehicle_that_cannot_be_flown_is_refused(quick, vehicle, problem):
+    port = free_port()
+    link = linked(port)
+    with Emulator(port, **vehicle), pytest.raises(DeviceError, match=problem):
+        link.open()
+    link.close()
+
+
+def test_arducopters_modes_and_frames(quick):
+    port = free_port()
+    link = linked(port)
+    with Emulator(port) as emulator:
+        link.open()
+        assert link.autopilot is AUTOPILOTS["ardupilot"]
+        assert link.vehicle.position.tolist() == [2, 1, 3]
+        finish(link, link.set_mode(link.autopilot.guided, "follow set points"))
+        assert emulator.asked == [(176, 0, GUIDED)]
+        assert link.vehicle.mode == "GUIDED"
+    link.close()
+
+
+def test_a_command_is_repeated_until_it_is_answered_and_answers_to_others_do_not_count(quick):
+    port = free_port()
+    link = linked(port)
+    with Emulator(port, answers=[(None, 0), (1, 0), (5, 0), (0, 0)]) as emulator:
+        link.open()
+        finish(link, link.command("COMPONENT_ARM_DISARM", "start its rotors", 1))
+        assert [confirmation for _, confirmation, _ in emulator.asked] == [0, 1, 2, 3]
+    link.close()
+
+
+@pytest.mark.parametrize(
+    ("result", "told"), [(2, "MAV_RESULT_DENIED"), (4, "MAV_RESULT_FAILED"), (1, "TEMPORARILY_REJECTED")]
+)
+def test_a_refused_command_tells_the_vehicles_own_reason(quick, result, told):
+    port = free_port()
+    link = linked(port)
+    with Emulator(port, answers=[(result, 0)] * 4):
+        link.open()
+        with pytest.raises(DeviceError, match=rf"{told}, saying: .*Need Position Estimate"):
+            finish(link, link.command("COMPONENT_ARM_DISARM", "start its rotors", 1))
+    link.close()
+
+
+def test_who_changed_the_mode_is_known_where_its_answer_is_heard(quick):
+    port = free_port()
+    link = linked(port)
+    with Emulator(port) as emulator:
+        link.open()
+        assert "pilot's switch" in link.who_changed_the_mode()
+        emulator.line.mav.command_ack_send(176, 0, 255, 0, 77, 190)
+        time.sleep(0.05)
+        link.receive()
+        assert link.who_changed_the_mode().startswith("station 77 (component 190)")
+    link.close()
+
+
+def test_a_busy_port_is_refused_although_it_could_be_shared(quick):
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        other.bind(("127.0.0.1", 0))
+        link = linked(other.getsockname()[1])
+        with pytest.raises(DeviceError, match="Another program listens there"):
+            link.open()
+        link.close()
+
+
+@pytest.mark.parametrize(
+    ("address", "advice"),
+    [
+        ("/dev/ttyNOBODY", "not plugged in"),
+        ("tcp:127.0.0.1:1", "Nobody listens there"),
+        ("udpin:nowhere", "Give e.g. udpin"),
+    ],
+)
+def test_an_address_that_cannot_be_used_says_what_to_do(address, advice):
+    link = MavlinkLink(MavlinkConfig(address=address))
+    with pytest.raises(DeviceError, match=advice):
+        link.open()
+    link.close()
+
+
+def test_without_pymavlink_the_extra_is_named(monkeypatch):
+    import importlib
+
+    def absent(name):
+        raise ModuleNotFoundError(f"No module named '{name}'", name=name)
+
+    monkeypatch.setattr(importlib, "import_module", absent)
+    with pytest.raises(Exception, match=r"robopolicy\[mavlink\]"):
+        linked(free_port()).open()
