@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,7 @@ from robopolicy_datasets.errors import ConfigError, DeviceError
 from robopolicy_drivers.arms.configs import ArmConfig
 from robopolicy_drivers.arms.feetech_bus import (
     ACCELERATION,
+    ATTEMPTS,
     COUNTS_TURNS,
     HOMING_OFFSET,
     MAX_POSITION,
@@ -143,6 +144,20 @@ class JointScale:
         return np.flatnonzero(beyond > _SLACK).tolist()
 
 
+class Reading(NamedTuple):
+    """What the servos of an arm tell.
+
+    Attributes:
+        time_ns: when they were asked [ns, monotonic].
+        states: of all of them.
+        counts: their positions ``[J + 1]``.
+    """
+
+    time_ns: int
+    states: list[ServoState]
+    counts: NDArray[np.int64]
+
+
 class CalibratedServos:
     """An arm's bus with its calibration: what a follower and a leader have in common.
 
@@ -185,13 +200,13 @@ class CalibratedServos:
                     "or a servo was replaced: calibrate again."
                 )
 
-    def read(self) -> tuple[int, list[ServoState], NDArray[np.int64]]:
-        """Returns when the servos were asked [ns, monotonic], what they tell, and their counts ``[J + 1]``.
+    def read(self, attempts: int = ATTEMPTS) -> Reading:
+        """Returns what the servos tell; ``attempts`` as of ``ServoBus.states``.
 
         Raises:
             DeviceError: the bus is broken, or a joint stands where it was never calibrated.
         """
-        time_ns, states = self.bus.states()
+        time_ns, states = self.bus.states(attempts)
         counts = np.array([state.position for state in states])
         if outside := self.scale.outside(counts):
             told = ", ".join(f"{self._joints[i].name} at {counts[i]}" for i in outside)
@@ -199,7 +214,7 @@ class CalibratedServos:
                 f"Joints stand outside of their calibrated ranges: {told} counts. A horn has slipped, or the "
                 "calibration did not reach the stops: calibrate again."
             )
-        return time_ns, states, counts
+        return Reading(time_ns, states, counts)
 
 
 class FeetechLink:
@@ -231,9 +246,9 @@ class FeetechLink:
     def read(self) -> ArmReading:
         """See ``ArmLink``. An answer that is lost or damaged is made up for by the one before."""
         try:
-            self._newest = self._servos.read()
+            self._newest = self._servos.read(attempts=1)
         except LostAnswerError:
-            if now_ns() - self._newest[0] > seconds_to_ns(_PATIENCE_S):
+            if now_ns() - self._newest.time_ns > seconds_to_ns(_PATIENCE_S):
                 raise
         time_ns, states, counts = self._newest
         velocities = np.array([state.velocity for state in states])
@@ -245,7 +260,9 @@ class FeetechLink:
 
     def fault(self) -> str:
         """See ``ArmLink``."""
-        for index, (name, state) in enumerate(zip(self._bus.names.values(), self._newest[1], strict=True)):
+        for index, (name, state) in enumerate(
+            zip(self._bus.names.values(), self._newest.states, strict=True)
+        ):
             reasons = [text for bit, text in STATUS_BITS.items() if state.status & bit]
             if reasons:
                 return f"the servo {name} reports: {'; '.join(reasons)}"
@@ -279,7 +296,7 @@ class FeetechLink:
 
     def _hold(self) -> None:
         """Makes the arm hold where it stands; the gripper goes to its opening."""
-        self._send(self._scale.counts(self._scale.angles(self._newest[2]), self.width))
+        self._send(self._scale.counts(self._scale.angles(self._newest.counts), self.width))
         self._bus.enable_torque(True)
         self._newest = self._servos.read()
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import termios
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 from robopolicy_datasets.clock import now_ns
@@ -19,7 +20,7 @@ BAUDRATE = 1_000_000
 TURN = 4096  # counts
 STS3215 = 777  # model number
 _READ_S = 0.002  # of one read of the port; the SDK asks again until its own time is over
-_ATTEMPTS = 3
+ATTEMPTS = 3
 
 
 class LostAnswerError(DeviceError):
@@ -140,12 +141,21 @@ class ServoBus:
                 )
             self._reader.addParam(servo)
 
-    def states(self) -> tuple[int, list[ServoState]]:
+    def states(self, attempts: int = ATTEMPTS) -> tuple[int, list[ServoState]]:
         """Returns the states of all servos, and when they were asked for [ns, monotonic].
 
+        Args:
+            attempts: how often to ask at most; a missing answer takes about 40 ms each time.
+
         Raises:
-            LostAnswerError: an answer is missing or damaged.
+            LostAnswerError: an answer is missing or damaged in all of them.
         """
+        for _ in range(attempts - 1):
+            with suppress(LostAnswerError):
+                return self._states()
+        return self._states()
+
+    def _states(self) -> tuple[int, list[ServoState]]:
         time_ns = now_ns()
         self._serial_call(self._serial.reset_input_buffer)  # a late answer to an earlier question
         for servo in self.names:
@@ -190,7 +200,7 @@ class ServoBus:
 
     def _asked(self, what: str, name: str, *arguments: int) -> tuple[int, ...]:
         """Makes a request of one servo, several times where its answer is lost; returns what came."""
-        for _ in range(_ATTEMPTS):
+        for _ in range(ATTEMPTS):
             self._serial_call(self._serial.reset_input_buffer)
             *values, result, _status = self._serial_call(
                 getattr(self._packets, name), self._handler, *arguments

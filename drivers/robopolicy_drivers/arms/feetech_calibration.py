@@ -22,7 +22,7 @@ from robopolicy_drivers.arms.feetech_bus import (
 from robopolicy_drivers.calibration.joints import JointCalibration, RangeRecorder, save_joints
 from robopolicy_drivers.embodiments import load_embodiment
 
-_COVERED = 0.6  # of the range that the embodiment has
+_COVERED = 0.9  # of the range that the embodiment has
 _GRIPPER_RANGE = 0.25 * np.pi  # that a gripper's servo turns by at least [rad]
 
 

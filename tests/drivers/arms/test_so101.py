@@ -273,7 +273,7 @@ def test_another_arms_calibration_is_refused(config, peer):
 
 
 def test_a_slipped_horn_is_refused(config, peer):
-    peer.do("push 4 1195")
+    peer.do("push 4 1150")
     time.sleep(0.5)
     config.calibration = _narrowed(config, peer)
     with pytest.raises(DeviceError, match=r"wrist_flex at \d+ counts\. A horn has slipped"):
@@ -304,7 +304,7 @@ def test_a_calibration_by_hand_serves_follower_and_leader(peer, tmp_path):
     recording.open()
     with pytest.raises(DeviceError, match="not moved through their ranges: shoulder_pan"):
         recording.finish()
-    for way in (1100, -2200, 1100):
+    for way in (1660, -3320, 1660):
         for servo in NAMES:
             peer.do(f"push {servo} {way}")
         end = time.monotonic() + abs(way) / 4000 + 0.1
@@ -315,7 +315,7 @@ def test_a_calibration_by_hand_serves_follower_and_leader(peer, tmp_path):
     recording.finish()
     recording.close()
     joints = load_joints(config.calibration, "so101", NAMES)
-    assert all(abs(joint.upper - joint.lower - 2200) <= 4 for joint in joints)
+    assert all(abs(joint.upper - joint.lower - 3320) <= 4 for joint in joints)
     assert all(abs(joint.middle - 2048) <= 1 for joint in joints)
     with LeaderArm(peer.port, config.calibration) as leader:
         time_ns, positions, width = leader.positions()

@@ -3,7 +3,7 @@
     python feetech_servos.py [ID=COUNT ...]
 
 It prints the path of its port. COUNT is where the encoder of the servo ID stands at first (default 2048); the
-shaft may turn by 1200 counts from there, either way. Lines on stdin change what it does:
+shaft may turn by 1700 counts from there, either way. Lines on stdin change what it does:
 
     error ID BITS       the servo's status
     silent ID           it answers no more; with ID 0 none does
@@ -28,7 +28,7 @@ MODEL, MIN, MAX, PHASE, OFFSET = 3, 9, 11, 18, 31
 TORQUE, GOAL, LOCK, POSITION, VELOCITY, STATUS = 40, 42, 55, 56, 58, 65
 PING, READ, WRITE, SYNC_READ, SYNC_WRITE = 1, 2, 3, 0x82, 0x83
 SPEED, ACCELERATION = 3550.0, 30000.0  # counts: 52 rpm without load
-HALF_RANGE = 1200
+HALF_RANGE = 1700
 
 
 class Servo:

@@ -1,6 +1,6 @@
-"""Calibrates cameras: prints the board, takes images, finds the intrinsics, finds where the camera sits.
+"""Calibrates cameras (prints the board, takes images, finds the intrinsics and where they sit) and joints.
 
-In this order, WHAT is
+For cameras, in this order, WHAT is
 
     board      writes the board for the printer into target=board.pdf
     capture    takes an image of the board into target=FOLDER whenever the board or the robot has been moved
@@ -8,6 +8,11 @@ In this order, WHAT is
                (robot=...; it is not moved: guide it by hand)
     camera     finds the intrinsics from images=FOLDER
     hand_eye   finds where the camera sits from images=FOLDER, with its poses.csv, and intrinsics=FILE
+
+and for an arm whose servos do not know their angles by themselves
+
+    joints     switches the torque off and records the range of each joint while a person moves it from stop
+               to stop by hand (robot=so101); the file is the robot's setting calibration
 """
 
 from __future__ import annotations
@@ -31,6 +36,7 @@ STEPS = {  # what -> (function, keys that it needs)
     "capture": ("robopolicy_launch.verbs.devices.capturing:capture", ("target",)),
     "camera": ("robopolicy_launch.verbs.devices.calibrating:calibrate_camera", ("images",)),
     "hand_eye": ("robopolicy_launch.verbs.devices.calibrating:calibrate_arm", ("images", "intrinsics")),
+    "joints": ("robopolicy_launch.verbs.devices.calibrating_joints:calibrate_joints", ("robot",)),
 }
 
 
@@ -39,7 +45,7 @@ class Settings:
     """Settings of ``robopolicy devices calibrate``.
 
     Attributes:
-        what: board, capture, camera or hand_eye.
+        what: board, capture, camera, hand_eye or joints.
         board: the calibration board.
         target: what is written: the board (.pdf, .png) or the folder of images.
         images: folder of images of the board (.png, .jpg).
@@ -50,7 +56,8 @@ class Settings:
         output: a file that the result is written to as well.
         name: a word for the run folder's name.
         runs: where run folders lie.
-        robot: whose pose is written down, and whose cameras are used, for capture.
+        robot: whose pose is written down, and whose cameras are used, for capture; whose joints are moved,
+            for joints.
         camera: that is used, for capture.
     """
 
