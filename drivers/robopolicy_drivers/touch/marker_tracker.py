@@ -59,7 +59,7 @@ class MarkerTracker:
         Raises:
             DeviceError: the image does not show such a grid.
         """
-        gray = _gray(image)
+        gray = _brightness(image)
         points, radius = find_markers(gray)
         self.positions, self.found = arrange_grid(points, self.shape)
         self._spacing = spacing(self.positions)
@@ -83,7 +83,7 @@ class MarkerTracker:
         Returns:
             ``displacements``.
         """
-        gray = _gray(image)
+        gray = _brightness(image)
         before = self.positions.astype(np.float32)
         points, status, _ = cv2.calcOpticalFlowPyrLK(
             self._previous,
@@ -173,10 +173,12 @@ class MarkerTracker:
         return plausible
 
 
-def _gray(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def _brightness(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Returns the brightest channel: coloured light leaves one bright, and a marker none."""
     if image.ndim == 2:
         return image
-    return np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), np.uint8)
+    red, green, blue = cv2.split(image)
+    return np.asarray(cv2.max(cv2.max(red, green), blue), np.uint8)
 
 
 def _rim(patches: NDArray[np.float32]) -> NDArray[np.float32]:

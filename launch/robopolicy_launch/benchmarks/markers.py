@@ -39,7 +39,8 @@ def run(*, shapes: tuple[tuple[int, int], ...] = ((7, 9), (8, 10)), seconds: flo
                 images = film(shape)
                 tracker = MarkerTracker(shape)
                 tracker.start(images[0])
-                following, bare = cycle(images), cycle(zip(images, [*images[1:], images[0]], strict=True))
+                gray = [cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in images]
+                following, bare = cycle(images), cycle(zip(gray, [*gray[1:], gray[0]], strict=True))
                 points = tracker.positions.astype(np.float32)
                 ours = partial(_track, tracker, following)
                 times = side_by_side(ours, partial(_lucas_kanade, points, bare), seconds=seconds)
@@ -49,7 +50,7 @@ def run(*, shapes: tuple[tuple[int, int], ...] = ((7, 9), (8, 10)), seconds: flo
 
 
 def film(shape: tuple[int, int]) -> list[NDArray[np.uint8]]:
-    """Returns images ``[240, 320]`` of a gel whose markers move by up to 6 px, and by 1 to 2 px each time."""
+    """Returns images ``[240, 320, 3]`` of a gel whose markers move by up to 6 px, and by 1 to 2 px each time."""
     rows, columns = shape
     x, y = (np.arange(columns) + 0.5) * WIDTH / columns, (np.arange(rows) + 0.5) * HEIGHT / rows
     rest = np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2) - 0.5
@@ -58,9 +59,9 @@ def film(shape: tuple[int, int]) -> list[NDArray[np.uint8]]:
     images = []
     for angle in 2 * np.pi * np.arange(_IMAGES) / _IMAGES:
         places = rest + _MOTION * (np.array([np.cos(angle), np.sin(angle)]) + np.sin(angle) * outward)
-        image = np.full((HEIGHT, WIDTH), 120, np.uint8)
+        image = np.full((HEIGHT, WIDTH, 3), 120, np.uint8)
         for place in np.rint(places * 2**_SHARPNESS).astype(int).tolist():
-            cv2.circle(image, place, _RADIUS << _SHARPNESS, 40, -1, cv2.LINE_AA, _SHARPNESS)
+            cv2.circle(image, place, _RADIUS << _SHARPNESS, (40, 40, 40), -1, cv2.LINE_AA, _SHARPNESS)
         images.append(np.clip(image + random.normal(0.0, 2.0, image.shape), 0, 255).astype(np.uint8))
     return images
 
