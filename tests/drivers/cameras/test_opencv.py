@@ -24,7 +24,7 @@ from robopolicy_drivers.conformance import check_camera
 
 KEY = "camera0_rgb"
 FILE_FPS = 20
-SECONDS = 2.0  # of a measurement
+SECONDS = 1.5  # of a measurement
 
 
 @pytest.fixture(scope="module")
@@ -94,10 +94,13 @@ def test_an_image_is_the_middle_square_or_the_whole_picture(video):
     assert whole[5, 5, 0] == pytest.approx(90, abs=6)
 
 
-def test_the_times_of_a_video_file_are_its_positions(video):
+def test_the_times_of_a_video_file_are_its_positions_until_it_ends(video):
     with camera(video) as device:
-        rows = [(record.time_ns, shown_ns(record.data[KEY], 0)) for _, record in followed(device, 1.5)]
-    assert len(rows) > 10
+        rows = [(record.time_ns, shown_ns(record.data[KEY], 0)) for _, record in followed(device, 1.0)]
+        assert wait_until(lambda: fails(device))
+        with pytest.raises(DeviceError, match="has ended"):
+            device.read()
+    assert len(rows) > 5
     apart = [(later[0] - earlier[0]) - (later[1] - earlier[1]) for earlier, later in pairwise(rows)]
     assert max(map(abs, apart)) <= 1_000_000  # the file counts whole milliseconds
 
@@ -106,7 +109,7 @@ def test_the_times_of_a_video_file_are_its_positions(video):
 def test_a_picture_is_never_old_however_seldom_it_is_read(kind, request):
     _, address = request.getfixturevalue(kind)
     with camera(address) as device:
-        for _ in range(3):
+        for _ in range(2):
             before_ns = now_ns()
             time.sleep(0.4)
             time_ns, images = device.read()
@@ -185,13 +188,6 @@ def test_a_picture_may_stay_the_same_where_that_is_said(mjpeg):
 
 def test_pictures_of_another_size_are_refused_with_theirs(video):
     assert "set width=640 height=480" in why_not(video, width=1280, height=720)
-
-
-def test_the_end_of_a_video_file_is_told(video):
-    with camera(video) as device:
-        assert wait_until(lambda: fails(device))
-        with pytest.raises(DeviceError, match="has ended"):
-            device.read()
 
 
 class NoVideo(BaseHTTPRequestHandler):
