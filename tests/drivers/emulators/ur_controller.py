@@ -37,7 +37,7 @@ _FORMATS = {
     "VECTOR6D": "6d",
 }
 _VERSION, _CONTROLLER, _OUTPUTS, _INPUTS, _START, _PAUSE, _DATA = b"VvOISPU"
-_LATEST_S = 0.1  # later than this, the clock goes on without the periods that were missed
+_LATEST_S = 0.1  # later than this, the periods that were missed are left out
 
 
 def input_type(name: str) -> str:
@@ -232,7 +232,9 @@ class Server:
         period, deadline = 0, time.monotonic()
         while True:
             self._serve_until(deadline)
-            deadline = max(deadline + self.controller.period_s, time.monotonic() - _LATEST_S)
+            lost_s = max(0.0, time.monotonic() - _LATEST_S - deadline)
+            deadline += self.controller.period_s + lost_s
+            self.controller.time_s += lost_s  # a real controller's clock never loses time
             period += 1
             self.controller.step()
             for client in list(self._rtde):
