@@ -26,6 +26,8 @@ from typing import Any
 import numpy as np
 from ur_model import MODELS, Controller, Runtime, Safety
 
+from robopolicy_drivers.realtime.scheduling import request_punctuality
+
 _RTDE_PORT, _DASHBOARD_PORT, _PROGRAM_PORTS = 30004, 29999, (30001, 30002, 30003)
 _FORMATS = {
     "INT32": "i",
@@ -320,6 +322,7 @@ def main() -> None:
     major, minor, bugfix, build = (int(part) for part in options.version.split("."))
     controller = Controller(options.model, (major, minor, bugfix, build), options.start, options.unlock_after)
     server = Server(options.host, controller)
+    request_punctuality()  # as a real controller is punctual
     sys.stdout.write("ready\n")
     sys.stdout.flush()
     server.run()
