@@ -166,6 +166,58 @@ class SpaceMouseConfig(SteeringConfig):
                 raise unknown_name("button", name, tuple(Button))
 
 
+BUTTON_DEVICES: dict[str, type[SteeringConfig]] = {
+    "keyboard": KeyboardConfig,
+    "gamepad": GamepadConfig,
+    "spacemouse": SpaceMouseConfig,
+}
+
+
+@dataclass
+class LeaderConfig:
+    """A leader arm that a person moves by hand; the buttons are those of another device.
+
+    Attributes:
+        port: the serial port of its bus.
+        calibration: file of its joints (robopolicy devices calibrate joints).
+        embodiment: whose joints it has.
+        buttons: whose buttons count: keyboard, gamepad or spacemouse; "next" lets the robot follow, and hold
+            again.
+        near: how near each joint of the leader must be to the robot's, that it follows by itself [rad].
+        approach_speed: at which the robot comes to the leader when it is told to [rad/s].
+
+    Raises:
+        UnknownNameError: there is no such device with buttons.
+        ConfigError: a number is not above 0.
+    """
+
+    target: ClassVar[str] = "robopolicy_drivers.teleop.leader:LeaderTeleop"
+    arm: ClassVar[str] = "robopolicy_drivers.arms.leader:LeaderArm"
+    device: ClassVar[DeviceFacts] = DeviceFacts(
+        protocol="Feetech servo bus, serial",
+        sdk="feetech-servo-sdk",
+        rates="as fast as the bus answers",
+        evidence=Evidence.OWN_EMULATOR,
+        tested_against="a stand-in for the arm; its bus as of so101",
+        modules=("scservo_sdk",),
+    )
+
+    port: str = ""
+    calibration: str = ""
+    embodiment: str = "so101"
+    buttons: str = "keyboard"
+    near: float = 0.1
+    approach_speed: float = 0.4
+
+    def __post_init__(self) -> None:
+        if self.buttons not in BUTTON_DEVICES:
+            raise unknown_name("teleop.buttons", self.buttons, BUTTON_DEVICES)
+        if not (self.near > 0 and self.approach_speed > 0):
+            raise ConfigError(
+                f"teleop.near is {self.near} and approach_speed {self.approach_speed}; give both above 0."
+            )
+
+
 @dataclass
 class ReplayConfig:
     """Recorded episodes, driven once more: those of a store, one after the other.

@@ -11,8 +11,10 @@ from numpy.typing import NDArray
 
 from robopolicy_datasets.errors import SpecError
 from robopolicy_datasets.geometry import Array, pose_from_vector
+from robopolicy_datasets.spec import Feature
 from robopolicy_drivers.composition import CompositeRobot
 from robopolicy_drivers.interfaces import Robot
+from robopolicy_drivers.runtime.spaces import FeatureSpace
 
 POSE, JOINT, WIDTH = "pose", "joint", "width"
 _KEYS = {POSE: ("eef_pos", "eef_rot_axis_angle"), JOINT: ("joint_pos",), WIDTH: ("gripper_width",)}
@@ -68,6 +70,13 @@ def action_parts(robot: Robot) -> tuple[ActionPart, ...]:
     return tuple(_parts(robot, 0, 0))
 
 
+def action_space(parts: tuple[ActionPart, ...]) -> FeatureSpace:
+    """Returns what calculates with targets, also where a composite robot's action is of several kinds."""
+    return FeatureSpace(
+        [Feature(part.kind, (part.span.stop - part.span.start,), kind=part.kind) for part in parts]
+    )
+
+
 def measured_target(parts: tuple[ActionPart, ...], state: Mapping[str, NDArray]) -> Array:
     """Returns the target ``[A]`` that holds the present state."""
     return np.concatenate([part.measured(state) for part in parts])
@@ -86,12 +95,15 @@ def _parts(robot: Robot, number: int, start: int) -> Iterator[ActionPart]:
             yield replace(part, number=part.number + number, span=span)
         return
     action = robot.spec.action[0]
-    patterns = {
+    patterns: dict[str, tuple[tuple[str, int], ...]] = {
         "pose_width": ((POSE, 6), (WIDTH, 1)),
         "pose": ((POSE, 6),),
         "joint": ((JOINT, action.size),),
         "width": ((WIDTH, 1),),
     }
+    openings = getattr(robot, "openings", None)
+    if action.kind == "generic" and openings is not None:  # an arm of joints and a gripper in one device
+        patterns["generic"] = ((JOINT, action.size - 1), (WIDTH, 1))
     if action.kind not in patterns:
         raise SpecError(
             f"A person cannot steer {action.describe()}; kinds that can be: {', '.join(patterns)}."
@@ -99,8 +111,8 @@ def _parts(robot: Robot, number: int, start: int) -> Iterator[ActionPart]:
     pattern = patterns[action.kind]
     for index in range(action.size // sum(size for _, size in pattern)):
         for kind, size in pattern:
-            openings = getattr(robot, "openings", None) if kind == WIDTH else None
-            yield ActionPart(kind, number + index, slice(start, start + size), openings)
+            told = openings if kind == WIDTH else None
+            yield ActionPart(kind, number + index, slice(start, start + size), told)
             start += size
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,14 +11,15 @@ from robopolicy_datasets.clock import now_ns, ns_to_seconds
 from robopolicy_datasets.errors import ConfigError, SpecError
 from robopolicy_datasets.store import DemoStore
 from robopolicy_drivers.interfaces import Observation, Robot
-from robopolicy_drivers.runtime.spaces import FeatureSpace
 from robopolicy_drivers.teleop.approach import Approach
 from robopolicy_drivers.teleop.configs import Button, ReplayConfig
+from robopolicy_drivers.teleop.connected import Connected
+from robopolicy_drivers.teleop.layout import action_parts, action_space
 
 Array = NDArray[np.float64]
 
 
-class ReplayTeleop:
+class ReplayTeleop(Connected):
     """Drives a robot as in the episodes of a store, one after the other (a ``Teleop``).
 
     Before each episode the robot is brought slowly to where it begins. In between the recorded actions it
@@ -37,7 +36,7 @@ class ReplayTeleop:
     def __init__(self, config: ReplayConfig, robot: Robot) -> None:
         self.spec = robot.spec
         self._config = config
-        self._space = FeatureSpace(robot.spec.action)
+        self._space = action_space(action_parts(robot))
         self._approach = Approach(self._space, config.approach_speed, config.approach_turn_speed)
         self._episode = config.episode
         self._rows: Array = np.zeros((0, self._space.size))
@@ -110,15 +109,6 @@ class ReplayTeleop:
 
     def close(self) -> None:
         """Does nothing: a store that is read need not be closed."""
-
-    def __enter__(self) -> Self:
-        self.connect()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _load(self) -> None:
         self.let_go()

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from robopolicy_datasets.clock import now_ns, ns_to_seconds, seconds_to_ns
-from robopolicy_datasets.errors import ConfigError, DeviceError
+from robopolicy_datasets.clock import now_ns, ns_to_seconds
+from robopolicy_datasets.errors import ConfigError
 from robopolicy_datasets.geometry import pose_from_vector
-from robopolicy_drivers.hosting.sensor import HostedSensor
 from robopolicy_drivers.interfaces import Robot
 from robopolicy_drivers.teleop.configs import Button, Frame, SteeringConfig
+from robopolicy_drivers.teleop.connected import Connected
 from robopolicy_drivers.teleop.layout import POSE, WIDTH, ActionPart, action_parts, measured_pose
 from robopolicy_drivers.teleop.steering import SPEC, Array, NewPresses, Steering
 from robopolicy_drivers.teleop.target import LEAD_S, SteeringTarget, ToolTarget, view_axes
+from robopolicy_drivers.teleop.watched import WatchedSensor
 
-SILENCE_NS = seconds_to_ns(0.5)
 LONGEST_STEP_S = 0.1  # a pause of the caller is no movement to be made up for
 
 
@@ -28,7 +27,7 @@ def device_name(config: SteeringConfig) -> str:
     return type(config).__name__.removesuffix("Config").lower()
 
 
-class SteeringDevice(HostedSensor):
+class SteeringDevice(WatchedSensor):
     """A device in a process of its own that says what a person wants.
 
     Args:
@@ -44,16 +43,10 @@ class SteeringDevice(HostedSensor):
         Raises:
             DeviceError: the device was lost, or has said nothing for half a second.
         """
-        time_ns, sample = self.read()
-        if now_ns() - time_ns > SILENCE_NS:
-            raise DeviceError(
-                f"The {self.name} has said nothing for {ns_to_seconds(now_ns() - time_ns):.1f} s. Check its "
-                "cable or battery, and begin again."
-            )
-        return Steering.of_sample(sample)
+        return Steering.of_sample(self.recent())
 
 
-class SteeredTeleop:
+class SteeredTeleop(Connected):
     """Moves targets of a robot's tools as a person steers (a ``Teleop``).
 
     Args:
@@ -131,15 +124,6 @@ class SteeredTeleop:
     def close(self) -> None:
         """Closes the device; calling it again does nothing."""
         self._device.close()
-
-    def __enter__(self) -> Self:
-        self.connect()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _begin(self, last: NDArray) -> SteeringTarget:
         config = self._config

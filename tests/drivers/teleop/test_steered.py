@@ -30,8 +30,8 @@ class Disconnected:
     openings: tuple[float, float] | None = None
 
 
-def robot_of(kind, size, observation=()):
-    return Disconnected(Spec(tuple(observation), (Feature("action", (size,), kind=kind),)))
+def robot_of(kind, size, openings=None):
+    return Disconnected(Spec((), (Feature("action", (size,), kind=kind),)), openings)
 
 
 def arm(action="pose"):
@@ -104,6 +104,7 @@ START = np.array([0.4, 0.1, 0.3, 0.0, np.pi / 2, 0.0, 0.05, 0.4, -0.3, 0.3, np.p
         (robot_of("joint", 7), [("joint", 0, 0)]),
         (TWO_ARMS, [("pose", 0, 0), ("width", 0, 6), ("pose", 1, 7)]),
         (CompositeRobot([arm("joint"), gripper()]), [("joint", 0, 0), ("width", 0, 6)]),
+        (robot_of("generic", 6, openings=(0.0, 0.1)), [("joint", 0, 0), ("width", 0, 5)]),
         (
             CompositeRobot([arm(), CompositeRobot([arm(), gripper()])]),
             [("pose", 0, 0), ("pose", 1, 6), ("width", 1, 12)],
