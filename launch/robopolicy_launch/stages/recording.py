@@ -23,9 +23,8 @@ from robopolicy_drivers.runtime.commander import JumpLimit
 from robopolicy_drivers.runtime.configs import RuntimeConfig
 from robopolicy_drivers.runtime.observer import Observer
 from robopolicy_drivers.runtime.records import StepRecord
-from robopolicy_drivers.runtime.spaces import FeatureSpace
 from robopolicy_drivers.teleop.configs import Button
-from robopolicy_drivers.teleop.layout import action_parts, measured_target
+from robopolicy_drivers.teleop.layout import action_parts, action_space, measured_target
 from robopolicy_launch import console
 from robopolicy_launch.settings import registered_name
 from robopolicy_launch.stages.deploying import KnowsTask, ready_robot
@@ -156,7 +155,7 @@ class Session:
         self._parts = action_parts(robot)
         self._observer = Observer(robot, cameras, robot.spec, 1)
         limits = RuntimeConfig()
-        space = FeatureSpace(robot.spec.action)
+        space = action_space(self._parts)
         self._limit = JumpLimit(space, limits.max_speed_m / rate_hz, limits.max_speed_rad / rate_hz)
         self._last: NDArray = np.zeros(space.size)
         self._period_ns = seconds_to_ns(1.0 / rate_hz)
