@@ -17,6 +17,7 @@ import pytest
 from robopolicy_datasets.errors import ConfigError
 from robopolicy_datasets.store.demo_store import DemoStore
 from robopolicy_drivers.teleop.configs import ReplayConfig
+from robopolicy_launch import command
 from robopolicy_launch.stages.deploying import operated
 from robopolicy_sim.experts.configs import ScriptedConfig
 
@@ -146,3 +147,17 @@ def test_a_person_takes_over_hands_back_and_ends_the_episode(puck, checkpoint, t
 def test_what_cannot_take_over_is_refused(config):
     with pytest.raises(ConfigError, match="nobody can take a robot over"), operated(config, None):
         pass
+
+
+def test_a_device_is_checked_by_itself(puck, capsys):
+    words = ["devices", "check", "teleop=spacemouse", f"teleop.path={puck.path}", "seconds=0.3"]
+    assert command.main(words) == 0
+    told = capsys.readouterr().out
+    assert "ok  read() has twist: float64[6]" in told
+    assert "twist, engaged, presses" in told
+
+
+@pytest.mark.parametrize("name", ["replay", "scripted"])
+def test_what_nobody_holds_cannot_be_checked(name, capsys):
+    assert command.main(["devices", "check", f"teleop={name}"]) == command.FAILED
+    assert f"teleop={name} is nothing that a person holds" in capsys.readouterr().err

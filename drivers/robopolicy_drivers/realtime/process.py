@@ -255,7 +255,7 @@ class DeviceProcess:
 
     def _fail(self, words: str = "") -> NoReturn:
         """Ends what is left of the child and raises DeviceError with its last words."""
-        words = words or self._last_words()
+        words = (words or self._last_words()).removesuffix(".")
         process = self._process
         self.close()
         code = None if process is None else process.returncode

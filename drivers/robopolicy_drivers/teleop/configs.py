@@ -57,6 +57,7 @@ class SteeringConfig:
     """
 
     target: ClassVar[str] = "robopolicy_drivers.teleop.steered:SteeredTeleop"
+    sensor: ClassVar[str] = "robopolicy_drivers.teleop.steered:SteeringDevice"
     device: ClassVar[DeviceFacts]
     source: ClassVar[str]
 
@@ -192,6 +193,7 @@ class LeaderConfig:
     """
 
     target: ClassVar[str] = "robopolicy_drivers.teleop.leader:LeaderTeleop"
+    sensor: ClassVar[str] = "robopolicy_drivers.teleop.leader:LeaderDevice"
     arm: ClassVar[str] = "robopolicy_drivers.arms.leader:LeaderArm"
     device: ClassVar[DeviceFacts] = DeviceFacts(
         protocol="Feetech servo bus, serial",

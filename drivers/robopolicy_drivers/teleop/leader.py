@@ -34,14 +34,20 @@ Array = NDArray[np.float64]
 AT_LEADER = 1e-3  # [rad] how near the slow way has to come
 
 
-def leader_spec(config: LeaderConfig) -> Spec:
-    """Returns what a leader arm measures."""
-    joints = len(load_embodiment(config.embodiment).joints)
-    features = (
-        Feature("joints", (joints,), "float64", kind="joint", unit="rad"),
-        Feature("width", (1,), "float64", kind="width", unit="m"),
-    )
-    return Spec(features, ())
+class LeaderDevice(WatchedSensor):
+    """A leader arm in a process of its own.
+
+    Args:
+        config: which one.
+    """
+
+    def __init__(self, config: LeaderConfig) -> None:
+        joints = len(load_embodiment(config.embodiment).joints)
+        features = (
+            Feature("joints", (joints,), "float64", kind="joint", unit="rad"),
+            Feature("width", (1,), "float64", kind="width", unit="m"),
+        )
+        super().__init__(f"{__name__}:LeaderSource", config, Spec(features, ()), name="leader arm")
 
 
 class LeaderSource:
@@ -96,9 +102,9 @@ class LeaderTeleop(Connected):
         self.spec = robot.spec
         self._config = config
         self._parts = {part.kind: part for part in action_parts(robot)}
-        leader = leader_spec(config)
-        _require_one_arm(self._parts, len(action_parts(robot)), leader["joints"].size, config, robot)
-        self._arm = WatchedSensor(f"{__name__}:LeaderSource", config, leader, name="leader arm")
+        self._arm = LeaderDevice(config)
+        joints = self._arm.spec["joints"].size
+        _require_one_arm(self._parts, len(action_parts(robot)), joints, config, robot)
         self._buttons = SteeringDevice(BUTTON_DEVICES[config.buttons]())
         self._kinematics = Kinematics(load_embodiment(config.embodiment))
         self._space = action_space(action_parts(robot))

@@ -10,7 +10,8 @@ from robopolicy_datasets.clock import now_ns
 from robopolicy_datasets.errors import ConfigError, SimulationError
 from robopolicy_datasets.store.demo_store import DemoStore
 from robopolicy_drivers.embodiments import Pose
-from robopolicy_drivers.teleop.configs import KeyboardConfig
+from robopolicy_drivers.teleop.configs import Button, GamepadConfig, KeyboardConfig
+from robopolicy_drivers.teleop.steering import BUTTONS, Steering
 from robopolicy_drivers.teleop.window import SIZE, Inputs
 from robopolicy_launch import command
 from robopolicy_sim.tasks.configs import PickPlaceConfig, PushTStateConfig
@@ -127,6 +128,33 @@ def test_nothing_is_recorded_before_the_first_movement(env):
     assert not info.success
     assert len(data["action"]) == 2
     np.testing.assert_array_equal(data["action"][0], data["action"][1])
+
+
+class ScriptedDevice:
+    """In the place of a device: what it says at one control step after another."""
+
+    def __init__(self, *script):
+        self.script = iter(script)
+
+    def steering(self):
+        return next(self.script)
+
+
+def test_a_device_is_used_beside_the_keys(env):
+    """It moves the tool while its clutch is closed, and its buttons decide as keys do."""
+    away, none = np.array([1.0, 0, 0, 0, 0, 0]), np.zeros(len(BUTTONS), np.int64)
+    keep = none.copy()
+    keep[BUTTONS.index(Button.SUCCESS)] = 1
+    said = [Steering(away, False, none), Steering(away, True, none), Steering(away, True, none)]
+    window = ScriptedWindow("", "", "d", "")
+    hands = Hands(window, ScriptedDevice(*said, Steering(away, False, keep)))
+    desk = Desk(env, window, hands, GamepadConfig())
+    assert desk.attempt(0, 1) is Decision.KEEP
+    data, info = desk.episode
+    assert info.operator == "gamepad"
+    assert len(data["action"]) == 2
+    moved = data["action"][:, :2] - data["robot0_eef_pos"][0, :2]
+    np.testing.assert_allclose(moved, [[0.015, 0.0], [0.03, -0.015]], atol=1e-6)
 
 
 def test_equal_seeds_give_equal_beginnings_and_others_differ(env):

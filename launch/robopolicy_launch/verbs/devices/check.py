@@ -1,4 +1,4 @@
-"""Checks whether a robot with its cameras, a camera or a sensor behaves as its driver interface asks.
+"""Checks whether a robot with its cameras, or another device, behaves as its driver interface asks.
 
 It opens the real device and moves nothing: the only target that it commands is the present state. It also
 stops a robot and releases the stop again. Then it measures rates. The exit code is 1 when something does not
@@ -16,13 +16,15 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig
 
 from robopolicy_datasets.errors import ConfigError
+from robopolicy_datasets.registry import load_target
 from robopolicy_launch import console
+from robopolicy_launch.settings import registered_name
 from robopolicy_launch.verbs.devices.connecting import build, connected
 
 if TYPE_CHECKING:
     from robopolicy_drivers.interfaces import Camera, Sensor
 
-GROUPS: dict[str, str | None] = {"robot": None, "camera": None, "sensor": None}
+GROUPS: dict[str, str | None] = {"robot": None, "camera": None, "sensor": None, "teleop": None}
 POSITIONAL = ()
 
 POLL_S = 0.001
@@ -38,20 +40,22 @@ class Settings:
         robot: what is checked.
         camera: what is checked, by itself.
         sensor: what is checked, by itself.
+        teleop: what is checked, by itself.
     """
 
     seconds: float = 2.0
     robot: Any = None
     camera: Any = None
     sensor: Any = None
+    teleop: Any = None
 
     def __post_init__(self) -> None:
         if not self.seconds > 0:
             raise ConfigError(f"seconds={self.seconds} is not possible; give a number above 0.")
-        if not (self.robot or self.camera or self.sensor):
+        if not (self.robot or self.camera or self.sensor or self.teleop):
             raise ConfigError(
-                "'robopolicy devices check' needs robot=..., camera=... or sensor=...; 'devices list' shows "
-                "what there is."
+                "'robopolicy devices check' needs robot=..., camera=..., sensor=... or teleop=...; 'devices "
+                "list' shows what there is."
             )
 
 
@@ -63,13 +67,14 @@ def run(settings: Settings, config: DictConfig) -> int:
     notes: list[str] = []
     if settings.robot:
         rows, notes = _check_robot(settings)
-    for kind, given, check in (
-        ("camera", settings.camera, check_camera),
-        ("sensor", settings.sensor, check_sensor),
+    for kind, given, check, make in (
+        ("camera", settings.camera, check_camera, build),
+        ("sensor", settings.sensor, check_sensor, build),
+        ("teleop", settings.teleop, check_sensor, _held_in_hand),
     ):
         if given:
-            _tell(kind, check(functools.partial(build, kind, given)))
-            with build(kind, given) as device:
+            _tell(kind, check(functools.partial(make, kind, given)))
+            with make(kind, given) as device:
                 rows.append(_rates(_keys(device), device.read, settings.seconds))
     console.table(rows, header=HEADER)
     for note in notes:
@@ -101,6 +106,15 @@ def _check_robot(settings: Settings) -> tuple[list[tuple[Any, ...]], list[str]]:
 
 def _as_it_is(camera: Camera) -> Camera:
     return camera
+
+
+def _held_in_hand(kind: str, config: Any) -> Sensor:
+    """Builds the sensor that a person holds, of a teleoperation device."""
+    if not hasattr(config, "sensor"):
+        name = registered_name(kind, config)
+        raise ConfigError(f"teleop={name} is nothing that a person holds; there is nothing to be checked.")
+    sensor: Sensor = load_target(config.sensor)(config)
+    return sensor
 
 
 def _keys(device: Sensor) -> str:
