@@ -107,8 +107,6 @@ def fly(channel: DeviceChannel, config: MavlinkConfig) -> None:
         link.open()
         pilot = Pilot(link, config, load_embodiment(config.embodiment))
         loop = ControllerLoop(channel, pilot, config.rate_hz)
-        loop.requests = {
-            **loop.requests,
         loop.requests |= {
             "guide": lambda _: pilot.guide(loop.loop.deadline_ns),
             "take_off": pilot.take_off,
