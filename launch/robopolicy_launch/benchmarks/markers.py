@@ -39,7 +39,7 @@ def run(*, shapes: tuple[tuple[int, int], ...] = ((7, 9), (8, 10)), seconds: flo
                 images = film(shape)
                 tracker = MarkerTracker(shape)
                 tracker.start(images[0])
-                gray = [cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in images]
+                gray = [np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), np.uint8) for image in images]
                 following, bare = cycle(images), cycle(zip(gray, [*gray[1:], gray[0]], strict=True))
                 points = tracker.positions.astype(np.float32)
                 ours = partial(_track, tracker, following)
@@ -50,7 +50,7 @@ def run(*, shapes: tuple[tuple[int, int], ...] = ((7, 9), (8, 10)), seconds: flo
 
 
 def film(shape: tuple[int, int]) -> list[NDArray[np.uint8]]:
-    """Returns images ``[240, 320, 3]`` of a gel whose markers move by up to 6 px, and by 1 to 2 px each time."""
+    """Returns images ``[240, 320, 3]`` of a gel whose markers move by up to 6 px, 1 to 2 px each time."""
     rows, columns = shape
     x, y = (np.arange(columns) + 0.5) * WIDTH / columns, (np.arange(rows) + 0.5) * HEIGHT / rows
     rest = np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2) - 0.5
