@@ -8,6 +8,8 @@ kept from closing grip what is between them with the force of the config.
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
+from functools import partial
 
 import franky
 
@@ -37,8 +39,7 @@ class FrankaHandLink:
         self._newest = (0, 0.0)
         self._wanted: float | None = None
         self._going: float | None = None
-        self._motion: franky.BoolFuture | None = None
-        self._began_ns = 0
+        self._motion: _Motion | None = None
         self._gripping = False
         self._fault = ""
         self._lost: DeviceError | None = None
@@ -109,27 +110,55 @@ class FrankaHandLink:
     def _advance(self, hand: franky.Gripper, width: float) -> None:
         """Begins what is to be done next, given the opening [m] at present."""
         if self._motion is not None:
-            if not self._motion.wait(0.0):
+            if not self._motion.ended():
                 self._wait(hand, width)
                 return
-            motion, self._motion = self._motion, None
-            motion.get()  # raises what went wrong
+            self._motion = None
         if self._wanted is not None and self._wanted != self._going:
             self._going, self._gripping = self._wanted, False
-            self._begin(hand.move_async(self._going, self._config.speed))
+            self._motion = _Motion(partial(hand.move, self._going, self._config.speed))
         elif self._going is not None and width > self._going + _HELD_M and not self._gripping:
             self._gripping = True
             # Of any width: whatever is there is to be held.
             speed, force = self._config.speed, self._config.force
-            self._begin(hand.grasp_async(self._going, speed, force, STROKE, STROKE))
-
-    def _begin(self, motion: franky.BoolFuture) -> None:
-        self._motion, self._began_ns = motion, now_ns()
+            self._motion = _Motion(partial(hand.grasp, self._going, speed, force, STROKE, STROKE))
 
     def _wait(self, hand: franky.Gripper, width: float) -> None:
         """Halts the running motion where that is wanted; notices one that never ends."""
         if self._wanted is not None and self._wanted != self._going and abs(self._wanted - width) < _HALT_M:
             self._going, self._gripping = self._wanted, True
-            self._begin(hand.stop_async())
-        elif ns_to_seconds(now_ns() - self._began_ns) > STROKE / self._config.speed + _ANSWER_S:
+            self._motion = _Motion(hand.stop)
+        elif self._motion is not None and self._motion.age_s() > STROKE / self._config.speed + _ANSWER_S:
             self._fault = f"The {self} does not tell the end of its motion. Close and connect again."
+
+
+class _Motion:
+    """A motion of the hand, which begins at once, in a thread of its own.
+
+    franky's own futures wait for the motion before, and not every hand tells the end of one that was halted
+    (franky-sim does not): such a motion is left to itself.
+    """
+
+    def __init__(self, move: Callable[[], bool]) -> None:
+        self._move = move
+        self._began_ns = now_ns()
+        self._error: Exception | None = None
+        self._ended = threading.Event()
+        threading.Thread(target=self._run, daemon=True).start()
+
+    def ended(self) -> bool:
+        """Returns whether it has ended; raises what went wrong."""
+        if self._ended.is_set() and self._error is not None:
+            raise self._error
+        return self._ended.is_set()
+
+    def age_s(self) -> float:
+        """Returns how long ago it began [s]."""
+        return ns_to_seconds(now_ns() - self._began_ns)
+
+    def _run(self) -> None:
+        try:
+            self._move()
+        except Exception as error:  # told to who asks whether it has ended
+            self._error = error
+        self._ended.set()
