@@ -54,9 +54,11 @@ class HostedSensor(HostedDevice):
         return record.time_ns, record.data
 
     def zero(self) -> None:
-        """Takes the present load for none.
+        """Takes the present load for none; what is read from then on is without it.
 
         Raises:
             DeviceError: the sensor has no zero of its own, or nothing that could be its zero was measured.
         """
         self._running().request("zero")
+        last = self.ring.latest
+        self._await(lambda record: record.number > last)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from robopolicy_datasets.errors import ConfigError
+from robopolicy_drivers.cameras.configs import OpenCvCameraConfig
 from robopolicy_drivers.hosting.facts import DeviceFacts, Evidence
 
 
@@ -28,9 +29,9 @@ class AtiNetFtConfig:
     device: ClassVar[DeviceFacts] = DeviceFacts(
         protocol="RDT over UDP",
         sdk="own",
-        rates="up to 7000 Hz; 1 kHz tested",
+        rates="1 kHz tested",
         evidence=Evidence.OWN_EMULATOR,
-        tested_against="own emulator, which NetFT 2.0.1 reads too",
+        tested_against="a Net F/T box; NetFT 2.0.1 as a second client",
     )
 
     host: str = "192.168.1.1"
@@ -72,7 +73,7 @@ class FlexiTacConfig:
         sdk="own, on pyserial",
         rates="100 Hz at 12 x 32 taxels",
         evidence=Evidence.OWN_EMULATOR,
-        tested_against="own emulator, which flexitac 0.3.1 reads too",
+        tested_against="a board on a pseudo terminal; flexitac 0.3.1 as a second client",
     )
 
     port: str = "/dev/ttyUSB0"
@@ -86,3 +87,45 @@ class FlexiTacConfig:
         for name in ("rows", "columns", "baudrate", "rate_hz"):
             if not getattr(self, name) > 0:
                 raise ConfigError(f"{name} is {getattr(self, name)}; give a number above 0.")
+
+
+def _gel_camera() -> OpenCvCameraConfig:
+    return OpenCvCameraConfig(width=320, height=240, fps=25.0)
+
+
+@dataclass
+class GelSightConfig:
+    """A gel with printed markers before a camera, such as a GelSight Mini: how far each marker moves.
+
+    Attributes:
+        camera: that looks at the gel. Its whole picture is used; key and image_size do not matter.
+        key: of the displacements.
+        rows: of markers in the picture.
+        columns: of markers in the picture.
+        size: height and width of what the picture shows of the gel (2) [m].
+        images: whether there are the pictures too, under the key that ends on _rgb.
+    """
+
+    target: ClassVar[str] = "robopolicy_drivers.touch.gelsight:GelSight"
+    device: ClassVar[DeviceFacts] = DeviceFacts(
+        protocol="UVC, HTTP motion JPEG, RTSP or video files",
+        sdk="own tracker, on OpenCV",
+        rates="the camera's; 50 Hz tested",
+        evidence=Evidence.OWN_EMULATOR,
+        tested_against="a camera with drawn markers; recordings of a GelSight Mini",
+    )
+
+    camera: OpenCvCameraConfig = field(default_factory=_gel_camera)
+    key: str = "robot0_tactile0_markers"
+    rows: int = 7
+    columns: int = 9
+    size: list[float] = field(default_factory=lambda: [0.0143, 0.0186])
+    images: bool = False
+
+    def __post_init__(self) -> None:
+        if self.rows < 2 or self.columns < 2:
+            raise ConfigError(
+                f"rows is {self.rows} and columns {self.columns}; a grid has 2 of each at least."
+            )
+        if len(self.size) != 2 or not all(length > 0 for length in self.size):
+            raise ConfigError(f"size is {self.size}; give height and width of the picture [m], both above 0.")

@@ -145,8 +145,6 @@ def test_zero_takes_the_present_load_for_none(box):
     with AtiNetFt(box.config) as sensor:
         time.sleep(0.25)
         sensor.zero()
-        newest = sensor.ring.latest
-        assert sensor.ring.wait_newer(newest + 1, 2.0)
         np.testing.assert_allclose(sensor.read()[1][KEY], np.zeros(6), atol=1e-5)
         box.tell("load 6000000 0 -7000000 0 2000000 0")
         assert wait_until(lambda: abs(sensor.read()[1][KEY][0] - 1.0) < 1e-5)
@@ -214,9 +212,9 @@ def test_another_program_that_asks_for_the_records_is_noticed(box, reaction):
 
 def test_a_missing_sensor_is_refused():
     with pytest.raises(DeviceError, match=r"does not tell its calibration.*counts_per_force"):
-        AtiNetFt(AtiNetFtConfig(host=HOST, web_port=9)).connect()
+        AtiNetFtSource(AtiNetFtConfig(host=HOST, web_port=9)).open()
     with pytest.raises(DeviceError, match=r"nothing listens there.*ping"):
-        AtiNetFt(AtiNetFtConfig(host=HOST, port=9, counts_per_force=1e6, counts_per_torque=1e6)).connect()
+        AtiNetFtSource(AtiNetFtConfig(host=HOST, port=9, counts_per_force=1e6, counts_per_torque=1e6)).open()
 
 
 def test_a_silent_address_is_refused():
@@ -226,15 +224,15 @@ def test_a_silent_address_is_refused():
             host=HOST, port=silent.getsockname()[1], counts_per_force=1e6, counts_per_torque=1e6
         )
         with pytest.raises(DeviceError, match=r"did not answer.*RDT is enabled"):
-            AtiNetFt(config).connect()
+            AtiNetFtSource(config).open()
 
 
 def test_a_sensor_that_is_set_up_otherwise_is_refused(box):
     box.config.rate_hz = 500.0
     with pytest.raises(DeviceError, match=r"sends at 1000 Hz, but rate_hz is 500.*rate_hz=1000"):
-        AtiNetFt(box.config).connect()
+        AtiNetFtSource(box.config).open()
     box.config.rate_hz = 1000.0
     box.tell("units lbf lbf-in")
     time.sleep(0.05)
     with pytest.raises(DeviceError, match=r"'lbf' and 'lbf-in'.*Set its units to N and N-m"):
-        AtiNetFt(box.config).connect()
+        AtiNetFtSource(box.config).open()

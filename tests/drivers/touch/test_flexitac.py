@@ -174,12 +174,12 @@ def test_a_board_that_dies_is_noticed(board, reaction):
 
 def test_a_missing_port_is_refused():
     with pytest.raises(DeviceError, match=r"no serial port '/dev/ttyUSB77'.*Check the cable"):
-        FlexiTac(FlexiTacConfig(port="/dev/ttyUSB77")).connect()
+        FlexiTacSource(FlexiTacConfig(port="/dev/ttyUSB77")).open()
 
 
 def test_a_second_reader_is_refused(board):
     with FlexiTac(board.config), pytest.raises(DeviceError, match=r"in use by process \d+"):
-        FlexiTac(board.config).connect()
+        FlexiTacSource(board.config).open()
 
 
 def test_without_pyserial_the_extra_is_named(board, monkeypatch):

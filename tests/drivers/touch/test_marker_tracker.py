@@ -184,12 +184,12 @@ def without_arrows(image):
 
 
 @pytest.mark.parametrize("name", [0, 1, 3, 5])
-def test_recorded_tracks_are_met(shared_data, name):
+def test_recorded_tracks_are_met(shared_data, count, name):
     """The tables count pixels from the corner of the image, we from the middle of the first pixel."""
     folder = shared_data / "gelsight_mini_markers"
     table = np.loadtxt(folder / f"marker_locations_{name}.csv", delimiter=",").reshape(-1, 80, 7)
     tracker, errors = MarkerTracker((8, 10)), []
-    for image, rows in zip(video(folder / f"video_{name}.avi"), table, strict=True):
+    for image, rows in zip(video(folder / f"video_{name}.avi"), table[: count(150, 340)], strict=False):
         clean = without_arrows(image)
         if not errors:
             tracker.start(clean)
