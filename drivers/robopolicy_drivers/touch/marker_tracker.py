@@ -21,6 +21,7 @@ LEVELS = 3  # of the pyramid above the image: motions of 60 px from image to ima
 WINDOW = (15, 15)  # [px] of Lucas-Kanade: a marker and its rim
 CRITERIA = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 10, 0.03)
 _PATCH = 1.8  # half the side of the patch around a marker, in its radii
+_LEVEL = 0.65  # of the way from the marker's brightness to the gel's: what is darker belongs to the marker
 _CENTROIDS = 2  # each time from the centre of the one before
 _MASS_RANGE = (0.3, 3.0)  # of a marker's darkness, relative to what it had at the beginning
 _OUTLIER = 0.5  # a marker is not so many spacings away from where its neighbours say that it is
@@ -137,9 +138,9 @@ class MarkerTracker:
             seen_row, seen_column = (row >= 0) & (row < height), (column >= 0) & (column < width)
             rows, columns = np.clip(row, 0, height - 1), np.clip(column, 0, width - 1)
             patch = gray[rows[:, :, None], columns[:, None]].astype(np.float32)
-            brightest, darkest = _rim(patch), patch.min((1, 2))
-            # What is darker than half way between gel and marker; a plain threshold would move in steps.
-            level = 0.35 * darkest + 0.65 * brightest
+            around, darkest = _rim(patch), patch.min((1, 2))
+            level = darkest + _LEVEL * (around - darkest)
+            # Weights begin with 0 at the level: a pixel that crosses it does not make the centre jump.
             weights = np.clip(level[:, None, None] - patch, 0.0, None)
             weights *= seen_row[:, :, None] & seen_column[:, None]
             mass = weights.sum((1, 2))

@@ -3,7 +3,8 @@
     python flexitac_board.py RATE
 
 It prints the path of the port. In frame n the taxel i reads (n + i) % 160, unless a press was set: 160 and
-more never occur then, so no reading looks like a marker. Lines on stdin change what it does:
+more never occur then, so no reading looks like a marker. Lines on stdin change what it does, each is
+answered by "done":
 
     press COUNT              all taxels read so much from now on
     noise COUNT              sends so many random bytes between two frames
@@ -86,6 +87,7 @@ def main():
     print(board.port, flush=True)
     for line in sys.stdin:
         board.obey(line)
+        print("done", flush=True)
 
 
 if __name__ == "__main__":

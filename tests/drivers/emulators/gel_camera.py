@@ -2,7 +2,7 @@
 
     python gel_camera.py FPS
 
-It prints its port. Lines on stdin change what it shows:
+It prints its port. Lines on stdin change what it shows, each is answered by "done":
 
     shift X Y      the markers are so far from their places [px]
     hide INDEX...  these markers are not seen
@@ -79,6 +79,7 @@ def main():
     print(server.server_port, flush=True)
     for line in sys.stdin:
         gel.obey(line)
+        print("done", flush=True)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
     python net_ft.py HOST RATE
 
 It prints the ports of RDT and of the page. Sample n has the counts n, n + 1000, ... n + 5000 (n begins anew
-after a million), unless a load was set. Lines on stdin change what it does:
+after a million), unless a load was set. Lines on stdin change what it does, each is answered by "done":
 
     load FX FY FZ TX TY TZ   counts to send from now on
     status WORD              sends this status word (hexadecimal)
@@ -105,6 +105,7 @@ def main():
     print(box.socket.getsockname()[1], page.server_port, flush=True)
     for line in sys.stdin:
         box.obey(line)
+        print("done", flush=True)
 
 
 if __name__ == "__main__":

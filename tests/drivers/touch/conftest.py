@@ -24,8 +24,10 @@ class Emulator:
         self.told = self.process.stdout.readline().split()
 
     def tell(self, line):
+        """Returns when it has obeyed."""
         self.process.stdin.write(f"{line}\n")
         self.process.stdin.flush()
+        assert self.process.stdout.readline() == "done\n"
 
     def close(self):
         self.process.kill()

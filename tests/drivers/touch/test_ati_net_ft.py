@@ -34,6 +34,18 @@ def box(emulator):
     return started
 
 
+def first_wrench(config):
+    """The first wrench that a source brings, without a process of its own."""
+    source = AtiNetFtSource(config)
+    try:
+        source.open()
+        while (sample := source.read()) is None:
+            pass
+        return sample[1][KEY]
+    finally:
+        source.close()
+
+
 def netft_sensor(host):
     netft = pytest.importorskip("NetFT", reason="the package NetFT is not installed")
     return netft.Sensor(host)
@@ -88,12 +100,10 @@ def test_netft_reads_the_emulator_as_we_do(box):
     sensor = netft_sensor(HOST)
     sensor.sock.connect((HOST, box.config.port))
     box.tell("load 1000000 -2000000 3000000 4000000 -5000000 6000000")
-    theirs = [0]
-    assert wait_until(lambda: theirs.__setitem__(slice(None), sensor.getMeasurement()) or theirs[0] == 10**6)
+    theirs = np.array(sensor.getMeasurement()) / np.repeat([1e6, 2e6], 3)
     sensor.sock.close()
-    with AtiNetFt(box.config) as ours:
-        wrench = ours.read()[1][KEY]
-    np.testing.assert_allclose(wrench, np.array(theirs) / np.repeat([1e6, 2e6], 3), rtol=1e-6)
+    np.testing.assert_allclose(theirs, [1.0, -2.0, 3.0, 2.0, -2.5, 3.0])
+    np.testing.assert_allclose(first_wrench(box.config), theirs, rtol=1e-6)
 
 
 # --- the wrench at the tool ---------------------------------------------------------------------------------
@@ -114,9 +124,7 @@ def test_the_wrench_is_moved_as_the_power_of_any_motion_asks(position, turn, for
 def test_a_sensor_above_the_tool_gives_the_wrench_at_the_tcp(box):
     box.config.sensor_position = [0.0, 0.0, -0.1]
     box.tell("load 2000000 0 0 0 0 0")
-    with AtiNetFt(box.config) as sensor:
-        wrench = sensor.read()[1][KEY]
-    np.testing.assert_allclose(wrench, [2.0, 0.0, 0.0, 0.0, -0.2, 0.0], atol=1e-6)
+    np.testing.assert_allclose(first_wrench(box.config), [2.0, 0.0, 0.0, 0.0, -0.2, 0.0], atol=1e-6)
 
 
 # --- the driver ---------------------------------------------------------------------------------------------
@@ -162,8 +170,7 @@ def test_lost_records_are_counted(box, caplog):
 def test_counts_can_be_given_where_the_box_has_no_web_page(box):
     config = AtiNetFtConfig(host=HOST, port=box.config.port, counts_per_force=1e6, counts_per_torque=2e6)
     box.tell("load 1000000 0 0 2000000 0 0")
-    with AtiNetFt(config) as sensor:
-        assert sensor.read()[1][KEY][[0, 3]].tolist() == [1.0, 1.0]
+    assert first_wrench(config)[[0, 3]].tolist() == [1.0, 1.0]
     with pytest.raises(ConfigError, match="both"):
         AtiNetFtConfig(counts_per_force=1e6)
 
@@ -186,8 +193,7 @@ def test_a_fault_that_the_sensor_tells_ends_the_reading(box, reaction, fault, wo
 
 def test_a_threshold_of_the_users_is_no_fault(box):
     box.tell("status 80010000")
-    with AtiNetFt(box.config) as sensor:
-        assert sensor.ring.wait_newer(sensor.ring.latest + 20, 2.0)
+    assert np.isfinite(first_wrench(box.config)).all()
 
 
 def test_a_sensor_that_dies_is_noticed(box, reaction):
@@ -233,6 +239,5 @@ def test_a_sensor_that_is_set_up_otherwise_is_refused(box):
         AtiNetFtSource(box.config).open()
     box.config.rate_hz = 1000.0
     box.tell("units lbf lbf-in")
-    time.sleep(0.05)
     with pytest.raises(DeviceError, match=r"'lbf' and 'lbf-in'.*Set its units to N and N-m"):
         AtiNetFtSource(box.config).open()
