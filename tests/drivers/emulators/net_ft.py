@@ -10,6 +10,7 @@ after a million), unless a load was set. Lines on stdin change what it does, eac
     lose COUNT               lets so many records get lost
     garble                   sends packets that are no records
     units FORCE TORQUE       units that the page tells
+    page TEXT                what the page has instead
 """
 
 import select
@@ -36,10 +37,10 @@ class NetFt:
         self.client, self.left, self.endless = None, 0, False
         self.sequence = self.sample = self.status = self.lost = 0
         self.load, self.garbled = None, False
-        self.units = ("N", "N-m")
+        self.units, self.text = ("N", "N-m"), PAGE
 
     def page(self):
-        return PAGE.format(*self.units, COUNTS_PER_FORCE, COUNTS_PER_TORQUE, self.rate_hz)
+        return self.text.format(*self.units, COUNTS_PER_FORCE, COUNTS_PER_TORQUE, self.rate_hz)
 
     def obey(self, line):
         name, *words = line.split()
@@ -53,6 +54,8 @@ class NetFt:
             self.garbled = True
         elif name == "units":
             self.units = tuple(words)
+        elif name == "page":
+            self.text = words[0]
 
     def answer(self):
         """Takes requests as long as there are any; the last who asks gets the records."""

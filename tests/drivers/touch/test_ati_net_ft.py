@@ -241,3 +241,7 @@ def test_a_sensor_that_is_set_up_otherwise_is_refused(box):
     box.tell("units lbf lbf-in")
     with pytest.raises(DeviceError, match=r"'lbf' and 'lbf-in'.*Set its units to N and N-m"):
         AtiNetFtSource(box.config).open()
+    for page in ("hello", "<netFTApi></netFTApi>", "<netFTApi><cfgcpf>many</cfgcpf></netFTApi>"):
+        box.tell(f"page {page}")
+        with pytest.raises(DeviceError, match=r"does not tell its calibration|'' and ''"):
+            AtiNetFtSource(box.config).open()

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import sys
+import termios
 import time
+import tty
 
 import numpy as np
 import pytest
@@ -117,6 +121,22 @@ def test_every_frame_arrives_and_the_vendors_reader_beside(board):
             for _ in range(30):
                 getattr(theirs, name)()
             print(f"flexitac 0.3.1, {name}(): {30 / (time.monotonic() - begun):.1f} Hz")
+
+
+def test_frames_that_came_together_are_as_far_apart_as_on_the_wire():
+    """A program that was held up reads several at once."""
+    master, slave = os.openpty()
+    tty.setraw(slave)
+    source = FlexiTacSource(FlexiTacConfig(port=os.ttyname(slave), rows=2, columns=4))
+    source.open()
+    os.write(master, b"".join(MARKER + bytes([number] * 8) for number in range(3)) + MARKER)
+    assert wait_until(lambda: fcntl.ioctl(slave, termios.FIONREAD, bytes(4))[0] == 32)
+    (first, _), (second, _), (third, sample) = (source.read() for _ in range(3))
+    assert second - first == third - second == 10 * 10 * 500  # bytes of a frame, bits of a byte, ns of a bit
+    assert np.all(sample[KEY] == 2)
+    source.close()
+    os.close(slave)
+    os.close(master)
 
 
 # --- the driver ---------------------------------------------------------------------------------------------
