@@ -185,7 +185,7 @@ def without_arrows(image):
 
 @pytest.mark.parametrize("name", [0, 1, 3, 5])
 def test_recorded_tracks_are_met(shared_data, count, name):
-    """The tables count pixels from the corner of the image, we from the middle of the first pixel."""
+    """Places in the tables are about half a pixel larger than ours, as if counted from the image's corner."""
     folder = shared_data / "gelsight_mini_markers"
     table = np.loadtxt(folder / f"marker_locations_{name}.csv", delimiter=",").reshape(-1, 80, 7)
     tracker, errors = MarkerTracker((8, 10)), []
