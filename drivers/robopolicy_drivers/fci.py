@@ -2,22 +2,37 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import queue
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from types import ModuleType
 from typing import TypeVar
 
-import franky
-
-from robopolicy_datasets.errors import DeviceError
+from robopolicy_datasets.errors import DeviceError, missing_extra
 from robopolicy_drivers.realtime.scheduling import FIFO_PRIORITY
-
-CONNECTION_ERRORS = (franky.NetworkException, RuntimeError)  # RuntimeError: what its socket library raises
 
 _Device = TypeVar("_Device")
 _TIMEOUT_S = 5.0
+
+
+def sdk() -> ModuleType:
+    """Returns the package franky.
+
+    Raises:
+        MissingExtraError: it is not installed.
+    """
+    try:
+        return importlib.import_module("franky")
+    except ModuleNotFoundError as error:
+        raise missing_extra("franky", "franka") from error
+
+
+def connection_errors() -> tuple[type[Exception], ...]:
+    """Returns what franky raises where a connection is lost; RuntimeError is that of its socket library."""
+    return sdk().NetworkException, RuntimeError
 
 
 def connect(open_device: Callable[[str], _Device], host: str) -> _Device:
@@ -74,7 +89,7 @@ def punctual_threads() -> Iterator[None]:
 
 
 def _advice(error: Exception, host: str) -> str:
-    if isinstance(error, franky.IncompatibleVersionException):
+    if isinstance(error, sdk().IncompatibleVersionException):
         return (
             f"The Franka at {host} speaks another version of its interface: {error}. Install the "
             "franky-control that its documentation names for the robot's system version, or update the robot."

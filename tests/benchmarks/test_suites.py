@@ -60,7 +60,7 @@ def check(rows, names):
 def test_the_suites_are_found():
     wanted = {
         *("chunking", "control", "flowbender", "lipschitz", "lipschitz_flow", "loader", "loop"),
-        *("markers", "record"),
+        *("franka", "markers", "record"),
         *("render", "ring", "sample", "server", "sim", "store", "theorems", "touch", "train"),
     }
     assert wanted <= set(benchmarks.suites())

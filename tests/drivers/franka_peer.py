@@ -1,20 +1,25 @@
-"""A Franka to test against: ``emulators/franka_faults.py`` in a process of its own, on a host of its own."""
+"""Frankas to test against, each in a process of its own, on a host of its own."""
 
 from __future__ import annotations
 
 import itertools
 import os
 import signal
+import socket
 import subprocess
 import sys
 from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from device_targets import wait_until
 
 from robopolicy_datasets.clock import now_ns
 
-PROGRAM = Path(__file__).parent / "emulators" / "franka_faults.py"
+PROGRAMS = Path(__file__).parent / "emulators"
+STRICT_PYTHON = Path(__file__).parents[2] / ".venv-franka-sim" / "bin" / "python"
+PORT = 1337
 _NUMBERS = itertools.count(1)
 
 
@@ -24,17 +29,16 @@ def own_host() -> str:
 
 
 class FrankaPeer:
-    """A simulated Franka, and what can happen to it."""
+    """A simulated Franka, and what can happen to it.
 
-    def __init__(self) -> None:
-        pytest.importorskip("franky_sim", reason="franky-sim is not installed")
-        self.host = own_host()
-        self.process = subprocess.Popen(
-            [sys.executable, str(PROGRAM), self.host],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
+    Args:
+        command: that serves it.
+        host: where.
+    """
+
+    def __init__(self, command: list[str], host: str) -> None:
+        self.host = host
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         assert self.process.stdout.readline() == "ready\n"
         with suppress(PermissionError):  # an arm's controller has a computer of its own
             os.sched_setscheduler(self.process.pid, os.SCHED_FIFO, os.sched_param(50))
@@ -54,3 +58,22 @@ class FrankaPeer:
         """Ends the process."""
         self.process.kill()
         self.process.wait()
+
+
+def franka_peer() -> FrankaPeer:
+    """Returns franky-sim with faults to order."""
+    if find_spec("franky_sim") is None:
+        pytest.skip("franky-sim is not installed")
+    host = own_host()
+    return FrankaPeer([sys.executable, str(PROGRAMS / "franka_faults.py"), host], host)
+
+
+def strict_peer() -> FrankaPeer:
+    """Returns franka-sim, which enforces the limits of the arm and of its communication."""
+    spec = find_spec("franky_sim")
+    if spec is None or not STRICT_PYTHON.exists():
+        pytest.skip("franka-sim is not installed; run make test-franka-sim")
+    assets, host = Path(spec.origin).parent / "assets", own_host()
+    peer = FrankaPeer([str(STRICT_PYTHON), str(PROGRAMS / "franka_strict.py"), host, str(assets)], host)
+    assert wait_until(lambda: socket.socket().connect_ex((host, PORT)) == 0)
+    return peer

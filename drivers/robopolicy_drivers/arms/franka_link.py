@@ -10,8 +10,8 @@ from __future__ import annotations
 import logging
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import franky
 import numpy as np
 from numpy.typing import NDArray
 
@@ -19,23 +19,27 @@ from robopolicy_datasets.clock import now_ns, seconds_to_ns
 from robopolicy_datasets.errors import DeviceError
 from robopolicy_drivers.arms.franka import FrankaConfig
 from robopolicy_drivers.arms.link import ArmReading
-from robopolicy_drivers.fci import CONNECTION_ERRORS, connect, lost, punctual_threads
+from robopolicy_drivers.fci import connect, connection_errors, lost, punctual_threads, sdk
+
+if TYPE_CHECKING:
+    import franky
 
 logger = logging.getLogger(__name__)
 
 _REALTIME_KERNEL = Path("/sys/kernel/realtime")
+_IDLE = "Idle"
 _RECOVERY_S = 0.3  # longer, and the process would seem stuck
 _STOPPING_S = 1.5  # until the arm must rest after the last set point
 _NAMES = re.compile(r'"([a-z_]+)"')  # of errors, in the texts of libfranka
-_FREE_IT = "Free the arm and see why."
+_FREE_IT = "free the arm and see why"
 _ADVICE = {
-    "communication_constraints_violation": "Too many commands came late: connect the arm by a cable of its "
-    "own to a computer with a real-time kernel that has nothing else to do.",
+    "communication_constraints_violation": "too many commands came late, so connect the arm by a cable of "
+    "its own to a computer with a real-time kernel that has nothing else to do",
 }
-_UNREADY = {
-    franky.RobotMode.Other: "its joints are locked, or FCI is not active: unlock and activate them in Desk",
-    franky.RobotMode.Guiding: "somebody guides it by hand: let go of the buttons at its flange",
-    franky.RobotMode.UserStopped: "its stop button is pressed: release the button",
+_UNREADY = {  # by the mode of the arm
+    "Other": "its joints are locked, or FCI is not active: unlock and activate them in Desk",
+    "Guiding": "somebody guides it by hand: let go of the buttons at its flange",
+    "UserStopped": "its stop button is pressed: release the button",
 }
 
 
@@ -47,7 +51,7 @@ class FrankaLink:
     """
 
     def __init__(self, config: FrankaConfig) -> None:
-        self._config = config
+        self._config, self._franky, self._broken = config, sdk(), connection_errors()
         self._robot: franky.Robot | None = None
         self._motion = self._new_motion()
         self._sent: NDArray[np.float64] = np.zeros(7)
@@ -69,7 +73,7 @@ class FrankaLink:
         self.fault()  # where the connection is lost, asking for a state would wait for a second
         try:
             state = self._opened().state
-        except CONNECTION_ERRORS as error:
+        except self._broken as error:
             raise lost(self._config.host, error) from error
         told_s = state.time.to_sec()
         if self._reading is None or told_s != self._told_s:
@@ -80,7 +84,7 @@ class FrankaLink:
     def send(self, positions: NDArray) -> None:
         """See ``ArmLink``. The velocity of the reference is that since the set point before."""
         velocity = (positions - self._sent) * self._config.rate_hz
-        self._motion.set_reference(franky.JointReference(q=positions, dq=velocity))
+        self._motion.set_reference(self._franky.JointReference(q=positions, dq=velocity))
         self._sent = positions
 
     def fault(self) -> str:
@@ -97,16 +101,16 @@ class FrankaLink:
         """See ``ArmLink``. The arm then holds where it stands."""
         robot, host = self._opened(), self._config.host
         try:
-            mode = robot.state.robot_mode
+            mode = robot.state.robot_mode.name
             if mode in _UNREADY:
                 raise DeviceError(f"The Franka at {host} is not ready: {_UNREADY[mode]}. Then try again.")
-            if mode != franky.RobotMode.Idle:
+            if mode != _IDLE:
                 robot.recover_from_errors()
                 self._await_idle(robot)
             self._follow(robot)
-        except CONNECTION_ERRORS as error:
+        except self._broken as error:
             raise lost(host, error) from error
-        except franky.CommandException as error:
+        except self._franky.CommandException as error:
             raise DeviceError(f"The Franka at {host} does not recover: {error}.") from error
         self._fault = ""
 
@@ -116,15 +120,15 @@ class FrankaLink:
         if robot is None or not robot.is_in_control:
             return
         try:
-            robot.move(franky.TorqueStopMotion(), asynchronous=True)
+            robot.move(self._franky.TorqueStopMotion(), asynchronous=True)
             if not robot.join_motion(_STOPPING_S):
                 logger.warning("The Franka at %s did not come to rest in time.", self._config.host)
-        except (*CONNECTION_ERRORS, franky.ControlException) as error:
+        except (*self._broken, self._franky.ControlException) as error:
             logger.warning("The Franka at %s was left while it moved: %s", self._config.host, error)
 
     def _connected(self, host: str) -> franky.Robot:
-        realtime = franky.RealtimeConfig
-        return franky.Robot(
+        realtime = self._franky.RealtimeConfig
+        return self._franky.Robot(
             host,
             default_torque_threshold=self._config.collision_torque,
             default_force_threshold=self._config.collision_force,
@@ -139,21 +143,21 @@ class FrankaLink:
     def _await_idle(self, robot: franky.Robot) -> None:
         """Waits until the states tell that the arm has recovered; its answer comes a little before them."""
         deadline_ns = now_ns() + seconds_to_ns(_RECOVERY_S)
-        while robot.state.robot_mode != franky.RobotMode.Idle:
+        while (mode := robot.state.robot_mode.name) != _IDLE:
             if now_ns() > deadline_ns:
                 raise DeviceError(
-                    f"The Franka at {self._config.host} does not recover (its mode is "
-                    f"{robot.state.robot_mode.name}); see what Desk says of it."
+                    f"The Franka at {self._config.host} does not recover (its mode is {mode}); see what Desk "
+                    "says of it."
                 )
 
     def _new_motion(self) -> franky.JointImpedanceTrackingMotion:
-        return franky.JointImpedanceTrackingMotion(stiffness=np.array(self._config.stiffness))
+        return self._franky.JointImpedanceTrackingMotion(stiffness=np.array(self._config.stiffness))
 
     def _follow(self, robot: franky.Robot) -> None:
         """Starts the controller at the place where the arm stands."""
         self._sent = np.array(robot.state.q)
         self._motion = self._new_motion()
-        self._motion.set_reference(franky.JointReference(q=self._sent))
+        self._motion.set_reference(self._franky.JointReference(q=self._sent))
         with punctual_threads():  # libfranka's, which must answer the arm every millisecond
             robot.move(self._motion, asynchronous=True)
 
@@ -161,21 +165,21 @@ class FrankaLink:
         """Returns why the arm is not controlled any more."""
         try:
             self._opened().poll_motion()
-        except CONNECTION_ERRORS as error:
+        except self._broken as error:
             raise lost(self._config.host, error) from error
-        except (franky.ControlException, franky.CommandException) as error:
+        except (self._franky.ControlException, self._franky.CommandException) as error:
             return _explained(str(error))
-        return "The Franka's controller has ended the motion. See what Desk says, then release the stop."
+        return "The Franka's controller has ended the motion. See what Desk says, then release the stop"
 
 
 def _explained(text: str) -> str:
     """Returns what an error of libfranka means for who reads it."""
     if names := _NAMES.findall(text):
-        advice = " ".join(_ADVICE[name] for name in names if name in _ADVICE)
+        advice = "; ".join(_ADVICE[name] for name in names if name in _ADVICE)
         return (
-            f"The Franka has stopped itself by a reflex: {', '.join(names)}. {advice or _FREE_IT} Then "
-            "release the stop."
+            f"The Franka has stopped itself by a reflex ({', '.join(names)}): {advice or _FREE_IT}, then "
+            "release the stop"
         )
     if "User Stop" in text:
-        return "The stop button of the Franka is pressed. Release the button, then the stop."
-    return f"The Franka has stopped: {text.splitlines()[0]}. See what Desk says, then release the stop."
+        return "The stop button of the Franka is pressed. Release the button, then the stop"
+    return f"The Franka has stopped: {text.splitlines()[0]}. See what Desk says, then release the stop"

@@ -10,14 +10,16 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from functools import partial
-
-import franky
+from typing import TYPE_CHECKING
 
 from robopolicy_datasets.clock import now_ns, ns_to_seconds
 from robopolicy_datasets.errors import DeviceError
-from robopolicy_drivers.fci import CONNECTION_ERRORS, connect, lost, punctual_threads
+from robopolicy_drivers.fci import connect, connection_errors, lost, punctual_threads, sdk
 from robopolicy_drivers.grippers.franka_hand import STROKE, FrankaHandConfig
 from robopolicy_drivers.realtime.scheduling import pin_to_core
+
+if TYPE_CHECKING:
+    import franky
 
 _PAUSE_S = 0.005  # between two looks at the hand
 _HELD_M = 0.005  # so much wider than asked for: something is between the fingers
@@ -34,7 +36,7 @@ class FrankaHandLink:
     """
 
     def __init__(self, config: FrankaHandConfig) -> None:
-        self._config = config
+        self._config, self._franky, self._broken = config, sdk(), connection_errors()
         self._hand: franky.Gripper | None = None
         self._newest = (0, 0.0)
         self._wanted: float | None = None
@@ -52,12 +54,12 @@ class FrankaHandLink:
         Raises:
             DeviceError: it cannot be reached, or is not homed; with what to do.
         """
-        self._hand = hand = connect(franky.Gripper, self._config.host)
+        self._hand = hand = connect(self._franky.Gripper, self._config.host)
         try:
             if self._config.homing and not hand.homing():
                 raise DeviceError(f"The {self} was not homed; free its fingers and connect again.")
             self._newest = now_ns(), hand.width
-        except CONNECTION_ERRORS as error:
+        except self._broken as error:
             raise lost(self._config.host, error) from error
         with punctual_threads():
             self._thread.start()
@@ -100,10 +102,10 @@ class FrankaHandLink:
             try:
                 self._newest = now_ns(), hand.width
                 self._advance(hand, self._newest[1])
-            except CONNECTION_ERRORS as error:
+            except self._broken as error:
                 self._lost = lost(self._config.host, error)
                 return
-            except franky.CommandException as error:
+            except self._franky.CommandException as error:
                 self._motion = None
                 self._fault = f"The {self} does not move: {error}. Free its fingers, then release the stop."
 

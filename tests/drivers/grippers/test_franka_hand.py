@@ -9,7 +9,7 @@ import time
 import numpy as np
 import pytest
 from device_targets import wait_until
-from franka_peer import FrankaPeer, own_host
+from franka_peer import franka_peer, own_host
 
 from robopolicy_datasets.clock import now_ns
 from robopolicy_datasets.errors import ConfigError, DeviceError
@@ -22,7 +22,7 @@ pytest.importorskip("franky", reason="the extra 'franka' is not installed")
 
 @pytest.fixture(scope="module")
 def peer():
-    peer = FrankaPeer()
+    peer = franka_peer()
     yield peer
     peer.close()
 
