@@ -3,6 +3,7 @@
 #   make demo          collect, train, evaluate and deploy a policy in simulation; ends with a report
 #   make test          all tests             make soak    the same with full counts (hours)
 #   make lint          ruff and mypy         make test-mujoco4   the simulation tests on MuJoCo 4
+#   make test-franka-sim   the Franka driver against franka-sim, which enforces the arm's limits
 #   make metaworld     Meta-World in an environment of its own, for task=metaworld
 # Arguments for the demo or for pytest:  make demo ARGS="trainer.steps=500"   make test ARGS="-k spec"
 
@@ -18,15 +19,16 @@ PYTHON ?= $(shell for name in python3.11 python3.12 python3.13 python3.14 python
 VENV := .venv
 VENV_MUJOCO4 := .venv-mujoco4
 VENV_METAWORLD := .venv-metaworld
+VENV_FRANKA_SIM := .venv-franka-sim
 INSTALL := -m pip install --quiet --disable-pip-version-check --no-input --progress-bar off
 ARGS ?=
 PYTEST := $(VENV)/bin/python -m pytest
 SIDE_BY_SIDE := tests/datasets tests/robopolicy tests/drivers/control $(addprefix tests/sim/,tasks touch twin worlds)
 
-.PHONY: help demo test lint soak test-mujoco4 metaworld system-check system-packages clean
+.PHONY: help demo test lint soak test-mujoco4 test-franka-sim metaworld system-check system-packages clean
 
 help:
-	@sed -n '3,8s/^# *//p' Makefile
+	@sed -n '3,9s/^# *//p' Makefile
 
 demo: $(VENV)/.demo-ready $(VENV)/.render-ready
 	@$(VENV)/bin/robopolicy demo $(ARGS)
@@ -53,6 +55,10 @@ lint: $(VENV)/.test-ready
 test-mujoco4: $(VENV_MUJOCO4)/.test-ready
 	@$(VENV_MUJOCO4)/bin/python tools/check_system.py --render
 	@$(VENV_MUJOCO4)/bin/python -m pytest tests/sim $(ARGS)
+
+# The server only, in that environment; the driver stays in its own.
+test-franka-sim: $(VENV)/.test-ready $(VENV_FRANKA_SIM)/.ready
+	@$(PYTEST) -m "" -rP tests/drivers/arms/test_franka_strict.py $(ARGS)
 
 metaworld: $(VENV_METAWORLD)/.ready
 
@@ -93,10 +99,15 @@ $(VENV_METAWORLD)/.ready: requirements-metaworld.txt | $(VENV_METAWORLD)/bin/pyt
 	@$(VENV_METAWORLD)/bin/python $(INSTALL) -r requirements-metaworld.txt
 	@touch $@
 
+$(VENV_FRANKA_SIM)/.ready: requirements-franka-sim.txt | $(VENV_FRANKA_SIM)/bin/python
+	@echo "Installing the tested versions of franka-sim into $(VENV_FRANKA_SIM)"
+	@$(VENV_FRANKA_SIM)/bin/python $(INSTALL) -r requirements-franka-sim.txt
+	@touch $@
+
 # Drawing a real frame is the only proof that headless rendering works; asked once for each environment.
 $(VENV)/.render-ready: | $(VENV)/bin/python
 	@$(VENV)/bin/python tools/check_system.py --render
 	@touch $@
 
 clean:
-	rm -rf $(VENV) $(VENV_MUJOCO4) $(VENV_METAWORLD) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV_MUJOCO4) $(VENV_METAWORLD) $(VENV_FRANKA_SIM) .pytest_cache .mypy_cache .ruff_cache .hypothesis

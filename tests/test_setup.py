@@ -70,7 +70,8 @@ def calls(checkout):
 def test_help_names_the_targets():
     shown = make("help").stdout
     assert all(
-        f"make {target}" in shown for target in ("demo", "test", "soak", "lint", "test-mujoco4", "metaworld")
+        f"make {target}" in shown
+        for target in ("demo", "test", "soak", "lint", "test-mujoco4", "test-franka-sim", "metaworld")
     )
 
 
@@ -107,6 +108,14 @@ def test_metaworld_gets_an_environment_of_its_own(checkout):
     (install,) = calls(checkout)
     assert install.endswith("-r requirements-metaworld.txt")
     assert "mujoco==3.3.0" in (ROOT / "requirements-metaworld.txt").read_text()
+
+
+def test_franka_sim_gets_an_environment_of_its_own(checkout):
+    shutil.copy(ROOT / "requirements-franka-sim.txt", checkout)
+    shutil.copytree(checkout / ".venv", checkout / ".venv-franka-sim")
+    assert make("test-franka-sim", folder=checkout).returncode == 0
+    assert "numpy==1." in (ROOT / "requirements-franka-sim.txt").read_text()
+    assert calls(checkout)[-1].endswith("tests/drivers/arms/test_franka_strict.py")
 
 
 def test_a_failed_installation_is_tried_again(checkout):
