@@ -8,7 +8,6 @@ import signal
 import socket
 import subprocess
 import sys
-from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -40,8 +39,6 @@ class FrankaPeer:
         self.host = host
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         assert self.process.stdout.readline() == "ready\n"
-        with suppress(PermissionError):  # an arm's controller has a computer of its own
-            os.sched_setscheduler(self.process.pid, os.SCHED_FIFO, os.sched_param(50))
 
     def say(self, word: str) -> int:
         """Lets something happen to the arm; returns when [ns, monotonic]."""

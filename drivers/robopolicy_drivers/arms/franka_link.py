@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import re
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,7 +29,9 @@ logger = logging.getLogger(__name__)
 
 _REALTIME_KERNEL = Path("/sys/kernel/realtime")
 _IDLE = "Idle"
-_RECOVERY_S = 0.3  # longer, and the process would seem stuck
+_OPENING_S = 5.0  # that clearing errors may take
+_RECOVERY_S = 0.25  # longer, and the process would seem stuck
+_NEWS_S = 0.1  # from an answer to a state that shows it
 _STOPPING_S = 1.5  # until the arm must rest after the last set point
 _NAMES = re.compile(r'"([a-z_]+)"')  # of errors, in the texts of libfranka
 _FREE_IT = "free the arm and see why"
@@ -58,6 +61,8 @@ class FrankaLink:
         self._told_s = -1.0  # the arm's own time of the newest state
         self._reading: ArmReading | None = None
         self._fault = ""
+        self._threads = ThreadPoolExecutor(1, "recovery")
+        self._recovery: Future[bool] | None = None
 
     def open(self) -> None:
         """See ``ArmLink``; clears what had stopped the arm before.
@@ -66,10 +71,12 @@ class FrankaLink:
             DeviceError: it cannot be reached or is not ready; with what to do.
         """
         self._robot = connect(self._connected, self._config.host)
-        self.recover()
+        self._recover(_OPENING_S)
 
     def read(self) -> ArmReading:
         """See ``ArmLink``. The time is when the state was first seen, at most a tick and 1 ms late."""
+        if self._recovery is not None and self._reading is not None:
+            return self._reading  # libfranka is busy
         self.fault()  # where the connection is lost, asking for a state would wait for a second
         try:
             state = self._opened().state
@@ -99,20 +106,7 @@ class FrankaLink:
 
     def recover(self) -> None:
         """See ``ArmLink``. The arm then holds where it stands."""
-        robot, host = self._opened(), self._config.host
-        try:
-            mode = robot.state.robot_mode.name
-            if mode in _UNREADY:
-                raise DeviceError(f"The Franka at {host} is not ready: {_UNREADY[mode]}. Then try again.")
-            if mode != _IDLE:
-                robot.recover_from_errors()
-                self._await_idle(robot)
-            self._follow(robot)
-        except self._broken as error:
-            raise lost(host, error) from error
-        except self._franky.CommandException as error:
-            raise DeviceError(f"The Franka at {host} does not recover: {error}.") from error
-        self._fault = ""
+        self._recover(_RECOVERY_S)
 
     def close(self) -> None:
         """See ``ArmLink``. An arm that moves brakes."""
@@ -140,9 +134,43 @@ class FrankaLink:
             raise DeviceError(f"The Franka at {self._config.host} is not connected; call open() first.")
         return self._robot
 
+    def _recover(self, timeout_s: float) -> None:
+        """Clears the errors of the arm, where it has any, and lets it hold where it stands."""
+        robot, host = self._opened(), self._config.host
+        try:
+            if self._recovery is None:
+                self._recovery = self._begun_recovery(robot)
+            self._recovery.result(timeout_s)
+            self._recovery = None
+            self._await_idle(robot)
+            self._follow(robot)
+        except TimeoutError as error:  # the recovery goes on
+            raise DeviceError(
+                f"The Franka at {host} is recovering; release the stop again in a second."
+            ) from error
+        except self._broken as error:
+            raise lost(host, error) from error
+        except self._franky.CommandException as error:
+            self._recovery = None
+            raise DeviceError(f"The Franka at {host} does not recover: {error}.") from error
+        self._fault = ""
+
+    def _begun_recovery(self, robot: franky.Robot) -> Future[bool]:
+        """Begins to clear errors in a thread: until the arm has settled, a second may pass."""
+        mode = robot.state.robot_mode.name
+        if mode in _UNREADY:
+            raise DeviceError(
+                f"The Franka at {self._config.host} is not ready: {_UNREADY[mode]}. Then try again."
+            )
+        done: Future[bool] = Future()
+        if mode == _IDLE:
+            done.set_result(True)
+            return done
+        return self._threads.submit(robot.recover_from_errors)
+
     def _await_idle(self, robot: franky.Robot) -> None:
         """Waits until the states tell that the arm has recovered; its answer comes a little before them."""
-        deadline_ns = now_ns() + seconds_to_ns(_RECOVERY_S)
+        deadline_ns = now_ns() + seconds_to_ns(_NEWS_S)
         while (mode := robot.state.robot_mode.name) != _IDLE:
             if now_ns() > deadline_ns:
                 raise DeviceError(

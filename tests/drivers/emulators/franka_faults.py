@@ -8,9 +8,11 @@ Run as ``python franka_faults.py HOST``; it reads one word a line: ``reflex`` (t
 
 from __future__ import annotations
 
+import os
 import queue
 import sys
 import threading
+from contextlib import suppress
 
 import franky_sim.simulation_server
 from franky_sim.franka_gripper_protocol import GripperCommandStatus
@@ -106,6 +108,8 @@ def listen() -> None:
 
 def main(host: str) -> None:
     """Serves one robot until the process ends."""
+    with suppress(PermissionError):  # an arm's controller has a computer of its own
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(50))
     franky_sim.simulation_server.FrankaRobotServer = FaultyServer
     franky_sim.franka_robot_server.FrankaGripperServer = AnsweringHand
     franky_sim.franka_robot_server.AutomaticErrorRecoveryCommand = Recovery
