@@ -108,10 +108,10 @@ class Autopilot:
         self.armed, self._stood_since_ns = armed, 0
         self.server.tell_armed(armed)
 
-    def begin_in_the_air(self, height: float) -> None:
-        """Hovers at a height [m]."""
+    def begin(self, height: float) -> None:
+        """Puts it over where it began, hovering at a height [m], or standing at 0."""
         self.flight.put(np.array([0.0, 0.0, height]))
-        self.arm(True)
+        self.arm(height > 0)
         self.enter(self.server.modes.HOLD)
 
     def refuse_arming(self, reason: str) -> None:

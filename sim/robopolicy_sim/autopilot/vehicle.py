@@ -50,6 +50,9 @@ class SimulatedVehicle(HostedDevice):
         address: where its autopilot speaks, as MAVSDK writes it.
         embodiment: a multirotor that carries nothing.
         height: at which it hovers at first; at 0 it stands on the ground [m].
+
+    Attributes:
+        address: as given.
     """
 
     def __init__(
@@ -59,6 +62,7 @@ class SimulatedVehicle(HostedDevice):
         embodiment: str = "quadrotor",
         height: float = 0.0,
     ) -> None:
+        self.address = address
         arguments = {"address": address, "embodiment": embodiment, "height": height}
         super().__init__(
             "robopolicy_sim.autopilot.vehicle:fly",
@@ -76,6 +80,10 @@ class SimulatedVehicle(HostedDevice):
     def set_points(self) -> Array:
         """Returns time stamp [ms] and arrival [ns, monotonic] of each set point that came ``[N, 2]``."""
         return np.reshape(self._running().request("set_points"), (-1, 2))
+
+    def begin(self, height: float) -> None:
+        """Puts it over where it began, hovering at a height [m], or standing at 0."""
+        self._running().request("begin", height)
 
     def enter(self, mode: str) -> None:
         """Changes the mode without a command, as a pilot's switch does; a name such as ``"POSCTL"``."""
@@ -107,8 +115,7 @@ def fly(channel: DeviceChannel, address: str, embodiment: str, height: float) ->
     server = AutopilotServer(address)
     try:
         autopilot = Autopilot(server, SimulatedFlight(load_embodiment(embodiment)))
-        if height > 0:
-            autopilot.begin_in_the_air(height)
+        autopilot.begin(height)
         _Loop(channel, autopilot).run()
     finally:
         server.close()
@@ -119,6 +126,7 @@ class _Loop:
         self.channel, self.autopilot = channel, autopilot
         server = autopilot.server
         self.requests: Mapping[str, Callable[[Any], Any]] = {
+            "begin": autopilot.begin,
             "set_points": lambda _: np.array(autopilot.set_points, np.int64),
             "enter": lambda name: autopilot.enter(server.modes[name]),
             "refuse_arming": autopilot.refuse_arming,

@@ -22,14 +22,21 @@ def free_port():
 
 
 @contextmanager
-def flight(height=1.0, **settings):
-    """Both, connected; it hovers at a height [m], or stands at 0."""
-    port = free_port()
-    with (
-        SimulatedVehicle(f"udpout://127.0.0.1:{port}", height=height) as simulated,
-        MavlinkVehicle(MavlinkConfig(address=f"udpin:127.0.0.1:{port}", **settings)) as vehicle,
-    ):
-        yield vehicle, simulated
+def flight(simulated, height=1.0, **settings):
+    """The driver, connected to a simulated vehicle that hovers at a height [m], or stands at 0."""
+    simulated.begin(height)
+    with MavlinkVehicle(MavlinkConfig(address=driver_address(simulated), **settings)) as vehicle:
+        yield vehicle
+
+
+def simulated_vehicle():
+    """One with a port of its own, disconnected."""
+    return SimulatedVehicle(f"udpout://127.0.0.1:{free_port()}")
+
+
+def driver_address(simulated):
+    """The other end of its link."""
+    return f"udpin:127.0.0.1:{simulated.address.rpartition(':')[2]}"
 
 
 def here(vehicle):

@@ -10,8 +10,8 @@ from robopolicy_drivers.arms.arm import Arm
 from robopolicy_drivers.composition import CompositeRobot
 
 
-def test_a_vehicle_with_an_arm_is_one_robot(tmp_path):
-    with flight(1.0) as (vehicle, simulated):
+def test_a_vehicle_with_an_arm_is_one_robot(simulated, tmp_path):
+    with flight(simulated, set_point="attitude", hover_thrust=0.592) as vehicle:
         arm = Arm(PracticeArmConfig(folder=str(tmp_path), embodiment="so101", action="joint"))
         robot = CompositeRobot([vehicle, arm])
         assert robot.layout == {"robot0": slice(0, 6), "robot1": slice(6, 11)}

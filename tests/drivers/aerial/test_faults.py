@@ -5,13 +5,17 @@ The simulated autopilot behaves as PX4 does where set points stay away: after ha
 
 import os
 import signal
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 from device_targets import wait_until
-from flights import flight, free_port, here, soon
+from flights import driver_address, flight, free_port, here, simulated_vehicle, soon
 
+from robopolicy_datasets.clock import now_ns
 from robopolicy_datasets.errors import DeviceError
 from robopolicy_drivers.aerial.configs import MavlinkConfig
 from robopolicy_drivers.aerial.vehicle import MavlinkVehicle
@@ -20,20 +24,19 @@ HOLD, OFFBOARD, POSCTL = 3, 7, 11  # MAVSDK's numbers of modes
 
 
 @pytest.fixture(scope="module")
-def flying():
+def flying(simulated):
     """One flight for all tests of this module that do not kill anything."""
-    with flight(1.0, hover_limit_s=1.5) as pair:
-        yield pair
+    with flight(simulated, hover_limit_s=1.5) as vehicle:
+        yield vehicle
 
 
 @pytest.fixture
-def guided(flying):
+def vehicle(flying, simulated):
     """The same, following set points again whatever was before."""
-    vehicle, simulated = flying
     if simulated.truth().data["mode"] != OFFBOARD:
         simulated.enter("HOLD")
-    vehicle.release()
-    fly_on(vehicle, simulated)
+    flying.release()
+    fly_on(flying, simulated)
     return flying
 
 
@@ -58,8 +61,12 @@ def stopped(vehicle):
     return ""
 
 
-def noted(vehicle):
-    return any(event.data["limit"] == "stop" for event in vehicle.safety_events())
+def released(vehicle):
+    try:
+        vehicle.release()
+    except DeviceError:
+        return False
+    return True
 
 
 def streaming(simulated, seconds=0.3):
@@ -69,8 +76,7 @@ def streaming(simulated, seconds=0.3):
     return simulated.truth().data["set_points"] > before + 1
 
 
-def test_a_silent_vehicle_stops_the_stream_and_is_commanded_again_after_a_release(guided, reaction):
-    vehicle, simulated = guided
+def test_a_silent_vehicle_ends_the_stream_and_flies_on_after_a_release(vehicle, simulated, reaction):
     simulated.freeze()
     try:
         reaction("a silent vehicle", lambda: "the link is lost" in stopped(vehicle))
@@ -89,8 +95,7 @@ def test_a_silent_vehicle_stops_the_stream_and_is_commanded_again_after_a_releas
     assert streaming(simulated)
 
 
-def test_the_pilots_switch_takes_the_vehicle_over(guided, reaction):
-    vehicle, simulated = guided
+def test_the_pilots_switch_takes_the_vehicle_over(vehicle, simulated, reaction):
     simulated.enter("POSCTL")
     reaction("a take-over by the pilot", lambda: "taken over" in stopped(vehicle))
     assert "its mode is POSCTL" in stopped(vehicle)
@@ -99,10 +104,9 @@ def test_the_pilots_switch_takes_the_vehicle_over(guided, reaction):
     assert simulated.truth().data["mode"] == POSCTL  # and is not touched
 
 
-def test_another_station_that_takes_the_vehicle_over_is_named(guided, reaction):
+def test_another_station_that_takes_the_vehicle_over_is_named(vehicle, simulated, reaction):
     from pymavlink import mavutil
 
-    vehicle, simulated = guided
     port = free_port()
     simulated.open(f"udpin://127.0.0.1:{port}")
     other = mavutil.mavlink_connection(f"udpout:127.0.0.1:{port}", source_system=77, source_component=190)
@@ -118,26 +122,38 @@ def test_another_station_that_takes_the_vehicle_over_is_named(guided, reaction):
     other.close()
 
 
-def test_without_commands_it_hovers_and_then_the_stream_ends(guided, reaction):
-    vehicle, simulated = guided
+def test_without_commands_it_hovers_and_then_the_stream_ends(vehicle, simulated):
     start = here(vehicle)
+    begun_ns = now_ns()
     vehicle.command(start + np.array([0.3, 0.0, 0.0, 0.0, 0.0, 0.0]), soon(1.0))
     time.sleep(1.0)
     assert streaming(simulated)  # it hovers: set points go on
     assert any(event.data["limit"] == "stale_command" for event in vehicle.safety_events())
-    reaction("no commands beyond the limit (1.5 s)", lambda: not streaming(simulated, 0.1))
+    assert wait_until(lambda: not streaming(simulated, 0.1))
+    print(
+        f"the stream ended {1e-9 * (simulated.set_points()[-1, 1] - begun_ns):.2f} s after the last command"
+    )
     assert "no command has come for 1.5 s" in stopped(vehicle)
     assert wait_until(lambda: simulated.truth().data["mode"] == HOLD)
 
 
+def test_a_vehicle_outside_of_the_geofence_is_stopped_and_hovers(vehicle, simulated):
+    simulated.begin(3.3)
+    try:
+        assert wait_until(lambda: "stays between" in stopped(vehicle))
+        simulated.enter("OFFBOARD")
+        assert streaming(simulated)
+    finally:
+        simulated.begin(1.0)
+
+
 def test_a_second_driver_on_the_same_vehicle_is_refused(flying):
-    second = MavlinkVehicle(MavlinkConfig(address=flying[0].config.address))
+    second = MavlinkVehicle(MavlinkConfig(address=flying.config.address))
     with pytest.raises(DeviceError, match="in use"):
         second.connect()
 
 
-def test_a_stop_in_the_air_is_a_hover(guided):
-    vehicle, simulated = guided
+def test_a_stop_in_the_air_is_a_hover(vehicle, simulated):
     vehicle.stop("the red button")
     assert "the red button" in stopped(vehicle)
     where = simulated.truth().data["position"]
@@ -145,10 +161,9 @@ def test_a_stop_in_the_air_is_a_hover(guided):
     assert np.linalg.norm(simulated.truth().data["position"] - where) < 0.05
 
 
-def test_another_station_with_our_own_id_ends_the_stream(guided, reaction):
+def test_another_station_with_our_own_id_ends_the_stream(vehicle, simulated, reaction):
     from pymavlink import mavutil
 
-    vehicle, simulated = guided
     port = free_port()
     simulated.open(f"udpin://127.0.0.1:{port}")
     twin = mavutil.mavlink_connection(f"udpout:127.0.0.1:{port}", source_system=245, source_component=191)
@@ -161,21 +176,37 @@ def test_another_station_with_our_own_id_ends_the_stream(guided, reaction):
     with pytest.raises(DeviceError, match=r"not released: .*robot\.station_id"):
         vehicle.release()
     twin.close()
+    assert wait_until(lambda: released(vehicle))
 
 
-def test_whoever_is_killed_the_other_one_knows_what_to_do(record_property, reaction):
-    with flight(1.0) as (vehicle, simulated):
-        fly_on(vehicle, simulated)
-        os.kill(vehicle.pid, signal.SIGKILL)
-        assert wait_until(lambda: simulated.truth().data["fail_safe_ns"] > 0)
-        since_ns = simulated.truth().data["fail_safe_ns"] - simulated.set_points()[-1, 1]
-        record_property("a killed driver", 1e-6 * since_ns)
-        print(f"reaction to a killed driver: {1e-6 * since_ns:.1f} ms after its last set point")
-        with pytest.raises(DeviceError, match="SIGKILL"):
-            vehicle.command(np.zeros(6), soon())
-        assert not streaming(simulated)
-        vehicle.close()
-        vehicle.connect()  # in the air, where it goes on
-        fly_on(vehicle, simulated)
-        os.kill(simulated.pid, signal.SIGKILL)
-        reaction("a killed autopilot", lambda: "the link is lost" in stopped(vehicle))
+def test_a_killed_driver_leaves_the_vehicle_to_its_fail_safe(vehicle, simulated, record_property):
+    os.kill(vehicle.pid, signal.SIGKILL)
+    falls_into_its_fail_safe(simulated, "a killed driver", record_property)
+    with pytest.raises(DeviceError, match="SIGKILL"):
+        vehicle.command(np.zeros(6), soon())
+    vehicle.close()
+
+
+@pytest.mark.soak
+def test_whoever_else_is_killed_the_others_know_what_to_do(record_property, reaction):
+    with simulated_vehicle() as simulated:
+        simulated.begin(1.0)
+        address = driver_address(simulated)
+        program = subprocess.Popen([sys.executable, Path(__file__).parent / "flying_program.py", address])
+        assert wait_until(lambda: simulated.truth().data["mode"] == OFFBOARD, timeout_s=30.0)
+        program.kill()
+        program.wait()
+        falls_into_its_fail_safe(simulated, "a killed program", record_property)
+        with flight(simulated) as vehicle:
+            fly_on(vehicle, simulated)
+            os.kill(simulated.pid, signal.SIGKILL)
+            reaction("a killed autopilot", lambda: "the link is lost" in stopped(vehicle))
+
+
+def falls_into_its_fail_safe(simulated, fault, record_property):
+    before_ns = simulated.truth().data["fail_safe_ns"]
+    assert wait_until(lambda: simulated.truth().data["fail_safe_ns"] > before_ns)
+    milliseconds = 1e-6 * (simulated.truth().data["fail_safe_ns"] - simulated.set_points()[-1, 1])
+    record_property(fault, milliseconds)
+    print(f"reaction to {fault}: {milliseconds:.1f} ms after its last set point")
+    assert not streaming(simulated)

@@ -16,7 +16,7 @@ GUIDED = 4  # ArduCopter's
 
 
 class Emulator:
-    """Says at 20 Hz what it is given to say, and answers commands from a list, by their number."""
+    """Says at 50 Hz what it is given to say, and answers commands from a list, by their number."""
 
     def __init__(self, port, *, system=1, kind=2, autopilot=3, position=True, answers=()):
         from pymavlink import mavutil
@@ -31,7 +31,7 @@ class Emulator:
 
     def run(self):
         begun = time.monotonic()
-        while not self.over.wait(0.05):
+        while not self.over.wait(0.02):
             milliseconds = int(1e3 * (time.monotonic() - begun))
             self.line.mav.heartbeat_send(self.kind, self.autopilot, 81, self.mode, 4)
             self.line.mav.attitude_quaternion_send(milliseconds, 1, 0, 0, 0, 0, 0, 0)
@@ -74,8 +74,8 @@ def finish(link, steps):
 @pytest.fixture
 def quick(monkeypatch):
     """Nobody is waited for long."""
-    monkeypatch.setattr("robopolicy_drivers.aerial.link._OPEN_S", 0.5)
-    monkeypatch.setattr("robopolicy_drivers.aerial.link._ANSWER_S", 0.2)
+    monkeypatch.setattr("robopolicy_drivers.aerial.link._OPEN_S", 0.4)
+    monkeypatch.setattr("robopolicy_drivers.aerial.link._ANSWER_S", 0.1)
 
 
 def test_it_says_who_is_there_instead_of_the_vehicle(quick):

@@ -5,20 +5,18 @@ import time
 import numpy as np
 import pytest
 from device_targets import wait_until
-from flights import flight, free_port, here, soon
+from flights import driver_address, flight, here, soon
 
 from robopolicy_datasets.clock import now_ns, seconds_to_ns
 from robopolicy_datasets.errors import ConfigError, DeviceError, UnknownNameError
 from robopolicy_drivers.aerial.configs import MavlinkConfig
 from robopolicy_drivers.aerial.vehicle import MavlinkVehicle
 from robopolicy_drivers.conformance import check_driver
-from robopolicy_sim.autopilot.vehicle import SimulatedVehicle
 
 
-def test_a_hovering_vehicle_conforms():
-    port = free_port()
-    with SimulatedVehicle(f"udpout://127.0.0.1:{port}", height=1.0):
-        passed = check_driver(lambda: MavlinkVehicle(MavlinkConfig(address=f"udpin:127.0.0.1:{port}")))
+def test_a_hovering_vehicle_conforms(simulated):
+    simulated.begin(1.0)
+    passed = check_driver(lambda: MavlinkVehicle(MavlinkConfig(address=driver_address(simulated))))
     assert any("release() lets commands pass again" in line for line in passed)
 
 
@@ -34,20 +32,15 @@ def follow(vehicle, simulated, way, seconds):
     return np.array(distances)
 
 
-@pytest.mark.parametrize("settings", [{}, {"autopilot": "px4"}], ids=["by_command", "by_set_points"])
-def test_it_takes_off_follows_and_lands(settings):
-    with flight(0.0, **settings) as (vehicle, simulated):
+def test_it_takes_off_follows_and_lands(simulated):
+    with flight(simulated, 0.0) as vehicle:
         with pytest.raises(DeviceError, match=r"call take_off\(height\)"):
             vehicle.command(here(vehicle), soon())
         for height in (0.0, -1.0, 30.0):
             with pytest.raises(DeviceError, match="geofence"):
                 vehicle.take_off(height)
-        simulated.refuse_arming("PreArm: compass not calibrated")
-        with pytest.raises(DeviceError, match=r"start its rotors.*TEMPORARILY_REJECTED.*not calibrated"):
-            vehicle.take_off(0.8)
-        simulated.refuse_arming("")
-        vehicle.take_off(0.8)
-        assert simulated.truth().data["position"][2] == pytest.approx(0.8, abs=0.2)
+        vehicle.take_off(0.6)
+        assert simulated.truth().data["position"][2] == pytest.approx(0.6, abs=0.2)
         with pytest.raises(DeviceError, match="flies already"):
             vehicle.take_off(1.0)
         start = here(vehicle)
@@ -55,27 +48,24 @@ def test_it_takes_off_follows_and_lands(settings):
         def way(seconds):  # there and back, gently
             return start[:3] + np.array([0.15, 0.0, 0.1]) * (1 - np.cos(2.0 * seconds))
 
-        assert follow(vehicle, simulated, way, 3.0).max() < 0.25
+        begun = len(simulated.set_points())
+        assert follow(vehicle, simulated, way, 2.0).max() < 0.25
         assert simulated.truth().data["rotation"][2] == pytest.approx(0.3, abs=0.1)
+        sent = simulated.set_points()[begun:, 0]
+        assert set(np.diff(sent)) == {20}  # of each tick one, and none was lost
         vehicle.land()
         truth = simulated.truth().data
         assert not truth["armed"]
         assert abs(truth["position"][2]) < 0.02
-        sent = simulated.set_points()[:, 0]
-        assert set(np.diff(sent)) == {20}  # of each tick one, and none was lost
 
 
-@pytest.mark.parametrize(
-    "settings", [{"set_point": "velocity"}, {"set_point": "attitude", "hover_thrust": 0.592}], ids=str
-)
-def test_velocities_and_attitudes_lead_there_as_well(settings):
-    with flight(1.0, **settings) as (vehicle, simulated):
-        start = here(vehicle)
-        goal = start + np.array([0.2, -0.3, 0.1, 0.0, 0.0, 0.4])
-        vehicle.command(goal, soon(1.0))
+def test_px4_takes_off_by_set_points_and_velocities_lead_on_and_it_returns(simulated):
+    with flight(simulated, 0.0, autopilot="px4", set_point="velocity") as vehicle:
+        vehicle.take_off(0.5)
+        goal = here(vehicle) + np.array([0.2, -0.3, 0.1, 0.0, 0.0, 0.4])
 
         def arrived():
-            vehicle.command(goal, soon(0.0))
+            vehicle.command(goal, soon())
             truth = simulated.truth().data
             return (
                 np.linalg.norm(truth["position"] - goal[:3]) < 0.05
@@ -89,16 +79,18 @@ def test_velocities_and_attitudes_lead_there_as_well(settings):
         assert np.linalg.norm(truth["position"][:2]) < 0.2
 
 
-def test_a_vehicle_outside_of_the_geofence_is_stopped_and_hovers():
-    with flight(1.0, geofence_upper=[3.0, 3.0, 0.9]) as (vehicle, simulated):
-        vehicle.command(here(vehicle), soon())
-        assert wait_until(lambda: any(event.data["limit"] == "geofence" for event in vehicle.safety_events()))
-        with pytest.raises(DeviceError, match="stays between"):
-            vehicle.command(here(vehicle), soon())
-        assert wait_until(lambda: simulated.truth().data["mode"] == 7)  # OFFBOARD
-        count = simulated.truth().data["set_points"]
-        assert wait_until(lambda: simulated.truth().data["set_points"] > count + 20)  # it is told to hover
-        assert np.linalg.norm(simulated.truth().data["position"] - [0, 0, 1.0]) < 0.1
+@pytest.mark.soak
+def test_a_vehicle_that_does_not_arm_says_why(simulated):
+    with flight(simulated, 0.0) as vehicle:
+        simulated.refuse_arming("PreArm: compass not calibrated")
+        with pytest.raises(DeviceError, match=r"start its rotors.*TEMPORARILY_REJECTED.*not calibrated"):
+            vehicle.take_off(0.8)
+        simulated.refuse_arming("")
+        simulated.allow_take_off(False)
+        with pytest.raises(DeviceError, match=r"asked to take off and answered MAV_RESULT_\w+"):
+            vehicle.take_off(0.8)
+        simulated.allow_take_off(True)
+        assert abs(simulated.truth().data["position"][2]) < 0.01
 
 
 def test_wrong_settings_are_refused_before_anything_starts():
