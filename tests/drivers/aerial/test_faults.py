@@ -137,16 +137,6 @@ def test_without_commands_it_hovers_and_then_the_stream_ends(vehicle, simulated)
     assert wait_until(lambda: simulated.truth().data["mode"] == HOLD)
 
 
-def test_a_vehicle_outside_of_the_geofence_is_stopped_and_hovers(vehicle, simulated):
-    simulated.begin(3.3)
-    try:
-        assert wait_until(lambda: "stays between" in stopped(vehicle))
-        simulated.enter("OFFBOARD")
-        assert streaming(simulated)
-    finally:
-        simulated.begin(1.0)
-
-
 def test_a_second_driver_on_the_same_vehicle_is_refused(flying):
     second = MavlinkVehicle(MavlinkConfig(address=flying.config.address))
     with pytest.raises(DeviceError, match="in use"):
