@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 from urllib.parse import urlsplit
 
 from robopolicy_datasets.clock import now_ns, ns_to_seconds
@@ -21,14 +21,11 @@ from robopolicy_drivers.grippers.configs import GripperConfig, Range, require_wi
 from robopolicy_drivers.hosting.facts import DeviceFacts, Evidence
 from robopolicy_drivers.serial_port import open_serial
 
-if TYPE_CHECKING:
-    from pymodbus.client.base import ModbusBaseSyncClient
-
 COMMAND, STATUS, REGISTERS = 1000, 2000, 3
 BAUDRATE = 115_200
 ACTIVATED = 3
 _GATEWAY = "tcp"
-_REPLY_TIMEOUT_S, _RETRIES = 0.06, 1  # one answer may be lost or damaged
+_REPLY_TIMEOUT_S, _ATTEMPTS = 0.06, 2  # one answer may be lost or damaged
 _ACTIVATION_TIMEOUT_S = 10.0
 _PAUSE_S = 0.002  # between two exchanges: others need the interpreter too
 _RETRY_S = 0.1  # between two attempts to reach a gripper that does not answer
@@ -112,7 +109,7 @@ class RobotiqConfig(GripperConfig):
     @property
     def address(self) -> str:
         """See ``GripperConfig``."""
-        return f"robotiq-{self.port}-{self.unit}"
+        return f"{self.port}, unit {self.unit}"
 
     @property
     def openings(self) -> Range:
@@ -175,7 +172,7 @@ class RobotiqLink:
         self._failure = ""
         self._closing, self._reset = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._talk, daemon=True)
-        self._client: ModbusBaseSyncClient | None = None
+        self._client: Any = None
 
     def open(self) -> None:
         """Connects; activates the gripper where it is not: **its fingers then close and open fully**.
@@ -286,13 +283,18 @@ class RobotiqLink:
     def _exchange(self, name: str, address: int, **values: Any) -> Any:
         """Makes one Modbus request; returns its answer."""
         config, failure = self._config, load_target("pymodbus.exceptions:ModbusException")
-        try:
-            answer = getattr(self._client, name)(address, device_id=config.unit, **values)
-        except (failure, OSError) as error:
-            raise DeviceError(
-                f"the gripper {config.unit} on '{config.port}' does not answer ({error}). Check its power, "
-                "its cable, and that unit and baud rate are its own"
-            ) from error
+        for attempt in range(1, _ATTEMPTS + 1):
+            try:
+                answer = getattr(self._client, name)(address, device_id=config.unit, **values)
+                break
+            except (failure, OSError) as error:
+                # An answer that comes later would be taken for that to the next request: RTU has no numbers.
+                self._client.close()
+                if attempt == _ATTEMPTS:
+                    raise DeviceError(
+                        f"the gripper {config.unit} on '{config.port}' does not answer ({error}). Check its "
+                        "power, its cable, and that unit and baud rate are its own"
+                    ) from error
         if answer.isError():
             raise DeviceError(
                 f"what answers as {config.unit} on '{config.port}' refused the registers of a Robotiq 2F "
@@ -300,12 +302,11 @@ class RobotiqLink:
             )
         return answer
 
-    def _connected(self) -> ModbusBaseSyncClient:
+    def _connected(self) -> Any:
         """Returns the client of a port that can be used."""
-        port, options = self._config.port, {"timeout": _REPLY_TIMEOUT_S, "retries": _RETRIES}
+        port, options = self._config.port, {"timeout": _REPLY_TIMEOUT_S, "retries": 0}
         framer = load_target("pymodbus:FramerType").RTU
         url = urlsplit(port)
-        client: ModbusBaseSyncClient
         if url.scheme == _GATEWAY:
             client = load_target("pymodbus.client:ModbusTcpClient")(
                 url.hostname, port=url.port, framer=framer, **options

@@ -149,6 +149,16 @@ def test_a_slow_joint_is_not_taken_for_a_frozen_one(arm):
     assert not stopped(arm)
 
 
+def test_the_loop_keeps_its_rate(config):
+    config.rate_hz = 200.0
+    with GrippingArm(config) as arm:
+        time.sleep(2.0)
+        lateness, times = arm.lateness(), [record.time_ns for record in arm.ring.history(200)]
+    period = np.median(np.diff(times)) / 1e6
+    print(f"rate of states: {1e3 / period:.0f} Hz; of {lateness.ticks} ticks {lateness.late_10ms} were late")
+    assert len(set(times)) > 20
+
+
 def test_an_overloaded_servo_stops_the_arm_and_is_named(arm, peer, reaction):
     go(arm, place(arm) + 0.05)
     peer.do("error 3 32")
