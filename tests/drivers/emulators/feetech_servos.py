@@ -16,6 +16,7 @@ shaft may turn by 1700 counts from there, either way. Lines on stdin change what
     cut                 closes the terminal, as when the USB cable is pulled
 """
 
+import contextlib
 import os
 import select
 import sys
@@ -153,7 +154,8 @@ class Bus:
         if servo.corrupt:
             servo.corrupt -= 1
             checksum ^= 0x55
-        os.write(self.master, b"\xff\xff" + packet + bytes([checksum]))
+        with contextlib.suppress(OSError):  # nobody has the port open any more
+            os.write(self.master, b"\xff\xff" + packet + bytes([checksum]))
 
     def change(self, name, number=0, value=0):
         chosen = [self.servos[number]] if number else list(self.servos.values())
