@@ -23,6 +23,8 @@ from robopolicy_drivers.arms.leader import LeaderArm
 from robopolicy_drivers.calibration.joints import JointCalibration, load_joints, save_joints
 from robopolicy_drivers.conformance import check_driver
 from robopolicy_drivers.embodiments import load_embodiment
+from robopolicy_drivers.teleop.configs import LeaderConfig
+from robopolicy_drivers.teleop.leader import LeaderDevice
 
 pytest.importorskip("scservo_sdk", reason="the extra 'feetech' is not installed")
 EMULATOR = Path(__file__).parents[1] / "emulators" / "feetech_servos.py"
@@ -62,7 +64,11 @@ def peer():
 
 @pytest.fixture
 def config(peer, tmp_path):
-    """Of an arm that is calibrated: 1150 counts to both sides of the middle."""
+    return calibrated(peer, tmp_path / "so101.json")
+
+
+def calibrated(peer, file):
+    """Returns the settings of an arm that is calibrated: 1150 counts to both sides of the middle."""
     joints = []
     for servo, name in NAMES.items():
         offset = (ENCODERS[servo] - 2048 + 2048) % 4096 - 2048
@@ -71,8 +77,8 @@ def config(peer, tmp_path):
     bus.open()
     write_joints(bus, joints)
     bus.close()
-    save_joints(tmp_path / "so101.json", "so101", joints)
-    return So101Config(port=peer.port, calibration=str(tmp_path / "so101.json"), action="joint")
+    save_joints(file, "so101", joints)
+    return So101Config(port=peer.port, calibration=str(file), action="joint")
 
 
 @pytest.fixture
@@ -336,6 +342,26 @@ def test_a_calibration_by_hand_serves_follower_and_leader(peer, tmp_path):
         later_ns, moved, _ = leader.positions()
         assert moved[0] - positions[0] == pytest.approx(-400 * 2 * np.pi / 4096, abs=0.005)
         assert later_ns > time_ns
+
+
+def test_a_follower_does_what_the_leader_does(arm, tmp_path):
+    """Two arms, two buses, two processes."""
+    other = Peer()
+    try:
+        config = calibrated(other, tmp_path / "leader.json")
+        with LeaderDevice(LeaderConfig(port=other.port, calibration=config.calibration)) as leader:
+            other.do("push 1 300")
+            other.do("push 6 400")
+            wanted = [300 * 2 * np.pi / 4096, 0.05 + 400 * 0.1 / 2300]
+
+            def follows():
+                sample = leader.recent()
+                go(arm, [*sample["joints"], sample["width"][0]], 0.1)
+                return np.abs(place(arm)[[0, 5]] - wanted).max() < 0.003
+
+            assert wait_until(follows, pause_s=0.02)
+    finally:
+        other.end()
 
 
 def test_a_joint_that_is_turned_by_a_whole_turn_is_not_calibrated(peer, tmp_path):
