@@ -8,10 +8,7 @@ from pathlib import Path
 
 import pytest
 
-HERE = Path(__file__).parent
-EMULATORS = HERE.parent / "emulators"
-
-sys.path.append(str(HERE))
+EMULATORS = Path(__file__).parent.parent / "emulators"
 
 
 def free_port():

@@ -12,7 +12,6 @@ import cv2
 import numpy as np
 import pytest
 from device_targets import wait_until
-from timed_pictures import HEIGHT, WIDTH, draw, shown_ns
 
 from robopolicy_datasets.clock import now_ns
 from robopolicy_datasets.errors import ConfigError, DeviceError
@@ -21,10 +20,11 @@ from robopolicy_drivers.cameras.camera import HostedCamera
 from robopolicy_drivers.cameras.configs import OpenCvCameraConfig
 from robopolicy_drivers.cameras.opencv_inputs import VideoDevice
 from robopolicy_drivers.conformance import check_camera
+from robopolicy_launch.benchmarks._timed_pictures import HEIGHT, WIDTH, draw, shown_ns
+from robopolicy_launch.benchmarks.cameras import compare
 
 KEY = "camera0_rgb"
 FILE_FPS = 20
-SECONDS = 1.5  # of a measurement
 
 
 @pytest.fixture(scope="module")
@@ -118,33 +118,13 @@ def test_a_picture_is_never_old_however_seldom_it_is_read(kind, request):
             assert before_ns < shown <= time_ns
 
 
-def bare(address, seconds):
-    """What a program without a driver does: returns the ages of its pictures [ms]."""
-    ages, end = [], time.monotonic() + seconds
-    capture = cv2.VideoCapture(address, cv2.CAP_FFMPEG)
-    while time.monotonic() < end and capture.grab():
-        image = cv2.cvtColor(capture.retrieve()[1], cv2.COLOR_BGR2RGB)
-        ages.append((now_ns() - shown_ns(image, now_ns())) / 1e6)
-    capture.release()
-    return ages
-
-
 @pytest.mark.parametrize("kind", ["mjpeg", "rtsp"])
-def test_the_age_of_pictures_beside_a_bare_loop(kind, request):
+def test_the_age_of_pictures_beside_a_plain_loop(kind, request):
     """Printed, never judged: how old what a picture shows is when a program has it."""
     _, address = request.getfixturevalue(kind)
-    ages = bare(address, SECONDS)
-    with camera(address) as device:
-        rows = [
-            ((there - shown_ns(record.data[KEY], there)) / 1e6, (there - record.time_ns) / 1e6)
-            for there, record in followed(device, SECONDS)
-        ]
-    ours, told = np.array(rows[5:]).T
-    for name, values in (("bare loop", ages[len(ages) // 2 :]), ("ours", ours), ("ours, by its time", told)):
-        p50, p99 = np.percentile(values, [50, 99])
-        print(f"{kind}, {name}: age p50 {p50:.1f} ms, p99 {p99:.1f} ms, {len(values)} pictures")
-    print(f"{kind}: {len(rows) / SECONDS:.1f} Hz")
-    assert len(rows) > 10
+    for row in compare(kind, address, 2.0, rounds=1):
+        print(f"{row.name}: {row.ours:.1f} {row.unit}, {row.reference:.1f} with {row.compared_with}")
+        assert row.ours > 0
 
 
 @pytest.mark.parametrize("kind", ["mjpeg", "rtsp"])

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from timed_pictures import HEIGHT, WIDTH, shown_ns
 
 from robopolicy_datasets.clock import now_ns, wall_anchor_ns
 from robopolicy_datasets.errors import DeviceError, MissingExtraError
@@ -15,6 +14,7 @@ from robopolicy_datasets.registry import cameras
 from robopolicy_drivers.cameras.configs import RealSenseConfig
 from robopolicy_drivers.cameras.realsense import FrameTimes, librealsense
 from robopolicy_drivers.conformance import check_camera
+from robopolicy_launch.benchmarks._timed_pictures import HEIGHT, WIDTH, shown_ns
 
 RECORD = Path(__file__).parent.parent / "emulators" / "realsense_recording.py"
 FPS, COUNT = 30, 45

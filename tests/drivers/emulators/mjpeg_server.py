@@ -8,13 +8,10 @@ import signal
 import sys
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 
 import cv2
 
-sys.path.append(str(Path(__file__).parent.parent / "cameras"))
-
-from timed_pictures import draw
+from robopolicy_launch.benchmarks._timed_pictures import draw
 
 frozen = []
 

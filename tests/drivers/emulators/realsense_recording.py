@@ -7,14 +7,11 @@ right, and there is none at the top.
 
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pyrealsense2 as rs
 
-sys.path.append(str(Path(__file__).parent.parent / "cameras"))
-
-from timed_pictures import HEIGHT, WIDTH, draw
+from robopolicy_launch.benchmarks._timed_pictures import HEIGHT, WIDTH, draw
 
 EXPOSURE_TO_STAMP_US = 5000
 

@@ -6,14 +6,11 @@
 import sys
 import time
 from fractions import Fraction
-from pathlib import Path
 
 import av
 import rtsp
 
-sys.path.append(str(Path(__file__).parent.parent / "cameras"))
-
-from timed_pictures import HEIGHT, WIDTH, draw
+from robopolicy_launch.benchmarks._timed_pictures import HEIGHT, WIDTH, draw
 
 TICKS = 90_000  # of RTP's clock for video, a second
 
