@@ -232,10 +232,6 @@ class Teleop(Device, Protocol):
     At every control step it is polled, and asked for a target while it drives.
     """
 
-    @property
-    def steers(self) -> bool:
-        """Whether, when it was polled last, the person moved the robot."""
-
     def poll(self) -> frozenset[str]:
         """Reads the device; does not wait.
 

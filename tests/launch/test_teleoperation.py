@@ -18,7 +18,7 @@ from robopolicy_datasets.errors import ConfigError
 from robopolicy_datasets.store.demo_store import DemoStore
 from robopolicy_drivers.teleop.configs import ReplayConfig
 from robopolicy_launch import command
-from robopolicy_launch.stages.deploying import operated
+from robopolicy_launch.stages.teleoperating import operated
 from robopolicy_sim.experts.configs import ScriptedConfig
 
 sys.path.append(str(Path(__file__).parents[1] / "drivers" / "emulators"))
@@ -143,9 +143,15 @@ def test_a_person_takes_over_hands_back_and_ends_the_episode(puck, checkpoint, t
     np.testing.assert_allclose(human[0, :3], action[begin - 1, :3], atol=0.02)
 
 
-@pytest.mark.parametrize("config", [ReplayConfig(), ScriptedConfig()])
-def test_what_cannot_take_over_is_refused(config):
-    with pytest.raises(ConfigError, match="nobody can take a robot over"), operated(config, None):
+@pytest.mark.parametrize(
+    ("config", "told"),
+    [
+        (ReplayConfig(), "nobody can take a robot over"),
+        (ScriptedConfig(), "drives no robot; these do: gamepad"),
+    ],
+)
+def test_what_cannot_take_over_is_refused(config, told):
+    with pytest.raises(ConfigError, match=told), operated(config, None):
         pass
 
 

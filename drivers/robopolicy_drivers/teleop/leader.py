@@ -111,6 +111,7 @@ class LeaderTeleop(Connected):
         self._approach = Approach(self._space, config.approach_speed, config.approach_speed)
         self._clutch = Clutch(self, self._space)
         self._sample: dict[str, NDArray] = {}
+        self.follow = Follow.HELD
         self.let_go()
 
     def connect(self) -> None:
@@ -128,18 +129,13 @@ class LeaderTeleop(Connected):
         self._new_presses = NewPresses()
         self._sample = self._arm.recent()
 
-    @property
-    def steers(self) -> bool:
-        """Whether the robot follows."""
-        return self.follow in (Follow.COMING, Follow.FOLLOWING)
-
     def poll(self) -> frozenset[str]:
         """Reads the leader and the buttons; see ``Teleop``. "Next" lets the robot follow, and hold again."""
         self._sample = self._arm.recent()
         pressed = self._new_presses.of(self._buttons.steering().presses)
         if Button.NEXT in pressed:
             starts = Follow.COMING if JOINT in self._parts else Follow.FOLLOWING
-            self.follow = Follow.HELD if self.steers else starts
+            self.follow = Follow.HELD if self.follow in (Follow.COMING, Follow.FOLLOWING) else starts
             self._approach.restart()
         return pressed
 

@@ -67,11 +67,6 @@ class ReplayTeleop(Connected):
             )
         self._load()
 
-    @property
-    def steers(self) -> bool:
-        """Whether an episode is being driven."""
-        return self._began_ns is not None
-
     def poll(self) -> frozenset[str]:
         """Presses "take over" when an episode begins, success or discard at its end, end after the last."""
         if self._episode >= len(self._store):

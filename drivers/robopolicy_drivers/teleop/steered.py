@@ -93,11 +93,6 @@ class SteeredTeleop(Connected):
                 self._target.next_tools()
         return pressed
 
-    @property
-    def steers(self) -> bool:
-        """Whether the person moves the robot now."""
-        return self._steering.engaged and bool(self._steering.twist.any())
-
     def command(self, state: Mapping[str, NDArray], last: NDArray) -> Array:
         """Returns where the robot is to be ``[A]``; see ``Teleop``."""
         if self._target is None:

@@ -17,22 +17,22 @@ from numpy.typing import NDArray
 
 from robopolicy_datasets.clock import now_ns
 from robopolicy_datasets.errors import ConfigError, DeviceError
-from robopolicy_datasets.registry import robots, teleops
+from robopolicy_datasets.registry import robots
 from robopolicy_datasets.store.episode import EpisodeInfo
 from robopolicy_drivers.interfaces import ReportsCycles
-from robopolicy_drivers.teleop.configs import ReplayConfig
-from robopolicy_drivers.teleop.operator import TeleopOperator
 from robopolicy_launch import console
 from robopolicy_launch.run_folder import write_text_atomic
 from robopolicy_launch.settings import registered_name
 from robopolicy_launch.stages.deployment_store import DeploymentStore
+from robopolicy_launch.stages.teleoperating import operated
 
 if TYPE_CHECKING:
-    from robopolicy_drivers.interfaces import ChunkPolicy, Robot
+    from robopolicy_drivers.interfaces import ChunkPolicy
     from robopolicy_drivers.realtime.sections import CycleSummary
     from robopolicy_drivers.runtime.configs import RuntimeConfig
     from robopolicy_drivers.runtime.preflight import Candidate, Finding
     from robopolicy_drivers.runtime.records import EpisodeReport, StepRecord
+    from robopolicy_drivers.teleop.operator import TeleopOperator
 
 STORE = "episodes.zarr"
 VIDEO_PIXELS = 192  # smallest height of a camera image in the videos
@@ -214,28 +214,6 @@ def deploy(
             if operator is not None and operator.wants_the_end:
                 break
     return deployment.figures()
-
-
-@contextlib.contextmanager
-def operated(teleop_config: Any, robot: Robot) -> Iterator[TeleopOperator]:
-    """Connects the device by which a person may take a robot over, and closes it at the end.
-
-    Args:
-        teleop_config: config of the device.
-        robot: that is taken over.
-
-    Raises:
-        ConfigError: it is no device by which a person drives.
-        DeviceError: it is not there; says what to do.
-    """
-    name = registered_name("teleop", teleop_config)
-    if not hasattr(teleop_config, "device") or isinstance(teleop_config, ReplayConfig):
-        raise ConfigError(
-            f"By teleop={name} nobody can take a robot over; give a device that a person drives with, e.g. "
-            "teleop=gamepad."
-        )
-    with teleops.build(name, teleop_config, robot) as teleop:
-        yield TeleopOperator(teleop)
 
 
 @contextlib.contextmanager

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from robopolicy_datasets.clock import now_ns, seconds_to_ns
 from robopolicy_datasets.errors import ConfigError, RobopolicyError, StoreError
-from robopolicy_datasets.registry import teleops
 from robopolicy_datasets.store import DemoStore, EpisodeInfo
 from robopolicy_datasets.store.summary import summarise
 from robopolicy_drivers.realtime.loop import DeadlineLoop
@@ -29,6 +28,7 @@ from robopolicy_launch import console
 from robopolicy_launch.settings import registered_name
 from robopolicy_launch.stages.deploying import KnowsTask, ready_robot
 from robopolicy_launch.stages.deployment_store import DeploymentStore
+from robopolicy_launch.stages.teleoperating import teleop_of
 
 if TYPE_CHECKING:
     from robopolicy_drivers.interfaces import Camera, Robot, Teleop
@@ -91,7 +91,7 @@ def record(
     teleop_name = registered_name("teleop", teleop_config)
     with contextlib.ExitStack() as resources:
         name, robot, cameras = resources.enter_context(ready_robot(robot_config, []))
-        teleop = teleops.build(teleop_name, teleop_config, robot)
+        teleop = teleop_of(teleop_config, robot)
         resources.enter_context(teleop)
         resources.callback(_remove_if_empty, path)
         metadata = {"teleop": teleop_name, "robot": name}

@@ -102,12 +102,12 @@ def test_the_robot_waits_until_the_leader_is_near_and_then_follows(hand, led):
     far = HOME + 0.5
     for _ in range(3):
         np.testing.assert_array_equal(commanded(teleop, far), far)
-    assert not teleop.steers
+    assert teleop.follow is Follow.WAITING
     near = far + 0.05
     hand.move(near)
     assert wait_until(lambda: reads(teleop, near))
     np.testing.assert_allclose(commanded(teleop, far), near)
-    assert teleop.steers
+    assert teleop.follow is Follow.FOLLOWING
     hand.move(HOME)  # from now on it follows wherever the leader goes
     assert wait_until(lambda: reads(teleop, HOME))
     np.testing.assert_allclose(commanded(teleop, near), HOME)

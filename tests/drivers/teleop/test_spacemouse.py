@@ -4,6 +4,8 @@ The device is an own emulator of Linux's hidraw; nothing here has seen a real Sp
 """
 
 import contextlib
+import os
+import signal
 import struct
 import subprocess
 import sys
@@ -178,29 +180,36 @@ def test_a_puck_that_is_deflected_from_the_beginning_moves_nothing(puck):
         assert wait_until(lambda: device.steering().twist[0] == 1.0)
 
 
+def told(device):
+    """Returns what is told of a device that is lost."""
+    try:
+        device.steering()
+    except DeviceError as error:
+        return str(error)
+    return ""
+
+
+def test_a_push_is_seen(puck, reaction):
+    with device_of(puck) as device:
+        puck.move(0, -350, 0, 0, 0, 0)
+        reaction(
+            "a push of the puck, until who steers the robot can read it", lambda: device.steering().twist[0]
+        )
+
+
 def test_an_unplugged_device_is_told(puck, reaction):
     with device_of(puck) as device:
         puck.unplug()
+        reaction("an unplugged SpaceMouse", lambda: "was unplugged" in told(device))
 
-        def is_told():
-            try:
-                device.steering()
-            except DeviceError as error:
-                return "was unplugged" in str(error)
-            return False
 
-        reaction("an unplugged SpaceMouse", is_told)
+def test_a_device_whose_process_is_killed_is_told(puck, reaction):
+    with device_of(puck) as device:
+        os.kill(device.pid, signal.SIGKILL)
+        reaction("a killed teleoperation process", lambda: "was ended by SIGKILL" in told(device))
 
 
 def test_a_report_of_unknown_length_is_told(puck):
     with device_of(puck) as device:
         puck.report(1, 0, 0, 0)
-
-        def told():
-            try:
-                device.steering()
-            except DeviceError as error:
-                return str(error)
-            return ""
-
-        assert wait_until(lambda: "not supported" in told())
+        assert wait_until(lambda: "not supported" in told(device))

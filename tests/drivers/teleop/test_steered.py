@@ -135,7 +135,6 @@ def test_with_an_open_clutch_the_target_is_the_last_one():
     teleop = teleop_on(TWO_ARMS, push)
     for target in driven(teleop, TWO_ARMS, START, 5):
         np.testing.assert_allclose(target, START, atol=1e-12)
-    assert not teleop.steers
 
 
 @given(st.floats(-np.pi, np.pi))
