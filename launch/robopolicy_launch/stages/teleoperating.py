@@ -26,7 +26,7 @@ def teleop_of(config: Any, robot: Robot) -> Teleop:
     if not hasattr(config, "device"):
         able = [other for other in teleops.names() if hasattr(teleops.config_class(other), "device")]
         raise ConfigError(
-            f"teleop={name} demonstrates tasks in simulation and drives no robot; these do: {', '.join(able)}."
+            f"teleop={name} demonstrates in simulation and drives no robot; these do: {', '.join(able)}."
         )
     teleop: Teleop = teleops.build(name, config, robot)
     return teleop
