@@ -200,8 +200,8 @@ class LeaderConfig:
         sdk="feetech-servo-sdk",
         rates="as fast as the bus answers",
         evidence=Evidence.OWN_EMULATOR,
-        tested_against="a stand-in for the arm; its bus as of so101",
-        modules=("scservo_sdk",),
+        tested_against="own servo buses on pseudo terminals",
+        modules=("scservo_sdk", "serial"),
     )
 
     port: str = ""
