@@ -29,7 +29,7 @@ _JOIN_S = 1.2  # longer than libfranka waits for an answer
 
 
 class FrankaHandLink:
-    """See the module text, and ``GripperLink``. All calls of franky are made by one thread.
+    """See the module text, and ``GripperLink``. One thread looks at the hand; each motion has one of its own.
 
     Args:
         config: of the hand.
