@@ -126,6 +126,7 @@ class MavlinkLink:
             )
         except (OSError, ValueError) as error:
             raise _unusable(config.address, error) from error
+        self._connection.handle_eof = _closed  # of TCP, where pymavlink would go on, and say so at each call
         self._await(lambda: self._first is not None, self._nobody)
         if self._first.type == _FIXED_WING:
             raise DeviceError(f"System {config.system_id} is a fixed wing; this driver flies multirotors.")
@@ -136,18 +137,20 @@ class MavlinkLink:
         self._refuse_twin()
 
     def receive(self) -> None:
-        """Takes in all that has come, and shows our sign of life once a second."""
+        """Takes in all that has come, and shows our sign of life once a second.
+
+        Raises:
+            DeviceError: a serial line or a TCP connection was cut. (UDP only falls silent.)
+        """
         arrival_ns = now_ns()
-        while (message := self._connection.recv_msg()) is not None:
-            source = message.get_srcSystem(), message.get_srcComponent()
-            if source == (self._config.station_id, self._config.station_component_id):
-                self.twin_ns = arrival_ns
-            elif source != (self._config.system_id, self._config.component_id):
-                self._strange(source, message)
-            else:
-                self.heard_ns = arrival_ns
-                if handle := self._handlers.get(message.get_type()):
-                    handle(message, arrival_ns)
+        try:
+            while (message := self._connection.recv_msg()) is not None:
+                self._take(message, arrival_ns)
+        except OSError as error:
+            raise DeviceError(
+                f"The connection {self._config.address} was cut: {error}. Set points are not sent any more, "
+                "so the vehicle does what its autopilot is set to do then. Mend it, and connect again."
+            ) from error
         if arrival_ns - self._beaten_ns >= _HEARTBEAT_NS:
             self._beaten_ns = arrival_ns
             words = self._words
@@ -319,6 +322,17 @@ class MavlinkLink:
         names = self._words.enums[enumeration]
         return str(names[value].name) if value in names else str(value)
 
+    def _take(self, message: Any, arrival_ns: int) -> None:
+        source = message.get_srcSystem(), message.get_srcComponent()
+        if source == (self._config.station_id, self._config.station_component_id):
+            self.twin_ns = arrival_ns
+        elif source != (self._config.system_id, self._config.component_id):
+            self._strange(source, message)
+        else:
+            self.heard_ns = arrival_ns
+            if handle := self._handlers.get(message.get_type()):
+                handle(message, arrival_ns)
+
     def _strange(self, source: tuple[int, int], message: Any) -> None:
         if message.get_type() == "HEARTBEAT":
             self._strangers[source] = self._name("MAV_TYPE", message.type)
@@ -409,6 +423,10 @@ def _refuse_busy_port(address: str) -> None:
             probe.bind((host, int(port)))
         except OSError as error:
             raise _unusable(address, error) from error
+
+
+def _closed() -> None:
+    raise ConnectionResetError("the other side has closed it")
 
 
 def _unusable(address: str, error: Exception) -> DeviceError:

@@ -1,8 +1,10 @@
 """What the link makes of a vehicle's words. The vehicle here is an own emulator on pymavlink's messages."""
 
+import os
 import socket
 import threading
 import time
+import tty
 
 import pytest
 from flights import free_port
@@ -178,6 +180,77 @@ def test_an_address_that_cannot_be_used_says_what_to_do(address, advice):
     with pytest.raises(DeviceError, match=advice):
         link.open()
     link.close()
+
+
+class Words:
+    """A vehicle's heartbeat, attitude and position as bytes."""
+
+    def __init__(self):
+        from pymavlink.dialects.v20 import common
+
+        packer = common.MAVLink(None, srcSystem=1, srcComponent=1)
+        messages = (
+            packer.heartbeat_encode(2, 12, 81, 0, 4),
+            packer.attitude_quaternion_encode(10, 1, 0, 0, 0, 0, 0, 0),
+            packer.local_position_ned_encode(10, 0, 0, 0, 0, 0, 0),
+        )
+        self.data = b"".join(message.pack(packer) for message in messages)
+
+
+def serial_line():
+    """Returns an address, and functions that send what a vehicle says and cut the line."""
+    master, slave = os.openpty()
+    tty.setraw(slave)
+    name = os.ttyname(slave)
+
+    def cut():
+        os.close(slave)
+        os.close(master)
+
+    return name, lambda data: os.write(master, data), cut
+
+
+def tcp_connection():
+    """The same over TCP."""
+    server = socket.create_server(("127.0.0.1", 0))
+    accepted = []
+
+    def send(data):
+        if not accepted:
+            accepted.append(server.accept()[0])
+        accepted[0].sendall(data)
+
+    def cut():
+        accepted[0].close()
+        server.close()
+
+    return f"tcp:127.0.0.1:{server.getsockname()[1]}", send, cut
+
+
+@pytest.mark.parametrize("line", [serial_line, tcp_connection])
+def test_a_cut_line_says_what_to_do(line):
+    address, send, cut = line()
+    link, opened, words = MavlinkLink(MavlinkConfig(address=address)), threading.Event(), Words().data
+
+    def say():
+        while not opened.wait(0.05):
+            send(words)
+
+    vehicle = threading.Thread(target=say)
+    vehicle.start()
+    link.open()
+    opened.set()
+    vehicle.join()
+    cut()
+    with pytest.raises(DeviceError, match=r"was cut: .* connect again"):
+        receive_for(link, 2.0)
+    link.close()
+
+
+def receive_for(link, seconds):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        link.receive()
 
 
 def test_without_pymavlink_the_extra_is_named(monkeypatch):
