@@ -179,6 +179,7 @@ class Autopilot:
             self._stood_since_ns = now_ns
         elif now_ns - self._stood_since_ns > seconds_to_ns(_DISARM_S):
             self.arm(False)
+            self.enter(modes.HOLD)
 
     def _here(self) -> Glide:
         state = self.flight.state
