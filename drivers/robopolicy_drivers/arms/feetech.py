@@ -23,6 +23,7 @@ from robopolicy_drivers.arms.feetech_bus import (
     OPERATING_MODE,
     PHASE,
     STATUS_BITS,
+    TORQUE_ENABLE,
     TORQUE_LIMIT,
     TURN,
     LostAnswerError,
@@ -176,13 +177,15 @@ class CalibratedServos:
         self._names = servo_names(body)
         self._joints = load_joints(calibration, embodiment, self._names)
         self._calibration = calibration
+        self._before: NDArray[np.int64] | None = None
         self.bus, self.scale = ServoBus(port, self._names), JointScale(self._joints, body)
 
     def open(self) -> None:
         """Opens the bus, and makes sure that the calibration is that of its servos.
 
         Raises:
-            DeviceError: the bus cannot be used, or was calibrated differently.
+            DeviceError: the bus cannot be used, or was calibrated differently; or a joint stands where it
+                was never calibrated.
         """
         self.bus.open()
         for joint in self._joints:
@@ -199,22 +202,34 @@ class CalibratedServos:
                     f"{joint.upper}{' (and it counts turns)' if counts_turns else ''}. This is another arm, "
                     "or a servo was replaced: calibrate again."
                 )
+        self._require_within(self.read().counts)
 
     def read(self, attempts: int = ATTEMPTS) -> Reading:
         """Returns what the servos tell; ``attempts`` as of ``ServoBus.states``.
 
         Raises:
-            DeviceError: the bus is broken, or a joint stands where it was never calibrated.
+            DeviceError: the bus is broken, or a joint has gone past the end of its encoder.
         """
         time_ns, states = self.bus.states(attempts)
         counts = np.array([state.position for state in states])
+        before, self._before = self._before, counts
+        if before is not None and (wrapped := np.flatnonzero(np.abs(counts - before) > TURN // 2)).size:
+            joint = self._joints[int(wrapped[0])]
+            self.bus.write(joint.servo, TORQUE_ENABLE, 0)  # its set point would lead the wrong way round
+            raise DeviceError(
+                f"The joint '{joint.name}' went past the end of its encoder, far outside of its calibrated "
+                "range; its servo was let go. Bring the joint back by hand, and calibrate again where its horn "
+                "has slipped."
+            )
+        return Reading(time_ns, states, counts)
+
+    def _require_within(self, counts: NDArray[np.int64]) -> None:
         if outside := self.scale.outside(counts):
             told = ", ".join(f"{self._joints[i].name} at {counts[i]}" for i in outside)
             raise DeviceError(
                 f"Joints stand outside of their calibrated ranges: {told} counts. A horn has slipped, or the "
                 "calibration did not reach the stops: calibrate again."
             )
-        return Reading(time_ns, states, counts)
 
 
 class FeetechLink:

@@ -64,7 +64,8 @@ class Servo:
         if self.registers[TORQUE]:
             goal = min(max(self.word(GOAL), self.word(MIN)), self.word(MAX))
             way = goal - self.position
-            wanted = max(-SPEED, min(SPEED, 30.0 * way))
+            fastest = min(SPEED, 30.0 * abs(way), 0.8 * (2 * ACCELERATION * abs(way)) ** 0.5)
+            wanted = max(-fastest, min(fastest, 1e6 * way))
             change = ACCELERATION * seconds
             self.velocity += max(-change, min(change, wanted - self.velocity))
             step = self.velocity * seconds

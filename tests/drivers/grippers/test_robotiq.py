@@ -9,6 +9,8 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -27,11 +29,16 @@ pytest.importorskip("pymodbus", reason="the extra 'modbus' is not installed")
 EMULATOR = Path(__file__).parents[1] / "emulators" / "robotiq_gripper.py"
 
 
+def unused_port():
+    with socket.create_server(("127.0.0.31", 0)) as server:
+        return server.getsockname()[1]
+
+
 class Peer:
     """The emulator in a process of its own."""
 
-    def __init__(self, kind, port):
-        where = ["pty"] if kind == "pty" else ["tcp", "127.0.0.31", str(port)]
+    def __init__(self, kind):
+        where = ["pty"] if kind == "pty" else ["tcp", "127.0.0.31", str(unused_port())]
         self.process = subprocess.Popen(
             [sys.executable, EMULATOR, *where], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
@@ -59,22 +66,42 @@ both_transports = pytest.mark.parametrize("kind", ["tcp", "pty"])
 
 
 @pytest.fixture
-def peer(kind, unused_port):
-    peer = Peer(kind, unused_port)
+def own_peer(kind):
+    """A peer that the test may leave in any state."""
+    peer = Peer(kind)
     yield peer
     peer.end()
 
 
-@pytest.fixture
-def unused_port():
-    with socket.create_server(("127.0.0.31", 0)) as server:
-        return server.getsockname()[1]
+@pytest.fixture(scope="module")
+def connected():
+    """Returns the peer and the connected gripper of a transport, which many tests use one after the other."""
+    with ExitStack() as devices:
+
+        @cache
+        def of(kind):
+            peer = Peer(kind)
+            devices.callback(peer.end)
+            return peer, devices.enter_context(HostedGripper(RobotiqConfig(port=peer.port)))
+
+        yield of
 
 
 @pytest.fixture
-def gripper(peer):
-    with HostedGripper(RobotiqConfig(port=peer.port)) as gripper:
-        yield gripper
+def peer(kind, connected):
+    return connected(kind)[0]
+
+
+@pytest.fixture
+def gripper(kind, connected):
+    """Open, and not stopped."""
+    peer, gripper = connected(kind)
+    peer.do("object 0")
+    if stopped(gripper):
+        gripper.release()
+    go(gripper, 0.085)
+    assert wait_until(lambda: width(gripper) > 0.084)
+    return gripper
 
 
 def width(gripper):
@@ -90,8 +117,8 @@ def stopped(gripper):
 
 
 @both_transports
-def test_it_conforms(peer):
-    assert check_driver(lambda: HostedGripper(RobotiqConfig(port=peer.port)))
+def test_it_conforms(own_peer):
+    assert check_driver(lambda: HostedGripper(RobotiqConfig(port=own_peer.port)))
 
 
 @both_transports
@@ -174,11 +201,12 @@ def test_a_gripper_that_falls_silent_stops_and_comes_back(gripper, peer, reactio
 
 
 @both_transports
-def test_a_killed_peer_stops(gripper, peer, reaction):
-    peer.process.kill()
-    reaction("a killed peer", lambda: stopped(gripper))
-    with pytest.raises(DeviceError, match="does not answer"):
-        go(gripper, 0.0)
+def test_a_killed_peer_stops(own_peer, reaction):
+    with HostedGripper(RobotiqConfig(port=own_peer.port)) as gripper:
+        own_peer.process.kill()
+        reaction("a killed peer", lambda: stopped(gripper))
+        with pytest.raises(DeviceError, match="does not answer"):
+            go(gripper, 0.0)
 
 
 @pytest.mark.parametrize("kind", ["pty"])
@@ -191,12 +219,14 @@ def test_a_busy_port_names_who_uses_it(peer, gripper):
 @pytest.mark.parametrize("port", ["tcp://127.0.0.31:9", "/dev/ttyUSB77"])
 def test_a_gripper_that_is_not_there(port):
     with pytest.raises(DeviceError, match=r"Check the (address|cable)"):
-        HostedGripper(RobotiqConfig(port=port)).connect()
+        RobotiqLink(RobotiqConfig(port=port)).open()
 
 
 def test_another_number_on_the_bus(peer):
+    link = RobotiqLink(RobotiqConfig(port=peer.port, unit=4))
     with pytest.raises(DeviceError, match=r"(does not answer|refused).*unit"):
-        HostedGripper(RobotiqConfig(port=peer.port, unit=4)).connect()
+        link.open()
+    link.close()
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
@@ -218,26 +248,21 @@ def test_without_its_package_the_extra_is_named(monkeypatch):
         RobotiqLink(RobotiqConfig(port="tcp://127.0.0.31:9")).open()
 
 
-@both_transports
-def test_a_third_partys_client_finds_what_we_asked_for(peer):
+def test_a_third_partys_client_finds_what_we_asked_for(own_peer):
     """pyrobotiqgripper and our driver take each other's positions for the same ones."""
     other = pytest.importorskip("pyrobotiqgripper", reason="pyrobotiqgripper is not installed")
-    with HostedGripper(RobotiqConfig(port=peer.port)) as gripper:
+    with HostedGripper(RobotiqConfig(port=own_peer.port)) as gripper:
         go(gripper, 0.03)
         opening = RobotiqConfig().width(RobotiqConfig().count(0.03))
         assert wait_until(lambda: width(gripper) == pytest.approx(opening))
-    if peer.port.startswith("tcp"):
-        host, port = peer.port.removeprefix("tcp://").split(":")
-        kind = {"connection_type": "RTU_VIA_TCP", "tcp_host": host, "tcp_port": int(port)}
-    else:
-        kind = {"com_port": peer.port}
-    client = other.RobotiqGripper(**kind)
+    host, port = own_peer.port.removeprefix("tcp://").split(":")
+    client = other.RobotiqGripper(connection_type="RTU_VIA_TCP", tcp_host=host, tcp_port=int(port))
     assert client.isActivated()
     assert RobotiqConfig().width(client.position()) == pytest.approx(opening, abs=0.0005)  # it may still move
     client.start()
     client.move(200)
     client.disconnect()
-    with HostedGripper(RobotiqConfig(port=peer.port)) as gripper:
+    with HostedGripper(RobotiqConfig(port=own_peer.port)) as gripper:
         assert width(gripper) == pytest.approx(RobotiqConfig().width(200), abs=4e-4)
 
 
