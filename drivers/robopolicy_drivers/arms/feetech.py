@@ -218,8 +218,8 @@ class CalibratedServos:
             self.bus.write(joint.servo, TORQUE_ENABLE, 0)  # its set point would lead the wrong way round
             raise DeviceError(
                 f"The joint '{joint.name}' went past the end of its encoder, far outside of its calibrated "
-                "range; its servo was let go. Bring the joint back by hand, and calibrate again where its horn "
-                "has slipped."
+                "range; its servo was let go. Bring the joint back by hand, and calibrate again where its "
+                "horn has slipped."
             )
         return Reading(time_ns, states, counts)
 
