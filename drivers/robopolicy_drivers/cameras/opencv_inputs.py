@@ -22,9 +22,10 @@ _DEVICE = re.compile(r"(?:/dev/video)?\d+")
 _OPEN_TIMEOUT_MS, _READ_TIMEOUT_MS = 5000, 1000
 _PORTS = {"rtsp": 554, "http": 80, "https": 443}
 _MILLISECOND_NS = 1_000_000
-# Without a thread a frame, each of which holds a picture back, and without the queue that fills while FFmpeg
-# looks at the stream. RTP over TCP loses no packets; a server that cannot do it is asked for UDP.
-_LIVE_STREAM = "rtsp_flags;prefer_tcp|fflags;nobuffer|flags;low_delay"
+# RTP over TCP loses no packets; a server that cannot do it is asked for UDP. FFmpeg keeps no queue from when
+# it looked at the stream, and does not look for its rate, which takes a second.
+_LIVE_STREAM = "rtsp_flags;prefer_tcp|fflags;nobuffer|flags;low_delay|fpsprobesize;0"
+_ONE_THREAD = (cv2.CAP_PROP_N_THREADS, 1)  # each further one holds a picture back
 
 
 class Input(Protocol):
@@ -140,7 +141,7 @@ class Stream:
         parameters = [
             *(cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, _OPEN_TIMEOUT_MS),
             *(cv2.CAP_PROP_READ_TIMEOUT_MSEC, _READ_TIMEOUT_MS),
-            *(cv2.CAP_PROP_N_THREADS, 1),
+            *_ONE_THREAD,
         ]
         capture = cv2.VideoCapture(self._config.address, cv2.CAP_FFMPEG, parameters)
         if not capture.isOpened():

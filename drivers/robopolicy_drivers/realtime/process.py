@@ -265,7 +265,8 @@ class DeviceProcess:
             else f"ended ({code})"
         )
         self._failure = (
-            f"The {self.name} process {reason}{': ' + words if words else ''}. Connect again to restart it."
+            f"The {self.name} process {reason}{': ' if words else ''}{words.removesuffix('.')}. "
+            "Connect again to restart it."
         )
         raise DeviceError(self._failure)
 
