@@ -94,7 +94,8 @@ class VideoDevice:
         for setting, value in wanted.items():
             capture.set(setting, value)
         granted = {setting: capture.get(setting) for setting in wanted}
-        if any(abs(granted[setting] - value) > 0.5 for setting, value in wanted.items()):
+        told = {setting: value for setting, value in granted.items() if value > 0}  # some tell no rate
+        if any(abs(value - wanted[setting]) > 0.5 for setting, value in told.items()):
             capture.release()
             raise DeviceError(self._offer(granted))
         return capture

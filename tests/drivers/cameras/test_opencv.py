@@ -222,6 +222,8 @@ def test_settings_that_no_camera_has_are_refused():
 class GrantsVga:
     """Stands in for a webcam, of which there is none: it knows 640 x 480 at 30 Hz only."""
 
+    fps = 30.0
+
     def __init__(self, path, backend):
         assert (path, backend) == ("/dev/video3", cv2.CAP_V4L2)
 
@@ -233,7 +235,11 @@ class GrantsVga:
 
     def get(self, setting):
         mjpg = float(cv2.VideoWriter.fourcc(*"MJPG"))
-        granted = {cv2.CAP_PROP_FRAME_WIDTH: 640.0, cv2.CAP_PROP_FRAME_HEIGHT: 480.0, cv2.CAP_PROP_FPS: 30.0}
+        granted = {
+            cv2.CAP_PROP_FRAME_WIDTH: 640.0,
+            cv2.CAP_PROP_FRAME_HEIGHT: 480.0,
+            cv2.CAP_PROP_FPS: self.fps,
+        }
         return {**granted, cv2.CAP_PROP_FOURCC: mjpg}[setting]
 
     def release(self):
@@ -246,6 +252,10 @@ def test_a_webcam_that_grants_something_else_says_what_it_offers(monkeypatch):
     VideoDevice(OpenCvCameraConfig(address="3", fourcc="MJPG")).open()
     with pytest.raises(DeviceError, match="offers 640 x 480 px at 30 Hz MJPG"):
         VideoDevice(OpenCvCameraConfig(address="/dev/video3", fourcc="YUYV", width=1280, height=720)).open()
+    with pytest.raises(DeviceError, match="asked for 640 x 480 px at 60 Hz"):
+        VideoDevice(OpenCvCameraConfig(address="/dev/video3", fps=60)).open()
+    monkeypatch.setattr(GrantsVga, "fps", 0.0)  # a driver that tells no rate
+    VideoDevice(OpenCvCameraConfig(address="/dev/video3", fps=60)).open()
 
 
 def test_a_webcam_buffers_time_is_taken_where_it_is_of_our_clock():
