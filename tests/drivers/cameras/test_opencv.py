@@ -122,7 +122,7 @@ def test_a_picture_is_never_old_however_seldom_it_is_read(kind, request):
 def test_the_age_of_pictures_beside_a_plain_loop(kind, request):
     """Printed, never judged: how old what a picture shows is when a program has it."""
     _, address = request.getfixturevalue(kind)
-    for row in compare(kind, address, 2.0, rounds=1):
+    for row in compare(kind, address, 1.0, rounds=1):
         print(f"{row.name}: {row.ours:.1f} {row.unit}, {row.reference:.1f} with {row.compared_with}")
         assert row.ours > 0
 

@@ -17,7 +17,7 @@ from robopolicy_drivers.conformance import check_camera
 from robopolicy_launch.benchmarks._timed_pictures import HEIGHT, WIDTH, shown_ns
 
 RECORD = Path(__file__).parent.parent / "emulators" / "realsense_recording.py"
-FPS, COUNT = 30, 45
+FPS, COUNT = 30, 30
 
 
 @pytest.fixture(scope="module")
