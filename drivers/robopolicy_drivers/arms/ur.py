@@ -3,7 +3,7 @@
 ``servol`` is not used: inverse kinematics and gate run here, so what is streamed is joints already gated.
 
 On the controller runs the program that ur_rtde sends to it. It keeps following the last set point; where set
-points stay away for ``1 / _WATCHDOG_HZ``, the controller's own watchdog ends it, and the arm brakes. So a
+points stay away for ``1 / WATCHDOG_HZ``, the controller's own watchdog ends it, and the arm brakes. So a
 killed process or a cut cable stops the arm by the controller's word alone.
 
 Sources: "Real-Time Data Exchange (RTDE) Guide" and "Dashboard Server e-Series" of Universal Robots for the
@@ -18,6 +18,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -29,8 +30,10 @@ from robopolicy_datasets.registry import load_target
 from robopolicy_drivers.arms.configs import ArmConfig
 from robopolicy_drivers.arms.link import ArmReading
 from robopolicy_drivers.arms.ur_greeting import ControllerVersion, greet
+from robopolicy_drivers.arms.ur_program import WATCHDOG_HZ, UrProgram
 from robopolicy_drivers.hosting.device_clock import DeviceClock
 from robopolicy_drivers.hosting.facts import DeviceFacts, Evidence
+from robopolicy_drivers.realtime.scheduling import request_fifo
 
 logger = logging.getLogger(__name__)
 
@@ -57,11 +60,9 @@ _SAFETY_FAULTS = {  # safety_mode, besides 1 (normal) and 2 (reduced)
     8: "The controller reports a safety violation. Restart the safety system at the pendant",
     9: "The controller reports a fault. See the pendant's log, and restart the controller",
 }
-_WATCHDOG_HZ = 5.0
 _RECOVERY_S = 0.35  # that a release may take; longer, and the process would seem stuck
-_ANSWER_S = 0.3  # that the control program may take for a command that it answers; usually some periods
+_ANSWER_S = 0.5  # until a set point must have been taken; usually some periods
 _CLOSING_S = 1.5  # less than what the process is given to end by itself
-_BRAKING = 10.0  # rad/s^2
 _ADVICE = {  # what the texts of ur_rtde's errors mean for who reads them
     "Unlock protective stop": "The protective stop is not unlocked yet. Look for its cause, wait until 5 s "
     "after it, and release again",
@@ -146,12 +147,11 @@ class UrLink:
     def __init__(self, config: UrConfig) -> None:
         self._config = config
         self._receive: Any = None
-        self._control: Any = None
+        self._program: UrProgram | None = None
         self._clock = DeviceClock()
         self._stamp_s = -1.0
         self._reading: ArmReading | None = None
         self._sent: NDArray[np.float64] | None = None
-        self._prepared = False
         self._slider = 1.0
 
     def open(self) -> None:
@@ -168,18 +168,23 @@ class UrLink:
                 f"a second; robot.rate_hz is {rate_hz:g}."
             )
         self._check_dashboard(version)
-        flags = load_target("rtde_control:RTDEControlInterface").Flags
-        self._receive = self._made("rtde_receive:RTDEReceiveInterface", host, rate_hz, list(_OUTPUTS))
+        flags, threads = load_target("rtde_control:RTDEControlInterface").Flags, _threads()
+        # States come as fast as there are any, so that they are fresh at whatever rate set points go.
+        self._receive = self._made("rtde_receive:RTDEReceiveInterface", host, version.rate_hz, list(_OUTPUTS))
         self.read()
         if hindrance := self._hindrance():
             raise DeviceError(f"The arm at {host} cannot be moved: {hindrance}.")
-        self._control = self._made(
+        control = self._made(
             "rtde_control:RTDEControlInterface",
             host,
             rate_hz,
             # The register of an external force-torque sensor is left to who has one.
             flags.FLAG_UPLOAD_SCRIPT.value | flags.FLAG_NO_EXT_FT.value,
         )
+        # ur_rtde receives in ordinary threads; where they are starved, the controller seems silent.
+        for thread in _threads() - threads:
+            request_fifo(thread=thread)
+        self._program = UrProgram(control, self._config)
 
     def read(self) -> ArmReading:
         """See ``ArmLink``. The wrench is that at the tool center point that is set at the pendant.
@@ -188,10 +193,11 @@ class UrLink:
             DeviceError: the connection is lost.
         """
         receive = self._receive
-        if not receive.isConnected():
+        failure = self._program.failure if self._program else ""
+        if failure or not receive.isConnected():
             raise DeviceError(
                 f"The connection to the controller at {self._config.host} is lost. Is it still on, and its "
-                "cable plugged in? The arm has stopped by itself"
+                f"cable plugged in? The arm has stopped by itself{failure and f' ({failure})'}"
             )
         stamp_s = receive.getTimestamp()
         while self._reading is None or stamp_s != self._stamp_s:
@@ -206,14 +212,8 @@ class UrLink:
 
     def send(self, positions: NDArray) -> None:
         """See ``ArmLink``."""
-        if not self._prepared:
-            self._prepare()
         self._sent = np.array(positions, np.float64)
-        config = self._config
-        # Speed and acceleration are not used by servoj.
-        self._control.servoJ(
-            self._sent.tolist(), 0.0, 0.0, 1.0 / config.rate_hz, config.lookahead, config.gain
-        )
+        self._running().follow(self._sent)
 
     def fault(self) -> str:
         """See ``ArmLink``."""
@@ -230,9 +230,11 @@ class UrLink:
         if not self._playing():
             return (
                 "The control program does not run on the controller any more: it was ended at the pendant or "
-                f"by another client, or no set point came for {1.0 / _WATCHDOG_HZ:g} s. Releasing the stop "
+                f"by another client, or no set point came for {1.0 / WATCHDOG_HZ:g} s. Releasing the stop "
                 "starts it again"
             )
+        if (untaken_s := self._running().untaken_s) > _ANSWER_S:
+            return f"The controller has taken no set point for {untaken_s:.1f} s. See its log on the pendant"
         return self._lag(self._sent - self._reading.positions)
 
     def recover(self) -> None:
@@ -249,20 +251,23 @@ class UrLink:
             _wait(lambda: receive.getSafetyMode() != _PROTECTIVE_STOP, deadline_ns)
         if hindrance := self._hindrance():
             raise DeviceError(f"The arm at {self._config.host} cannot be moved: {hindrance}.")
-        if not self._playing():
-            self._prepared = False
-            self._answered(self._control.reuploadScript)
-            if not _wait(self._playing, deadline_ns):
-                raise DeviceError(f"{_ADVICE['control script']} Look there, and release again.")
+        program = self._running()
+        if not self._playing() and not program.restarting:
+            program.restart()
+        if not _wait(lambda: self._playing() and not program.restarting, deadline_ns):
+            raise DeviceError(f"{_ADVICE['control script']} Look there, and release again.")
 
     def close(self) -> None:
         """See ``ArmLink``. ur_rtde may wait for a controller that answers no more: not for long."""
-        interfaces = [one for one in (self._control, self._receive) if one is not None]
-        patience_s = _CLOSING_S if interfaces and self._receive.isConnected() else 0.0
-        closed = [threading.Event() for _ in interfaces]
-        for interface, done in zip(interfaces, closed, strict=True):
-            threading.Thread(target=_disconnect, args=(interface, done), daemon=True).start()
-        self._control = self._receive = None
+        if self._receive is None:
+            return
+        patience_s = _CLOSING_S if self._receive.isConnected() else 0.0
+        closed = [threading.Event()]
+        threading.Thread(target=_disconnect, args=(self._receive, closed[0]), daemon=True).start()
+        if self._program is not None:
+            self._program.close()
+            closed.append(self._program.closed)
+        self._receive = self._program = None
         deadline_ns = now_ns() + seconds_to_ns(patience_s)
         for done in closed:
             done.wait(max(0.0, ns_to_seconds(deadline_ns - now_ns())))
@@ -329,30 +334,10 @@ class UrLink:
     def _playing(self) -> bool:
         return bool(self._receive.getRuntimeState() == _PROGRAM_PLAYING)
 
-    def _prepare(self) -> None:
-        """Tells a new program what it has to know."""
-        config, control = self._config, self._control
-        if config.payload > 0.0:
-            self._answered(control.setPayload, config.payload, list(config.payload_center))
-        # Only now: the process may have been busy for long before its first set point.
-        self._answered(control.setWatchdog, _WATCHDOG_HZ)
-        self._prepared = True
-
-    def _answered(self, call: Callable[..., bool], *arguments: Any) -> None:
-        """Has the control program do something; ur_rtde would wait for its answer for minutes.
-
-        Raises:
-            DeviceError: it did not do it, or not in time.
-        """
-        done: list[bool] = []
-        thread = threading.Thread(target=lambda: done.append(call(*arguments)), daemon=True)
-        thread.start()
-        thread.join(_ANSWER_S)
-        if not done or not done[0]:
-            raise DeviceError(
-                f"The control program on the controller at {self._config.host} did not do "
-                f"{call.__name__}{arguments}. See the log on the pendant, and check the network."
-            )
+    def _running(self) -> UrProgram:
+        if self._program is None:
+            raise DeviceError(f"The arm at {self._config.host} is not open; call open() first.")
+        return self._program
 
     def _made(self, target: str, *arguments: Any) -> Any:
         return self._translated(load_target(target), *arguments)
@@ -367,17 +352,19 @@ class UrLink:
             raise DeviceError(f"{advice}. The controller at {self._config.host} said: {text}") from error
 
 
+def _threads() -> set[int]:
+    """Returns the kernel's numbers of the threads of this process."""
+    return {int(path.name) for path in Path("/proc/self/task").glob("*")}
+
+
 def _wait(reached: Callable[[], bool], deadline_ns: int) -> bool:
     while not reached() and now_ns() < deadline_ns:
         time.sleep(0.005)
     return reached()
 
 
-def _disconnect(interface: Any, done: threading.Event) -> None:
-    """Ends one of ur_rtde's interfaces, in a thread that ends with the process."""
-    if hasattr(interface, "stopScript") and interface.isConnected() and interface.isProgramRunning():
-        interface.servoStop(_BRAKING)
-        interface.stopScript()
-    interface.disconnect()
+def _disconnect(receive: Any, done: threading.Event) -> None:
+    """Closes the connection for states, in a thread that ends with the process."""
+    receive.disconnect()
     done.set()
     threading.Event().wait()  # the thread keeps the object: its destructor would wait once more

@@ -40,10 +40,14 @@ def set_timer_slack() -> bool:
     return _libc().prctl(_PR_SET_TIMERSLACK, ctypes.c_ulong(1), 0, 0, 0) == 0
 
 
-def request_fifo(priority: int = FIFO_PRIORITY) -> bool:
-    """Puts the calling thread under the real-time scheduler SCHED_FIFO, where that is allowed.
+def request_fifo(priority: int = FIFO_PRIORITY, thread: int = 0) -> bool:
+    """Puts a thread under the real-time scheduler SCHED_FIFO, where that is allowed.
 
     Threads and processes that it starts do not inherit it.
+
+    Args:
+        priority: 1 to 99.
+        thread: the kernel's number of a thread of this process, 0 for the calling one.
 
     Returns:
         whether it was; if not, a warning says what to do.
@@ -52,7 +56,7 @@ def request_fifo(priority: int = FIFO_PRIORITY) -> bool:
         logger.warning("This system has no SCHED_FIFO; control ticks may be late when the machine is busy.")
         return False
     try:
-        os.sched_setscheduler(0, os.SCHED_FIFO | os.SCHED_RESET_ON_FORK, os.sched_param(priority))
+        os.sched_setscheduler(thread, os.SCHED_FIFO | os.SCHED_RESET_ON_FORK, os.sched_param(priority))
     except OSError as error:
         logger.warning(
             "SCHED_FIFO priority %d was not granted (%s); control ticks may be late on a busy machine. "

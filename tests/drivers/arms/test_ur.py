@@ -178,12 +178,17 @@ FAULTS = {
 def released(arm):
     """Releases; again and again, as a person does while the controller does not unlock yet."""
 
-    def release():
-        with contextlib.suppress(DeviceError):
-            arm.release()
-            return True
+    refusals = []
 
-    assert wait_until(release, timeout_s=5.0)
+    def release():
+        try:
+            arm.release()
+        except DeviceError as error:
+            refusals.append(str(error))
+            return False
+        return True
+
+    assert wait_until(release, timeout_s=5.0), refusals
 
 
 @pytest.fixture(scope="class")
