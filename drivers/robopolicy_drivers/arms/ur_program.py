@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from numpy.typing import NDArray
 
 from robopolicy_datasets.clock import now_ns, ns_to_seconds
+from robopolicy_drivers.arms.ur import UrConfig
 from robopolicy_drivers.realtime.scheduling import request_punctuality
-
-if TYPE_CHECKING:
-    from robopolicy_drivers.arms.ur import UrConfig
 
 WATCHDOG_HZ = 5.0
 _BRAKING = 10.0  # rad/s^2

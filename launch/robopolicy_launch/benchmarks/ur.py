@@ -18,7 +18,8 @@ import numpy as np
 from robopolicy_datasets.clock import now_ns, seconds_to_ns
 from robopolicy_datasets.geometry import Array, pose_from_vector, pose_to_vector
 from robopolicy_drivers.arms.arm import Arm
-from robopolicy_drivers.arms.ur import UrConfig, UrLink
+from robopolicy_drivers.arms.ur import UrConfig
+from robopolicy_drivers.arms.ur_link import UrLink
 from robopolicy_drivers.control.differential_ik import DifferentialIK
 from robopolicy_drivers.control.kinematics import Kinematics
 from robopolicy_drivers.embodiments import load_embodiment

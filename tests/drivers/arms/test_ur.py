@@ -22,8 +22,9 @@ from robopolicy_datasets.clock import now_ns, seconds_to_ns
 from robopolicy_datasets.errors import ConfigError, DeviceError, MissingExtraError
 from robopolicy_datasets.geometry import pose_matrix, quaternion_to_matrix
 from robopolicy_drivers.arms.arm import Arm
-from robopolicy_drivers.arms.ur import UrConfig, UrLink
+from robopolicy_drivers.arms.ur import UrConfig
 from robopolicy_drivers.arms.ur_greeting import DASHBOARD_PORT, PROGRAM_PORT, RTDE_PORT, greet
+from robopolicy_drivers.arms.ur_link import UrLink
 from robopolicy_drivers.conformance import check_driver
 from robopolicy_drivers.control.kinematics import Kinematics
 from robopolicy_drivers.embodiments import load_embodiment
