@@ -303,3 +303,12 @@ class BringsCameras(Protocol):
     @property
     def cameras(self) -> tuple[Camera, ...]:
         """The cameras; each is connected and closed by itself, and needs the robot connected."""
+
+
+@runtime_checkable
+class HasEmbodiment(Protocol):
+    """A robot whose body is known."""
+
+    @property
+    def embodiment(self) -> Embodiment:
+        """Its kinematics and limits."""

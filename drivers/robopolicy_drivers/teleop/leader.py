@@ -32,6 +32,7 @@ from robopolicy_drivers.teleop.watched import WatchedSensor
 Array = NDArray[np.float64]
 
 AT_LEADER = 1e-3  # [rad] how near the slow way has to come
+SAME_GRIP = 0.003  # [m] openings that differ by less are the same
 
 
 class LeaderDevice(WatchedSensor):
@@ -111,6 +112,7 @@ class LeaderTeleop(Connected):
         self._approach = Approach(self._space, config.approach_speed, config.approach_speed)
         self._clutch = Clutch(self, self._space)
         self._sample: dict[str, NDArray] = {}
+        self._grip_before: float | None = None  # how much wider the leader's grip was when the robot came
         self.follow = Follow.HELD
         self.let_go()
 
@@ -134,9 +136,12 @@ class LeaderTeleop(Connected):
         self._sample = self._arm.recent()
         pressed = self._new_presses.of(self._buttons.steering().presses)
         if Button.NEXT in pressed:
-            starts = Follow.COMING if JOINT in self._parts else Follow.FOLLOWING
-            self.follow = Follow.HELD if self.follow in (Follow.COMING, Follow.FOLLOWING) else starts
-            self._approach.restart()
+            if self.follow in (Follow.COMING, Follow.FOLLOWING):
+                self.follow = Follow.HELD
+            elif JOINT in self._parts:
+                self._come()
+            else:
+                self.follow = Follow.FOLLOWING
         return pressed
 
     def command(self, state: Observation, last: NDArray) -> Array:
@@ -144,17 +149,17 @@ class LeaderTeleop(Connected):
         if JOINT not in self._parts:
             target = self._clutch.command(state, last)
             return np.array(last if target is None else target, np.float64)
-        goal = self._in_layout(self._sample["joints"], JOINT)
+        before = np.array(last, np.float64)
+        goal = self._with_grip(self._in_layout(self._sample["joints"], JOINT), before)
         joints = self._parts[JOINT].span
-        gap = float(np.abs(goal[joints] - np.asarray(last)[joints]).max())
+        if self.follow is Follow.WAITING and np.abs(goal - before)[joints].max() <= self._config.near:
+            self._come()
         if self.follow is Follow.COMING:
-            target = self._approach.toward(goal, last)
-            if np.abs(target[joints] - goal[joints]).max() < AT_LEADER:
+            target = self._approach.toward(goal, before)
+            if np.abs(target - goal)[joints].max() < AT_LEADER:
                 self.follow = Follow.FOLLOWING
             return target
-        if self.follow is Follow.WAITING and gap <= self._config.near:
-            self.follow = Follow.FOLLOWING
-        return goal if self.follow is Follow.FOLLOWING else np.array(last, np.float64)
+        return goal if self.follow is Follow.FOLLOWING else before
 
     def pose(self) -> Array | None:
         """Returns where the leader's tool is, as the robot's action; None while the robot holds."""
@@ -172,6 +177,29 @@ class LeaderTeleop(Connected):
         """Closes both devices; calling it again does nothing."""
         self._buttons.close()
         self._arm.close()
+
+    def _come(self) -> None:
+        """The robot begins to go to where the leader is."""
+        self.follow = Follow.COMING
+        self._approach.restart()
+        self._grip_before = None
+
+    def _with_grip(self, goal: Array, before: Array) -> Array:
+        """Returns ``goal`` with the gripper as it was, until the leader's grip has reached its opening.
+
+        What the robot holds does not fall when the robot begins to follow.
+        """
+        if WIDTH not in self._parts:
+            return goal
+        span = self._parts[WIDTH].span
+        ahead = float(goal[span][0] - before[span][0])
+        if self._grip_before is None:
+            self._grip_before = ahead
+        if self._grip_before * ahead > 0.0 and abs(ahead) > SAME_GRIP:
+            goal[span] = before[span]
+        else:
+            self._grip_before = 0.0  # passed: it follows from now on
+        return goal
 
     def _in_layout(self, values: Array, kind: str) -> Array:
         """Returns an action ``[A]`` of the leader's joints or pose, and its grip."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -140,7 +139,7 @@ def _tools(parts: tuple[ActionPart, ...]) -> list[tuple[ActionPart, ActionPart |
     tools = [(part, widths.get(part.number)) for part in parts if part.kind == POSE]
     unmoved = sorted({part.kind for part in parts} - {POSE, WIDTH})
     if unmoved or not tools:
-        given: Any = unmoved or [part.kind for part in parts]
+        given = unmoved or [part.kind for part in parts]
         raise ConfigError(
             f"This device steers tools, and the robot takes {', '.join(given)}. Give an arm action=pose "
             "(robot.action=pose), or steer with teleop=leader."

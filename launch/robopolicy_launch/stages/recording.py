@@ -10,13 +10,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from robopolicy_datasets.clock import now_ns, seconds_to_ns
 from robopolicy_datasets.errors import ConfigError, RobopolicyError, StoreError
 from robopolicy_datasets.store import DemoStore, EpisodeInfo
 from robopolicy_datasets.store.summary import summarise
+from robopolicy_drivers.interfaces import HasEmbodiment, IsComposed
 from robopolicy_drivers.realtime.loop import DeadlineLoop
 from robopolicy_drivers.runtime.commander import JumpLimit
 from robopolicy_drivers.runtime.configs import RuntimeConfig
@@ -98,7 +98,7 @@ def record(
         store = resources.enter_context(
             DeploymentStore(path, robot, cameras, 1.0 / settings.rate_hz, metadata, settings.codecs)
         )
-        embodiment = getattr(robot_config, "embodiment", "")
+        embodiment = getattr(robot_config, "embodiment", "") or _embodiments(robot)
         info = EpisodeInfo(task=settings.instruction, operator=teleop_name, embodiment=embodiment)
         session = Session(robot, cameras, teleop, store, info, settings.rate_hz)
         progress = resources.enter_context(console.Progress(f"Recording on '{name}'", episodes))
@@ -109,8 +109,9 @@ def record(
         except BaseException as error:
             with contextlib.suppress(RobopolicyError):  # what went wrong first is what must be told
                 robot.hold()
+                error.add_note("The robot holds.")
             kept = f"{session.kept} of {episodes} demonstrations are in {path}, which can be used."
-            error.add_note(f"The robot holds. {kept if session.kept else 'Nothing was stored.'}")
+            error.add_note(kept if session.kept else "Nothing was stored.")
             raise
         robot.hold()
     if not session.kept:
@@ -157,7 +158,7 @@ class Session:
         limits = RuntimeConfig()
         space = action_space(self._parts)
         self._limit = JumpLimit(space, limits.max_speed_m / rate_hz, limits.max_speed_rad / rate_hz)
-        self._last: NDArray = np.zeros(space.size)
+        self._last: NDArray = self._measured()  # target that was commanded
         self._period_ns = seconds_to_ns(1.0 / rate_hz)
         self._loop = DeadlineLoop(rate_hz)
         self._steps: int | None = None  # of the episode that is recorded
@@ -177,10 +178,10 @@ class Session:
         Returns:
             Whether the person goes on.
         """
+        self._teleop.let_go()
         if isinstance(self._robot, KnowsTask):
             self._robot.reset(seed)
-        self._teleop.let_go()
-        self._last = measured_target(self._parts, self._robot.state()[1])
+            self._last = self._measured()
         self._loop.restart()
         seen, pressed = self._look()
         while not pressed & {Button.TAKE_OVER, Button.END}:
@@ -224,10 +225,19 @@ class Session:
         self._last = self._robot.command(target, now_ns() + self._period_ns)
         return self._last
 
+    def _measured(self) -> NDArray:
+        return measured_target(self._parts, self._robot.state()[1])
+
     def _judged(self) -> frozenset[str]:
         """Returns the button of success where the robot itself can tell that the task is done."""
         done = isinstance(self._robot, KnowsTask) and self._robot.success()
         return frozenset({Button.SUCCESS} if done else ())
+
+
+def _embodiments(robot: Robot) -> str:
+    """Returns the names of the bodies that a robot consists of."""
+    parts = robot.parts.values() if isinstance(robot, IsComposed) else (robot,)
+    return " + ".join(part.embodiment.name for part in parts if isinstance(part, HasEmbodiment))
 
 
 def _remove_if_empty(path: Path) -> None:

@@ -1,6 +1,7 @@
 """A leader arm leads joints or a tool, and never makes the robot jump."""
 
 import json
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -106,13 +107,33 @@ def test_the_robot_waits_until_the_leader_is_near_and_then_follows(hand, led):
     near = far + 0.05
     hand.move(near)
     assert wait_until(lambda: reads(teleop, near))
-    np.testing.assert_allclose(commanded(teleop, far), near)
-    assert teleop.follow is Follow.FOLLOWING
+    last = far
+    while teleop.follow is not Follow.FOLLOWING:
+        target = commanded(teleop, last)
+        assert np.abs(target - last).max() <= 0.4 * approach.LONGEST_STEP_S + 1e-9
+        last = target
+    np.testing.assert_allclose(last, near, atol=2e-3)
     hand.move(HOME)  # from now on it follows wherever the leader goes
     assert wait_until(lambda: reads(teleop, HOME))
     np.testing.assert_allclose(commanded(teleop, near), HOME)
     teleop.let_go()
     np.testing.assert_allclose(commanded(teleop, far), far)
+
+
+def test_a_gripper_follows_once_the_leaders_grip_has_passed_its_opening(hand, led):
+    teleop = led(robot_of("generic", 7, openings=(0.0, 0.1)))
+    held = np.array([*HOME, 0.01])  # the robot holds something; the leader's grip is wider
+    assert wait_until(lambda: commanded(teleop, held) is not None and teleop.follow is Follow.FOLLOWING)
+    for width, expected in ((0.05, 0.01), (0.014, 0.01), (0.008, 0.008), (0.03, 0.03)):
+        hand.move(HOME, width)
+
+        def is_read(width=width):
+            teleop.poll()
+            return teleop._sample["width"][0] == width
+
+        assert wait_until(is_read)
+        held = teleop.command({}, held)
+        assert held[6] == pytest.approx(expected)
 
 
 def test_one_press_lets_the_robot_come_slowly_and_the_next_lets_it_hold(led):
@@ -186,11 +207,16 @@ def test_a_cut_cable_is_told(hand, led, reaction):
     reaction("a leader arm whose cable is cut", is_told)
 
 
-def robot_of(kind, size):
-    class Disconnected:
-        spec = Spec((), (Feature("action", (size,), kind=kind),))
+@dataclass
+class Disconnected:
+    """A robot of which only what it takes is known."""
 
-    return Disconnected()
+    spec: Spec
+    openings: tuple[float, float] | None = None
+
+
+def robot_of(kind, size, openings=None):
+    return Disconnected(Spec((), (Feature("action", (size,), kind=kind),)), openings)
 
 
 @pytest.mark.parametrize(("kind", "size"), [("joint", 7), ("width", 1), ("pose_width", 14)])
