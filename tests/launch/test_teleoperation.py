@@ -200,6 +200,12 @@ def test_a_device_is_checked_by_itself(puck, capsys):
     assert "twist, engaged, presses" in told
 
 
+def test_a_robot_is_driven_by_one_person(tmp_path, capsys):
+    words = ["collect", "teleop=keyboard", "robot=sim", "workers=2", f"runs={tmp_path}"]
+    assert command.main(words) == command.FAILED
+    assert "give workers=1" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("name", ["replay", "scripted"])
 def test_what_nobody_holds_cannot_be_checked(name, capsys):
     assert command.main(["devices", "check", f"teleop={name}"]) == command.FAILED

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robopolicy_datasets.clock import now_ns, ns_to_seconds
-from robopolicy_datasets.errors import ConfigError, SpecError
+from robopolicy_datasets.errors import ConfigError, DeviceError, SpecError
 from robopolicy_datasets.store import DemoStore
 from robopolicy_drivers.interfaces import Observation, Robot
 from robopolicy_drivers.teleop.approach import Approach
@@ -38,6 +38,7 @@ class ReplayTeleop(Connected):
         self._config = config
         self._space = action_space(action_parts(robot))
         self._approach = Approach(self._space, config.approach_speed, config.approach_turn_speed)
+        self._opened: DemoStore | None = None
         self._episode = config.episode
         self._rows: Array = np.zeros((0, self._space.size))
         self._began_ns: int | None = None
@@ -53,18 +54,19 @@ class ReplayTeleop(Connected):
         """
         if not self._config.store:
             raise ConfigError("teleop=replay needs teleop.store=FILE.zarr, whose episodes are driven again.")
-        self._store = DemoStore.open(Path(self._config.store).expanduser())
-        recorded, wanted = self._store.spec.action[0], self.spec.action[0]
+        store = DemoStore.open(Path(self._config.store).expanduser())
+        recorded, wanted = store.spec.action[0], self.spec.action[0]
         if (recorded.shape, recorded.kind, recorded.frame) != (wanted.shape, wanted.kind, wanted.frame):
             raise SpecError(
-                f"The actions of {self._store.path} are {recorded.describe()}, and the robot takes "
+                f"The actions of {store.path} are {recorded.describe()}, and the robot takes "
                 f"{wanted.describe()}; they must have the same shape, kind and frame."
             )
-        if self._episode >= len(self._store):
+        if self._config.episode >= len(store):
             raise ConfigError(
-                f"teleop.episode={self._episode} is not in {self._store.path}, which has {len(self._store)} "
+                f"teleop.episode={self._config.episode} is not in {store.path}, which has {len(store)} "
                 "episodes, counted from 0."
             )
+        self._opened, self._episode = store, self._config.episode
         self._load()
 
     def poll(self) -> frozenset[str]:
@@ -103,7 +105,14 @@ class ReplayTeleop(Connected):
         self._approach.restart()
 
     def close(self) -> None:
-        """Does nothing: a store that is read need not be closed."""
+        """Forgets the store; calling it again does nothing."""
+        self._opened = None
+
+    @property
+    def _store(self) -> DemoStore:
+        if self._opened is None:
+            raise DeviceError("The replay is not connected; call connect() first.")
+        return self._opened
 
     def _load(self) -> None:
         self.let_go()
