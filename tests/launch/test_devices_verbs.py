@@ -11,10 +11,10 @@ from robopolicy_launch import command
 from robopolicy_sim.robot import SimulatedCamera
 
 
-def test_list_shows_every_device_with_its_settings(capsys, tmp_path):
+def test_list_shows_every_device_and_what_it_was_tested_against(capsys, tmp_path):
     assert command.main(["devices", "list", f"json={tmp_path / 'devices.json'}"]) == 0
     printed = capsys.readouterr().out
-    for text in ("robot", "sim", "ready", "camera_rate_hz", "teleop", "scripted", "ur5e"):
+    for text in ("robot", "sim", "ready", "own emulator", "RTDE 2", "teleop", "scripted", "ur5e"):
         assert text in printed
     content = json.loads((tmp_path / "devices.json").read_text())
     (robot,) = [
