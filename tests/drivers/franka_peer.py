@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -37,7 +38,9 @@ class FrankaPeer:
 
     def __init__(self, command: list[str], host: str) -> None:
         self.host = host
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        pipe = subprocess.PIPE
+        self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
+        os.set_blocking(self.process.stderr.fileno(), False)
         assert self.process.stdout.readline() == "ready\n"
 
     def say(self, word: str) -> int:
@@ -50,6 +53,12 @@ class FrankaPeer:
         """Sends a signal to its process; returns when [ns, monotonic]."""
         self.process.send_signal(number)
         return now_ns()
+
+    def complaints(self) -> str:
+        """Returns what it has written to its standard error since the last call."""
+        with suppress(BlockingIOError):
+            return os.read(self.process.stderr.fileno(), 1 << 16).decode()
+        return ""
 
     def close(self) -> None:
         """Ends the process."""

@@ -41,12 +41,16 @@ def released(arm):
 
 @pytest.mark.parametrize(("stream", "seconds"), [(stream_poses, 60.0), (stream_joints, 10.0)])
 def test_no_limit_is_broken_by_a_stream(peer, stream, seconds):
+    peer.complaints()
     tracking = stream(peer.host, seconds)
     mean, largest = 1e3 * tracking.errors.mean(), 1e3 * tracking.errors.max()
     print(
         f"{stream.__name__}: lag {tracking.lag:.0f} ms, error {mean:.2f} mean, {largest:.2f} max [mm, mrad]"
     )
-    assert tracking.taken == 1.0  # nothing is taken after a reflex
+    complaints = peer.complaints()
+    if tracking.taken < 1.0 and "overloaded" in complaints:
+        pytest.skip("this machine is too busy for franka-sim: it ran slower than the clock")
+    assert tracking.taken == 1.0, complaints  # nothing is taken after a reflex
 
 
 def test_a_broken_limit_is_a_reflex_that_is_named_and_recovered(peer):
