@@ -60,7 +60,7 @@ class FrankaLink:
         self._sent: NDArray[np.float64] = np.zeros(7)
         self._told_s = -1.0  # the arm's own time of the newest state
         self._reading: ArmReading | None = None
-        self._fault = ""
+        self._fault, self._follows = "", False
         self._threads = ThreadPoolExecutor(1, "recovery")
         self._recovery: Future[bool] | None = None
 
@@ -78,10 +78,7 @@ class FrankaLink:
         if self._recovery is not None and self._reading is not None:
             return self._reading  # libfranka is busy
         self.fault()  # where the connection is lost, asking for a state would wait for a second
-        try:
-            state = self._opened().state
-        except self._broken as error:
-            raise lost(self._config.host, error) from error
+        state = self._state()
         told_s = state.time.to_sec()
         if self._reading is None or told_s != self._told_s:
             self._told_s = told_s
@@ -90,6 +87,8 @@ class FrankaLink:
 
     def send(self, positions: NDArray) -> None:
         """See ``ArmLink``. The velocity of the reference is that since the set point before."""
+        if not self._follows:
+            self._follow()
         velocity = (positions - self._sent) * self._config.rate_hz
         self._motion.set_reference(self._franky.JointReference(q=positions, dq=velocity))
         self._sent = positions
@@ -100,12 +99,12 @@ class FrankaLink:
         Raises:
             DeviceError: the connection is lost.
         """
-        if not (self._fault or self._opened().is_in_control):
+        if self._follows and not (self._fault or self._opened().is_in_control):
             self._fault = self._why_it_ended()
         return self._fault
 
     def recover(self) -> None:
-        """See ``ArmLink``. The arm then holds where it stands."""
+        """See ``ArmLink``."""
         self._recover(_RECOVERY_S)
 
     def close(self) -> None:
@@ -135,7 +134,7 @@ class FrankaLink:
         return self._robot
 
     def _recover(self, timeout_s: float) -> None:
-        """Clears the errors of the arm, where it has any, and lets it hold where it stands."""
+        """Clears the errors of the arm, where it has any."""
         robot, host = self._opened(), self._config.host
         try:
             if self._recovery is None:
@@ -143,7 +142,6 @@ class FrankaLink:
             self._recovery.result(timeout_s)
             self._recovery = None
             self._await_idle(robot)
-            self._follow(robot)
         except TimeoutError as error:  # the recovery goes on
             raise DeviceError(
                 f"The Franka at {host} is recovering; release the stop again in a second."
@@ -153,7 +151,7 @@ class FrankaLink:
         except self._franky.CommandException as error:
             self._recovery = None
             raise DeviceError(f"The Franka at {host} does not recover: {error}.") from error
-        self._fault = ""
+        self._fault, self._follows = "", False
 
     def _begun_recovery(self, robot: franky.Robot) -> Future[bool]:
         """Begins to clear errors in a thread: until the arm has settled, a second may pass."""
@@ -181,13 +179,23 @@ class FrankaLink:
     def _new_motion(self) -> franky.JointImpedanceTrackingMotion:
         return self._franky.JointImpedanceTrackingMotion(stiffness=np.array(self._config.stiffness))
 
-    def _follow(self, robot: franky.Robot) -> None:
-        """Starts the controller at the place where the arm stands."""
-        self._sent = np.array(robot.state.q)
-        self._motion = self._new_motion()
+    def _state(self) -> franky.RobotState:
+        try:
+            return self._opened().state
+        except self._broken as error:
+            raise lost(self._config.host, error) from error
+
+    def _follow(self) -> None:
+        """Starts the controller where the arm stands, not before a loop is there to feed it."""
+        state = self._state()
+        if (mode := state.robot_mode.name) != _IDLE:
+            self._fault = _explained(f"{mode} {state.current_errors}")
+            return
+        self._sent, self._motion = np.array(state.q), self._new_motion()
         self._motion.set_reference(self._franky.JointReference(q=self._sent))
         with punctual_threads():  # libfranka's, which must answer the arm every millisecond
-            robot.move(self._motion, asynchronous=True)
+            self._opened().move(self._motion, asynchronous=True)
+        self._follows = True
 
     def _why_it_ended(self) -> str:
         """Returns why the arm is not controlled any more."""
@@ -208,6 +216,6 @@ def _explained(text: str) -> str:
             f"The Franka has stopped itself by a reflex ({', '.join(names)}): {advice or _FREE_IT}, then "
             "release the stop"
         )
-    if "User Stop" in text:
+    if re.search("User ?Stop", text):
         return "The stop button of the Franka is pressed. Release the button, then the stop"
     return f"The Franka has stopped: {text.splitlines()[0]}. See what Desk says, then release the stop"

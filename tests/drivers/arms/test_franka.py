@@ -75,6 +75,12 @@ def soon(seconds=0.3):
     return now_ns() + seconds_to_ns(seconds)
 
 
+def running(arm):
+    """Waits until its loop streams."""
+    assert wait_until(lambda: arm.lateness().ticks > 20)
+    return arm
+
+
 def stopped(arm):
     return bool(arm.ring.newest().data["stopped"])
 
@@ -157,7 +163,7 @@ def test_our_limits_lie_within_those_of_the_controller(occupied):
 
 def test_a_reflex_latches_and_is_recovered(shared, reaction):
     with arm_at(shared) as arm:
-        before = pose(arm)
+        before = pose(running(arm))
         shared.say("reflex")
         reaction("a reflex", lambda: stopped(arm))
         with pytest.raises(DeviceError, match=r"by a reflex \(cartesian_reflex\): free the arm"):
@@ -170,7 +176,7 @@ def test_a_reflex_latches_and_is_recovered(shared, reaction):
 
 def test_a_pressed_stop_button_is_told_until_it_is_released(shared, reaction):
     with arm_at(shared) as arm:
-        before = pose(arm)
+        before = pose(running(arm))
         shared.say("user_stop")
         reaction("the stop button", lambda: stopped(arm))
         with pytest.raises(DeviceError, match="Release the button"):
@@ -185,6 +191,7 @@ def test_a_pressed_stop_button_is_told_until_it_is_released(shared, reaction):
 
 def test_a_killed_controller_ends_the_run(peer, reaction):
     with arm_at(peer) as arm:
+        running(arm)
         killed_ns = peer.send(signal.SIGKILL)
         reaction("a killed controller (stop)", lambda: stopped(arm) or fails(arm))
         assert wait_until(lambda: fails(arm), pause_s=0.0005)
@@ -194,6 +201,7 @@ def test_a_killed_controller_ends_the_run(peer, reaction):
 
 def test_a_cut_cable_stops_and_ends_the_run(peer, reaction):
     with arm_at(peer) as arm:
+        running(arm)
         cut_ns = peer.send(signal.SIGSTOP)
         reaction("a cut cable (stop)", lambda: stopped(arm) or fails(arm))
         assert wait_until(lambda: fails(arm), pause_s=0.0005)

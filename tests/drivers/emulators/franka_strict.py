@@ -19,7 +19,7 @@ from pathlib import Path
 def main(host: str, assets: str) -> None:
     """Serves one robot until the process ends or its input is closed."""
     with suppress(PermissionError):  # an arm's controller has a computer of its own
-        os.nice(-20)
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(50))
     with tempfile.TemporaryDirectory() as folder:
         shutil.copy(Path(assets) / "fr3.xml", folder)
         shutil.copytree(Path(assets) / "meshes", Path(folder) / "assets")
