@@ -26,6 +26,7 @@ from robopolicy_launch.benchmarks import (
     chunking,
     control,
     flowbender,
+    franka,
     lipschitz,
     lipschitz_flow,
     loader,
@@ -316,3 +317,23 @@ def test_timing_calls_in_turn_and_restores_the_threads():
         side_by_side(lambda: calls.append("ours"), lambda: calls.append("reference"), seconds=0.0, least=4)
     assert calls == ["ours", "reference"] * 5
     assert torch.get_num_threads() == before
+
+
+@pytest.mark.soak
+def test_franka():
+    pytest.importorskip("franky", reason="the extra 'franka' is not installed")
+    pytest.importorskip("franky_sim", reason="franky-sim is not installed")
+    rows = list(franka.run(cartesian_s=2.5, joint_s=2.5, reference_s=2.5))
+    whats = ("taken", "error_mean", "error_max", "lag", "late_p99")
+    assert [row.name for row in rows] == [
+        f"franka_{stream}_{what}" for stream in ("cartesian_100hz", "joint_1khz") for what in whats
+    ]
+    assert all(math.isfinite(row.ours) and math.isfinite(row.reference) for row in rows)
+
+
+@pytest.mark.parametrize("lag_s", [0.0, 0.03, 0.12])
+def test_a_constant_lag_is_no_error_and_what_remains_is(lag_s):
+    path, times = franka.circle(np.array([0.4, 0.0, 0.3])), np.arange(0.0, 6.0, 0.01)
+    found_s, errors = franka.judged(path, times, path(times - lag_s) + np.array([0.0, 0.0, 0.002]))
+    assert found_s == pytest.approx(lag_s, abs=1e-3)
+    np.testing.assert_allclose(errors, 0.002, atol=1e-4)

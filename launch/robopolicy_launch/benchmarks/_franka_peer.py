@@ -15,15 +15,13 @@ _READY = "Connect to the server"
 
 
 @contextmanager
-def franka_peer(host: str) -> Iterator[subprocess.Popen[str]]:
-    """Serves a simulated Franka; yields its process.
-
-    Args:
-        host: a loopback address, 127.x.y.z, whose ports 1337 and 1338 are free.
+def franka_peer() -> Iterator[str]:
+    """Serves a simulated Franka; yields its host, a loopback address that is this process's own.
 
     Raises:
         DeviceError: it does not start.
     """
+    host = f"127.13.{os.getpid() >> 8 & 255}.{os.getpid() & 255}"
     serve = "from franky_sim.run_server import main; main()"
     command = [sys.executable, "-c", serve, "-s", "mujoco", "--hostname", host]
     process = subprocess.Popen(
@@ -37,7 +35,7 @@ def franka_peer(host: str) -> Iterator[subprocess.Popen[str]]:
             )
         with suppress(PermissionError):  # a robot's controller is a computer of its own; here it goes first
             os.sched_setscheduler(process.pid, os.SCHED_FIFO, os.sched_param(FIFO_PRIORITY - 10))
-        yield process
+        yield host
     finally:
         process.kill()
         process.wait()

@@ -23,7 +23,6 @@ from robopolicy_drivers.realtime.scheduling import request_punctuality
 from robopolicy_launch.benchmarks import Row
 from robopolicy_launch.benchmarks._franka_peer import franka_peer
 
-HOST = "127.0.13.37"
 _RADIUS, _SPEED = 0.1, 0.1  # m, m/s
 _SWING, _SWING_HZ = 0.2, 0.25  # rad
 _AHEAD_S = 0.05  # how early a target is commanded
@@ -59,11 +58,11 @@ def run(*, cartesian_s: float = 60.0, joint_s: float = 10.0, reference_s: float 
         joint_s: to stream joint positions for [s].
         reference_s: to spend on each reference [s].
     """
-    with franka_peer(HOST):
-        yield from _rows(
-            "cartesian_100hz", "mm", stream_poses(HOST, cartesian_s), _reference_poses(reference_s)
-        )
-        yield from _rows("joint_1khz", "mrad", stream_joints(HOST, joint_s), _reference_joints(reference_s))
+    with franka_peer() as host:
+        poses = stream_poses(host, cartesian_s), _reference_poses(host, reference_s)
+        yield from _rows("cartesian_100hz", "mm", *poses)
+        joints = stream_joints(host, joint_s), _reference_joints(host, reference_s)
+        yield from _rows("joint_1khz", "mrad", *joints)
 
 
 def _rows(name: str, unit: str, ours: Tracking, reference: Tracking) -> Iterator[Row]:
@@ -111,10 +110,10 @@ def stream_joints(host: str, seconds: float) -> Tracking:
         )
 
 
-def _reference_poses(seconds: float) -> Tracking:
+def _reference_poses(host: str, seconds: float) -> Tracking:
     import franky
 
-    robot = franky.Robot(HOST, realtime_config=franky.RealtimeConfig.Ignore)
+    robot = franky.Robot(host, realtime_config=franky.RealtimeConfig.Ignore)
     pose = robot.current_pose.end_effector_pose
     with franky.CartesianImpedanceTracker(robot) as tracker:
         return follow(
@@ -126,10 +125,10 @@ def _reference_poses(seconds: float) -> Tracking:
         )
 
 
-def _reference_joints(seconds: float) -> Tracking:
+def _reference_joints(host: str, seconds: float) -> Tracking:
     import franky
 
-    robot = franky.Robot(HOST, realtime_config=franky.RealtimeConfig.Ignore)
+    robot = franky.Robot(host, realtime_config=franky.RealtimeConfig.Ignore)
     start = robot.current_joint_positions
     with franky.JointImpedanceTracker(robot, stiffness=FrankaConfig().stiffness) as tracker:
         return follow(
