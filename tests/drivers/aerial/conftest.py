@@ -1,4 +1,4 @@
-"""Makes ``flights`` importable; one simulated vehicle for all tests. pymavlink speaks MAVLink 2 here too."""
+"""Makes ``flights`` and the emulators importable; one simulated vehicle for all tests. All speak MAVLink 2."""
 
 import os
 import sys
@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-sys.path.append(str(Path(__file__).parent))
+HERE = Path(__file__).parent
+sys.path += [str(HERE), str(HERE.parent / "emulators")]
 os.environ["MAVLINK20"] = "1"
 
 

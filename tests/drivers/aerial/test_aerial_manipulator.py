@@ -1,49 +1,79 @@
-"""A vehicle over MAVLink and an arm with its own protocol are one robot: an aerial manipulator."""
+"""A vehicle over MAVLink and an SO-101 over its servo bus (own emulator) are one robot that flies."""
+
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
+import pytest
 from device_targets import wait_until
 from flights import flight, here, soon
-from practice_arm import PracticeArmConfig
 
 from robopolicy_datasets.errors import DeviceError
-from robopolicy_drivers.arms.arm import Arm
+from robopolicy_drivers.arms.feetech import So101Config, servo_names
+from robopolicy_drivers.arms.feetech_bus import ServoBus
+from robopolicy_drivers.arms.feetech_calibration import write_joints
+from robopolicy_drivers.arms.gripping_arm import GrippingArm
+from robopolicy_drivers.calibration.joints import JointCalibration, save_joints
 from robopolicy_drivers.composition import CompositeRobot
+from robopolicy_drivers.embodiments import load_embodiment
+
+SERVOS = Path(__file__).parents[1] / "emulators" / "feetech_servos.py"
 
 
-def test_a_vehicle_with_an_arm_is_one_robot(simulated, tmp_path):
+@pytest.fixture
+def servos():
+    pytest.importorskip("scservo_sdk", reason="the extra 'feetech' is not installed")
+    process = subprocess.Popen(
+        [sys.executable, SERVOS], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    with process:
+        yield process
+        process.kill()
+
+
+@pytest.fixture
+def arm(servos, tmp_path):
+    port, names = servos.stdout.readline().strip(), servo_names(load_embodiment("so101"))
+    joints = [JointCalibration(name, servo, 0, 898, 3198) for servo, name in names.items()]
+    bus = ServoBus(port, names)
+    bus.open()
+    write_joints(bus, joints)
+    bus.close()
+    save_joints(tmp_path / "so101.json", "so101", joints)
+    return GrippingArm(So101Config(port=port, calibration=str(tmp_path / "so101.json"), action="joint"))
+
+
+def test_a_vehicle_with_an_arm_is_one_robot(simulated, servos, arm):
     with flight(simulated, set_point="attitude", hover_thrust=0.592) as vehicle:
-        arm = Arm(PracticeArmConfig(folder=str(tmp_path), embodiment="so101", action="joint"))
         robot = CompositeRobot([vehicle, arm])
-        assert robot.layout == {"robot0": slice(0, 6), "robot1": slice(6, 11)}
+        assert robot.layout == {"robot0": slice(0, 6), "robot1": slice(6, 12)}
         vehicle.close()
         with robot:
-            joints = robot.state()[1]["robot1_joint_pos"].astype(float)
-            start, reach = here(vehicle), np.full(5, 0.1)
-            goal = np.concatenate([start + np.array([0.2, 0.1, 0.0, 0.0, 0.0, 0.0]), joints + reach])
+            start = holding(robot)
+            goal = start + np.array([0.2, 0.1, 0, 0, 0, 0, 0.2, 0.1, -0.1, 0.1, 0.2, 0])
 
             def arrived():
                 robot.command(goal, soon(0.3))
-                state = robot.state()[1]
-                place, turned = state["robot0_eef_pos"] - goal[:3], state["robot1_joint_pos"] - goal[6:]
-                return np.linalg.norm(place) < 0.05 and np.abs(turned).max() < 0.01
+                far = np.abs(holding(robot) - goal)
+                return np.linalg.norm(far[:3]) < 0.05 and far[6:11].max() < 0.02
 
             assert wait_until(arrived, pause_s=0.05)
-            (tmp_path / "fault").write_text("The arm's protective stop is on.")
-            assert wait_until(lambda: refused(robot, goal), pause_s=0.02)
-            assert "protective stop" in refused(robot, goal)
-            robot.stop("both")
-            assert "both" in str(refused(robot, goal))
-            where = simulated.truth().data["position"]
-            assert np.linalg.norm(where - start[:3]) < 0.5  # it hovers
-            (tmp_path / "fault").unlink()
-            robot.release()
-            robot.command(robot_holds(robot), soon())
+            servos.stdin.write("error 1 32\n")  # a servo of the arm is overloaded
+            servos.stdin.flush()
+            assert wait_until(lambda: "overload" in refused(robot, goal), pause_s=0.05)
+            robot.stop("the red button")
+            assert "the red button" in refused(vehicle, goal[:6])
+            assert np.linalg.norm(here(vehicle)[:3] - goal[:3]) < 0.3  # it hovers
+            vehicle.release()
+            vehicle.land()  # the arm hangs, and the vehicle brings it home
+            assert not simulated.truth().data["armed"]
 
 
-def robot_holds(robot):
+def holding(robot):
     state = robot.state()[1]
-    keys = ("robot0_eef_pos", "robot0_eef_rot_axis_angle", "robot1_joint_pos")
-    return np.concatenate([state[key] for key in keys])
+    keys = ("robot0_eef_pos", "robot0_eef_rot_axis_angle", "robot1_joint_pos", "robot1_gripper_width")
+    return np.concatenate([state[key] for key in keys]).astype(float)
 
 
 def refused(robot, target):

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from robopolicy_datasets.errors import DeviceError
 from robopolicy_drivers.aerial.configs import MavlinkConfig
 from robopolicy_drivers.aerial.vehicle import MavlinkVehicle
 
-HOLD, OFFBOARD, POSCTL = 3, 7, 11  # MAVSDK's numbers of modes
+HOLD, LAND, OFFBOARD, POSCTL = 3, 6, 7, 11  # MAVSDK's numbers of modes
 
 
 @pytest.fixture(scope="module")
@@ -135,6 +136,20 @@ def test_without_commands_it_hovers_and_then_the_stream_ends(vehicle, simulated)
     )
     assert "no command has come for 1.5 s" in stopped(vehicle)
     assert wait_until(lambda: simulated.truth().data["mode"] == HOLD)
+
+
+def test_a_stop_in_the_middle_of_a_landing_is_a_hover(vehicle, simulated):
+    with ThreadPoolExecutor(1) as pool:
+        landing = pool.submit(vehicle.land)
+        assert wait_until(lambda: simulated.truth().data["mode"] == LAND)
+        with pytest.raises(DeviceError, match="about to land; wait for that"):
+            vehicle.command(here(vehicle), soon())
+        vehicle.stop("the red button")
+        with pytest.raises(DeviceError, match="was stopped: the red button"):
+            landing.result()
+    assert wait_until(lambda: simulated.truth().data["mode"] == OFFBOARD)
+    assert streaming(simulated, 1.0)
+    assert simulated.truth().data["position"][2] > 0.3
 
 
 def test_a_second_driver_on_the_same_vehicle_is_refused(flying):

@@ -5,13 +5,15 @@ import time
 import numpy as np
 import pytest
 from device_targets import wait_until
-from flights import driver_address, flight, here, soon
+from flights import driver_address, flight, free_port, here, soon
+from pty_pair import PtyPair
 
 from robopolicy_datasets.clock import now_ns, seconds_to_ns
 from robopolicy_datasets.errors import ConfigError, DeviceError, UnknownNameError
 from robopolicy_drivers.aerial.configs import MavlinkConfig
 from robopolicy_drivers.aerial.vehicle import MavlinkVehicle
 from robopolicy_drivers.conformance import check_driver
+from robopolicy_sim.autopilot.vehicle import SimulatedVehicle
 
 
 def test_a_hovering_vehicle_conforms(simulated):
@@ -104,6 +106,47 @@ def test_a_vehicle_that_does_not_arm_says_why(simulated):
             vehicle.take_off(0.8)
         simulated.allow_take_off(True)
         assert abs(simulated.truth().data["position"][2]) < 0.01
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize(
+    ("theirs", "ours"),
+    [("udpin://127.0.0.1:{}", "udpout:127.0.0.1:{}"), ("tcpin://127.0.0.1:{}", "tcp:127.0.0.1:{}")],
+)
+def test_other_connections_fly_as_well(theirs, ours):
+    port = free_port()
+    with (
+        SimulatedVehicle(theirs.format(port), height=1.0) as simulated,
+        MavlinkVehicle(MavlinkConfig(address=ours.format(port))) as vehicle,
+    ):
+        reaches(vehicle, simulated)
+
+
+@pytest.mark.soak
+def test_a_serial_line_flies_as_well():
+    cable = PtyPair()
+    with (
+        SimulatedVehicle(f"serial://{cable.near}:921600", height=1.0) as simulated,
+        MavlinkVehicle(MavlinkConfig(address=cable.far)) as vehicle,
+    ):
+        reaches(vehicle, simulated)
+        cable.cut()
+        with pytest.raises(DeviceError, match=r"was cut: .* connect again"):
+            stays(vehicle, 3.0)
+
+
+def stays(vehicle, seconds):
+    for _ in range(round(seconds / 0.02)):
+        vehicle.command([0.2, 0.0, 1.0, 0.0, 0.0, 0.0], soon())
+        time.sleep(0.02)
+
+
+def reaches(vehicle, simulated):
+    def arrived():
+        vehicle.command([0.2, 0.0, 1.0, 0.0, 0.0, 0.0], soon())
+        return np.linalg.norm(simulated.truth().data["position"] - [0.2, 0.0, 1.0]) < 0.03
+
+    assert wait_until(arrived, pause_s=0.05)
 
 
 def test_wrong_settings_are_refused_before_anything_starts():
