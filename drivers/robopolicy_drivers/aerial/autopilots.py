@@ -33,6 +33,8 @@ class Autopilot:
         number: its ``MAV_AUTOPILOT``.
         guided: the mode in which it follows set points.
         hold: the mode in which it stays where it is.
+        own: what the heartbeats of a vehicle say that takes off, lands or returns because it was told to, or
+            holds; any other mode in the middle of that is somebody else's wish.
         guided_before_arming: whether it arms and takes off in that mode only.
         rises_by_set_points: whether it takes off by following set points upward. PX4's own command to take
             off counts its height from the sea level, and so needs a global position.
@@ -41,6 +43,7 @@ class Autopilot:
     number: int
     guided: Mode
     hold: Mode
+    own: frozenset[int]
     guided_before_arming: bool
     rises_by_set_points: bool
 
@@ -53,15 +56,16 @@ def _arducopter(number: int) -> Mode:
     return Mode(number, 0, number)
 
 
-_OFFBOARD, _LOITER = _px4(6), _px4(4, 3)
+_OFFBOARD, _LOITER, _TAKEOFF, _RETURN, _LAND = _px4(6), _px4(4, 3), _px4(4, 2), _px4(4, 5), _px4(4, 6)
+_PX4_OWN = frozenset(mode.custom_mode for mode in (_OFFBOARD, _LOITER, _TAKEOFF, _RETURN, _LAND))
+_GUIDED, _COPTER_LOITER = _arducopter(4), _arducopter(5)
+_COPTER_OWN = frozenset((_GUIDED.custom_mode, _COPTER_LOITER.custom_mode, 6, 9))  # RTL, LAND
 
 AUTOPILOTS: Mapping[str, Autopilot] = {
     # One that does not say what it is is taken to know PX4's modes, as MAVSDK's does.
-    "generic": Autopilot(0, _OFFBOARD, _LOITER, guided_before_arming=False, rises_by_set_points=False),
-    "ardupilot": Autopilot(
-        3, _arducopter(4), _arducopter(5), guided_before_arming=True, rises_by_set_points=False
-    ),
-    "px4": Autopilot(12, _OFFBOARD, _LOITER, guided_before_arming=True, rises_by_set_points=True),
+    "generic": Autopilot(0, _OFFBOARD, _LOITER, _PX4_OWN, False, False),
+    "ardupilot": Autopilot(3, _GUIDED, _COPTER_LOITER, _COPTER_OWN, True, False),
+    "px4": Autopilot(12, _OFFBOARD, _LOITER, _PX4_OWN, True, True),
 }
 
 

@@ -6,10 +6,6 @@ it is advanced once a tick until it ends, or raises DeviceError.
 
 from __future__ import annotations
 
-import errno
-import importlib
-import os
-import socket
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Mapping
@@ -19,10 +15,11 @@ from typing import Any
 import numpy as np
 
 from robopolicy_datasets.clock import now_ns, seconds_to_ns
-from robopolicy_datasets.errors import DeviceError, missing_extra
+from robopolicy_datasets.errors import DeviceError
 from robopolicy_datasets.geometry import Array, pose_matrix, quaternion_to_matrix
 from robopolicy_drivers.aerial.autopilots import AUTOPILOTS, Autopilot, Mode, autopilot_numbered
 from robopolicy_drivers.aerial.configs import DETECTED, MavlinkConfig
+from robopolicy_drivers.aerial.connection import import_mavutil, open_connection
 from robopolicy_drivers.aerial.frames import swap_rotation, swap_world
 from robopolicy_drivers.hosting.device_clock import DeviceClock
 
@@ -114,19 +111,8 @@ class MavlinkLink:
             MissingExtraError: pymavlink is not installed.
             DeviceError: the port cannot be used, or no vehicle answers that could be flown; with what to do.
         """
-        mavutil = _mavutil()
-        self._words, config = mavutil.mavlink, self._config
-        _refuse_busy_port(config.address)
-        try:
-            self._connection = mavutil.mavlink_connection(
-                config.address,
-                baud=config.baud,
-                source_system=config.station_id,
-                source_component=config.station_component_id,
-            )
-        except (OSError, ValueError) as error:
-            raise _unusable(config.address, error) from error
-        self._connection.handle_eof = _closed  # of TCP, where pymavlink would go on, and say so at each call
+        config = self._config
+        self._connection, self._words = open_connection(config)
         self._await(lambda: self._first is not None, self._nobody)
         if self._first.type == _FIXED_WING:
             raise DeviceError(f"System {config.system_id} is a fixed wing; this driver flies multirotors.")
@@ -170,7 +156,7 @@ class MavlinkLink:
         """
         number = int(getattr(self._words, f"MAV_CMD_{name}"))
         self._answers.pop(number, None)  # of whoever asked before
-        begun_ns, result = now_ns(), None
+        begun_ns, result, attempt = now_ns(), None, 0
         for attempt in range(_ATTEMPTS):
             self._send_command(number, attempt, parameters)
             result = yield from self._answer(number)
@@ -183,7 +169,7 @@ class MavlinkLink:
         answer = "did not answer" if result is None else f"answered {self._name('MAV_RESULT', result)}"
         raise DeviceError(
             f"The vehicle was asked to {what} and {answer}"
-            + (f', saying: "{told}".' if told else f" ({_ATTEMPTS} attempts, no reason was told).")
+            + (f', saying: "{told}".' if told else f" ({attempt + 1} times, without a reason).")
             + " See what its own ground station says; mend that, and ask again."
         )
 
@@ -396,47 +382,8 @@ def until(there: Callable[[], bool], timeout_s: float, what: str, vehicle: Vehic
         yield
 
 
-def _mavutil() -> Any:
-    """Imports pymavlink, so that it speaks MAVLink 2; this process speaks for nobody else."""
-    os.environ["MAVLINK20"] = "1"
-    try:
-        return importlib.import_module("pymavlink.mavutil")
-    except ModuleNotFoundError as error:
-        raise missing_extra("robot=mavlink", "mavlink") from error
-
-
 def _mode_name(heartbeat: Any) -> str:
-    mavutil = importlib.import_module("pymavlink.mavutil")
+    mavutil = import_mavutil()
     if autopilot_numbered(heartbeat.autopilot) == "generic":
         return str(mavutil.interpret_px4_mode(heartbeat.base_mode, heartbeat.custom_mode))
     return str(mavutil.mode_string_v10(heartbeat))
-
-
-def _refuse_busy_port(address: str) -> None:
-    """Looks whether a UDP port is free: pymavlink would share it, and one of both would hear nothing."""
-    kind, _, place = address.partition(":")
-    host, _, port = place.partition(":")
-    if kind not in ("udp", "udpin") or not port.isdigit():
-        return
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.bind((host, int(port)))
-        except OSError as error:
-            raise _unusable(address, error) from error
-
-
-def _closed() -> None:
-    raise ConnectionResetError("the other side has closed it")
-
-
-def _unusable(address: str, error: Exception) -> DeviceError:
-    advice = {
-        errno.EADDRINUSE: "Another program listens there (a ground station?): end it, or have the vehicle "
-        "send to a further port and give that.",
-        errno.EACCES: "You may not open it: add yourself to its group (sudo usermod -aG dialout $USER) and "
-        "log in again.",
-        errno.ENOENT: "It is not plugged in, or has another name: see ls /dev/ttyACM* /dev/ttyUSB*.",
-        errno.ECONNREFUSED: "Nobody listens there: see that the vehicle, or what routes to it, is on.",
-    }
-    known = advice.get(getattr(error, "errno", None) or 0, "Give e.g. udpin:0.0.0.0:14540 or /dev/ttyACM0.")
-    return DeviceError(f"The address {address} cannot be used: {error}. {known}")

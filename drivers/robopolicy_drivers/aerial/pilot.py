@@ -67,6 +67,7 @@ class Pilot:
         self.outcome: str | None = ""
         self._steps: Steps | None = None  # what is going on besides the stream
         self._maneuver = ""  # its name where it takes no commands meanwhile
+        self._expected: frozenset[int] = frozenset()  # modes in the middle of a maneuver
         self._settled = False  # whether the mode for set points was reached
         self._commanded_ns = 0
 
@@ -114,11 +115,8 @@ class Pilot:
 
     def release(self) -> None:
         """See ``Controller``."""
-        now = now_ns()
-        if self._silence_s(now) > self._config.safety.stale_state_s:
-            raise DeviceError(f"The stop is not released: {self._lost(now)}")
-        if self._has_twin(now):
-            raise DeviceError(f"The stop is not released: {self._twin()}")
+        if trouble := self._link_trouble(now_ns()):
+            raise DeviceError(f"The stop is not released: {trouble}")
         self._guard.gate.release()
 
     def events(self) -> Sequence[Event]:
@@ -182,26 +180,36 @@ class Pilot:
 
     def _watch(self, now_ns: int) -> None:
         """Lets go of a vehicle that is not ours any more."""
-        link, vehicle = self._link, self._link.vehicle
-        idle_s = ns_to_seconds(now_ns - self._commanded_ns)
-        if not (self.guiding or self._maneuver):
-            return
+        if self.guiding or self._maneuver:
+            reason = self._link_trouble(now_ns) or self._own_will() or self._neglect(now_ns)
+            if reason:
+                self._let_go(reason, now_ns)
+
+    def _link_trouble(self, now_ns: int) -> str:
+        """Returns what is wrong with the link; empty where nothing is."""
         if self._silence_s(now_ns) > self._config.safety.stale_state_s:
-            self._let_go(self._lost(now_ns), now_ns)
-        elif self._has_twin(now_ns):
-            self._let_go(self._twin(), now_ns)
-        elif self._settled and vehicle.custom_mode != link.autopilot.guided.custom_mode:
-            self._let_go(
-                f"the vehicle was taken over: its mode is {vehicle.mode} now; {link.who_changed_the_mode()}",
-                now_ns,
-            )
-        elif self._settled and not self._maneuver and not vehicle.flies:
-            self._let_go(
-                "the vehicle does not fly any more: its rotors were stopped or it has landed", now_ns
-            )
-        elif not self._maneuver and idle_s > self._config.hover_limit_s:
-            reason = f"no command has come for {idle_s:.1f} s (hover_limit_s); its autopilot has the vehicle"
-            self._let_go(reason, now_ns)
+            return self._lost(now_ns)
+        return self._twin() if self._has_twin(now_ns) else ""
+
+    def _own_will(self) -> str:
+        """Returns what the vehicle does that was not asked of it; empty where it does nothing such."""
+        vehicle, guided = self._link.vehicle, {self._link.autopilot.guided.custom_mode}
+        if self._maneuver or self._settled:
+            if vehicle.custom_mode not in (self._expected if self._maneuver else guided):
+                return (
+                    f"the vehicle was taken over: its mode is {vehicle.mode} now; "
+                    f"{self._link.who_changed_the_mode()}"
+                )
+            if not (self._maneuver or vehicle.flies):
+                return "the vehicle does not fly any more: its rotors were stopped or it has landed"
+        return ""
+
+    def _neglect(self, now_ns: int) -> str:
+        """Returns for how long no command has come, where that is too long."""
+        idle_s = ns_to_seconds(now_ns - self._commanded_ns)
+        if self._maneuver or idle_s <= self._config.hover_limit_s:
+            return ""
+        return f"no command has come for {idle_s:.1f} s (hover_limit_s); its autopilot has the vehicle"
 
     def _let_go(self, reason: str, now_ns: int) -> None:
         """Ends the stream of set points and latches the stop."""
@@ -233,6 +241,8 @@ class Pilot:
         if self._maneuver:
             raise DeviceError(f"The vehicle is about to {self._maneuver}; wait for that, or stop it.")
         self._maneuver, self._steps, self.outcome = maneuver, steps, None
+        self._expected = self._link.autopilot.own | {self._link.vehicle.custom_mode}
+        self._settled = False
 
     def _hover(self, now_ns: int) -> None:
         """Begins to guide the vehicle, where it is."""

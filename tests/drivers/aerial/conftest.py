@@ -1,4 +1,4 @@
-"""Makes ``flights`` and the emulators importable; one simulated vehicle for all tests. All speak MAVLink 2."""
+"""Makes ``flights`` and the emulators importable; one simulated vehicle for all tests; MAVLink 2."""
 
 import os
 import sys

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from robopolicy_datasets.clock import now_ns, seconds_to_ns
+from robopolicy_datasets.errors import DeviceError
 from robopolicy_drivers.aerial.configs import MavlinkConfig
 from robopolicy_drivers.aerial.vehicle import MavlinkVehicle
 from robopolicy_sim.autopilot.vehicle import SimulatedVehicle
@@ -47,3 +48,12 @@ def here(vehicle):
 
 def soon(seconds=0.5):
     return now_ns() + seconds_to_ns(seconds)
+
+
+def stopped(vehicle):
+    """Why commands are refused; empty while they are not."""
+    try:
+        vehicle.command(here(vehicle), soon())
+    except DeviceError as error:
+        return str(error)
+    return ""

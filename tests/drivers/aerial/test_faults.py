@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from device_targets import wait_until
-from flights import driver_address, flight, free_port, here, simulated_vehicle, soon
+from flights import driver_address, flight, free_port, here, simulated_vehicle, soon, stopped
 
 from robopolicy_datasets.clock import now_ns
 from robopolicy_datasets.errors import DeviceError
@@ -51,15 +51,6 @@ def fly_on(vehicle, simulated):
     assert wait_until(follows, pause_s=0.05)
     time.sleep(1.1)  # a heartbeat later the driver knows that too
     vehicle.command(here(vehicle), soon())
-
-
-def stopped(vehicle):
-    """Why commands are refused; empty while they are not."""
-    try:
-        vehicle.command(here(vehicle), soon())
-    except DeviceError as error:
-        return str(error)
-    return ""
 
 
 def released(vehicle):
@@ -150,6 +141,18 @@ def test_a_stop_in_the_middle_of_a_landing_is_a_hover(vehicle, simulated):
     assert wait_until(lambda: simulated.truth().data["mode"] == OFFBOARD)
     assert streaming(simulated, 1.0)
     assert simulated.truth().data["position"][2] > 0.3
+
+
+def test_the_pilot_may_take_over_in_the_middle_of_a_landing(vehicle, simulated, reaction):
+    with ThreadPoolExecutor(1) as pool:
+        landing = pool.submit(vehicle.land)
+        assert wait_until(lambda: simulated.truth().data["mode"] == LAND)
+        simulated.enter("POSCTL")
+        reaction("a take-over in a landing", landing.done)
+        with pytest.raises(DeviceError, match="did not land: the vehicle was taken over: its mode is POSCTL"):
+            landing.result()
+    assert not streaming(simulated)
+    assert simulated.truth().data["mode"] == POSCTL
 
 
 def test_a_second_driver_on_the_same_vehicle_is_refused(flying):

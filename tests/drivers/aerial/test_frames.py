@@ -66,11 +66,14 @@ def test_modes_are_those_of_pymavlinks_tables():
     ardupilot = AUTOPILOTS["ardupilot"]
     assert ardupilot.guided.main == ardupilot.guided.custom_mode == copter["GUIDED"]
     assert ardupilot.hold.main == ardupilot.hold.custom_mode == copter["LOITER"]
+    assert ardupilot.own == {copter[name] for name in ("GUIDED", "LOITER", "RTL", "LAND")}
     for name in ("px4", "generic"):
         autopilot = AUTOPILOTS[name]
         for mode, known in ((autopilot.guided, "OFFBOARD"), (autopilot.hold, "LOITER")):
             assert (mode.main, mode.sub) == mavutil.px4_map[known][1:]
             assert mavutil.interpret_px4_mode(0, mode.custom_mode) == known
+        names = {mavutil.interpret_px4_mode(0, mode) for mode in autopilot.own}
+        assert names == {"OFFBOARD", "LOITER", "TAKEOFF", "RTL", "LAND"}
 
 
 def test_autopilots_are_found_by_what_their_heartbeat_says():
