@@ -9,12 +9,16 @@ import tty
 import pytest
 from flights import free_port
 
+from robopolicy_datasets.clock import now_ns
 from robopolicy_datasets.errors import DeviceError
 from robopolicy_drivers.aerial.autopilots import AUTOPILOTS
 from robopolicy_drivers.aerial.configs import MavlinkConfig
 from robopolicy_drivers.aerial.link import MavlinkLink
+from robopolicy_drivers.aerial.pilot import Pilot
+from robopolicy_drivers.embodiments import load_embodiment
 
 GUIDED = 4  # ArduCopter's
+ARM, TAKE_OFF, SET_MODE = 400, 22, 176
 
 
 class Emulator:
@@ -27,6 +31,7 @@ class Emulator:
             f"udpout:127.0.0.1:{port}", source_system=system, source_component=1
         )
         self.kind, self.autopilot, self.position, self.mode = kind, autopilot, position, 0
+        self.base_mode, self.down, self.set_points = 81, -3.0, []
         self.answers, self.asked = list(answers), []
         self.over = threading.Event()
         self.thread = threading.Thread(target=self.run)
@@ -35,13 +40,15 @@ class Emulator:
         begun = time.monotonic()
         while not self.over.wait(0.02):
             milliseconds = int(1e3 * (time.monotonic() - begun))
-            self.line.mav.heartbeat_send(self.kind, self.autopilot, 81, self.mode, 4)
+            self.line.mav.heartbeat_send(self.kind, self.autopilot, self.base_mode, self.mode, 4)
             self.line.mav.attitude_quaternion_send(milliseconds, 1, 0, 0, 0, 0, 0, 0)
             if self.position:
-                self.line.mav.local_position_ned_send(milliseconds, 1, 2, -3, 0.1, 0.2, -0.3)
+                self.line.mav.local_position_ned_send(milliseconds, 1, 2, self.down, 0, 0, 0)
             while (message := self.line.recv_msg()) is not None:
                 if message.get_type() == "COMMAND_LONG" and message.command != 511:
                     self.answer(message)
+                elif message.get_type() == "SET_POSITION_TARGET_LOCAL_NED":
+                    self.set_points.append((message.x, message.y, message.z))
 
     def answer(self, message):
         self.asked.append((message.command, message.confirmation, message.param2))
@@ -51,6 +58,10 @@ class Emulator:
             self.line.mav.command_ack_send(message.command, result, 255, 0, 245, 191)
             self.line.mav.statustext_send(3, b"PreArm: Need Position Estimate")
         self.mode = mode
+        if message.command == ARM and result == 0:
+            self.base_mode |= 128
+        elif message.command == TAKE_OFF:
+            self.down -= message.param7
 
     def __enter__(self):
         self.thread.start()
@@ -116,8 +127,29 @@ def test_arducopters_modes_and_frames(quick):
         assert link.autopilot is AUTOPILOTS["ardupilot"]
         assert link.vehicle.position.tolist() == [2, 1, 3]
         finish(link, link.set_mode(link.autopilot.guided, "follow set points"))
-        assert emulator.asked == [(176, 0, GUIDED)]
+        assert emulator.asked == [(SET_MODE, 0, GUIDED)]
         assert link.vehicle.mode == "GUIDED"
+    link.close()
+
+
+def test_arducopter_is_guided_first_then_armed_and_takes_off_by_its_own_command(quick):
+    port = free_port()
+    config = MavlinkConfig(address=f"udpin:127.0.0.1:{port}", geofence_upper=[3.0, 3.0, 6.0])
+    link = MavlinkLink(config)
+    with Emulator(port) as emulator:
+        link.open()
+        pilot = Pilot(link, config, load_embodiment("quadrotor"))
+        pilot.observe()
+        pilot.take_off(1.5)
+        deadline = time.monotonic() + 10.0
+        while pilot.outcome is None or not emulator.set_points:
+            assert time.monotonic() < deadline
+            pilot.observe()
+            pilot.tick(now_ns())
+            time.sleep(0.02)
+        assert pilot.outcome == ""
+        assert [command for command, *_ in emulator.asked] == [SET_MODE, ARM, TAKE_OFF, SET_MODE]
+        assert emulator.set_points[-1] == pytest.approx((1.0, 2.0, -4.5))  # stays there
     link.close()
 
 
@@ -150,7 +182,7 @@ def test_who_changed_the_mode_is_known_where_its_answer_is_heard(quick):
     with Emulator(port) as emulator:
         link.open()
         assert "pilot's switch" in link.who_changed_the_mode()
-        emulator.line.mav.command_ack_send(176, 0, 255, 0, 77, 190)
+        emulator.line.mav.command_ack_send(SET_MODE, 0, 255, 0, 77, 190)
         time.sleep(0.05)
         link.receive()
         assert link.who_changed_the_mode().startswith("station 77 (component 190)")
