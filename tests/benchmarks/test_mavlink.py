@@ -12,7 +12,7 @@ FIGURES = ("set_points", "longest_step", "rate", "error_mean", "error_max", "err
 def test_mavlink():
     for module, extra in (("pymavlink", "mavlink"), ("mavsdk", "autopilot")):
         pytest.importorskip(module, reason=f"{module} is not installed (extra '{extra}')")
-    rows = {row.name: row for row in mavlink.run(kinds=("position",), seconds=2.0)}
+    rows = {row.name: row for row in mavlink.run(kinds=("position",), seconds=1.0)}
     losses = ["mavlink_silent_vehicle_stops_us", "mavlink_killed_driver_fail_safe"]
     assert list(rows) == [*(f"mavlink_position_{name}" for name in FIGURES), *losses]
     assert all(math.isfinite(row.ratio) for row in rows.values())

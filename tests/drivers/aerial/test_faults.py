@@ -21,7 +21,7 @@ from robopolicy_datasets.errors import DeviceError
 from robopolicy_drivers.aerial.configs import MavlinkConfig
 from robopolicy_drivers.aerial.vehicle import MavlinkVehicle
 
-HOLD, LAND, OFFBOARD, POSCTL = 3, 6, 7, 11  # MAVSDK's numbers of modes
+HOLD, LAND, OFFBOARD, POSCTL, STABILIZED = 3, 6, 7, 11, 13  # MAVSDK's numbers of modes
 
 
 @pytest.fixture(scope="module")
@@ -102,14 +102,17 @@ def test_another_station_that_takes_the_vehicle_over_is_named(vehicle, simulated
     port = free_port()
     simulated.open(f"udpin://127.0.0.1:{port}")
     other = mavutil.mavlink_connection(f"udpout:127.0.0.1:{port}", source_system=77, source_component=190)
-    other.mav.heartbeat_send(6, 8, 0, 0, 4)
-    time.sleep(0.2)
     stabilized = 7  # the one mode of others that MAVSDK's autopilot accepts
-    other.mav.command_long_send(1, 1, 176, 0, 1, stabilized, 0, 0, 0, 0, 0)
+
+    def taken():
+        other.mav.heartbeat_send(6, 8, 0, 0, 4)
+        other.mav.command_long_send(1, 1, 176, 0, 1, stabilized, 0, 0, 0, 0, 0)
+        return simulated.truth().data["mode"] == STABILIZED
+
+    assert wait_until(taken, pause_s=0.05)
     reaction("a take-over by another station", lambda: "taken over" in stopped(vehicle))
-    assert "system 77, component 190 (MAV_TYPE_GCS)" in stopped(
-        vehicle
-    )  # MAVSDK tells its answer to it alone
+    # MAVSDK tells its answer to that station alone.
+    assert "system 77, component 190 (MAV_TYPE_GCS)" in stopped(vehicle)
     assert not streaming(simulated)
     other.close()
 
@@ -143,6 +146,7 @@ def test_a_stop_in_the_middle_of_a_landing_is_a_hover(vehicle, simulated):
     assert simulated.truth().data["position"][2] > 0.3
 
 
+@pytest.mark.soak
 def test_the_pilot_may_take_over_in_the_middle_of_a_landing(vehicle, simulated, reaction):
     with ThreadPoolExecutor(1) as pool:
         landing = pool.submit(vehicle.land)

@@ -203,7 +203,7 @@ def test_a_busy_port_is_refused_although_it_could_be_shared(quick):
     ("address", "advice"),
     [
         ("/dev/ttyNOBODY", "not plugged in"),
-        ("tcp:127.0.0.1:1", "Nobody listens there"),
+        pytest.param("tcp:127.0.0.1:1", "Nobody listens there", marks=pytest.mark.soak),  # tried for seconds
         ("udpin:nowhere", "Give e.g. udpin"),
     ],
 )

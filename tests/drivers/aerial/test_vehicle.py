@@ -62,6 +62,7 @@ def test_it_takes_off_follows_and_lands(simulated):
         assert abs(truth["position"][2]) < 0.02
 
 
+@pytest.mark.soak
 def test_px4_takes_off_by_set_points_and_velocities_lead_on_and_it_returns(simulated):
     with flight(simulated, 0.0, autopilot="px4", set_point="velocity") as vehicle:
         vehicle.take_off(0.5)
@@ -82,6 +83,7 @@ def test_px4_takes_off_by_set_points_and_velocities_lead_on_and_it_returns(simul
         assert np.linalg.norm(truth["position"][:2]) < 0.2
 
 
+@pytest.mark.soak
 def test_a_vehicle_outside_of_the_geofence_is_stopped_and_hovers(simulated):
     with flight(simulated, 3.3) as vehicle:
         assert wait_until(lambda: "stays between" in stopped(vehicle))
