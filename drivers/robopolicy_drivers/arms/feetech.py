@@ -39,7 +39,6 @@ from robopolicy_drivers.safety.configs import SafetyConfig
 GRIPPER = "gripper"
 _RADIANS = 2 * np.pi / TURN  # of a count
 _SLACK = 60  # counts, about 5 degrees: how far stops and plastic give way beyond the calibrated range
-_PATIENCE_S = 0.2  # without any answer, until the bus counts as broken
 _REMEMBERED = 20  # set points: an answer may be a late one, to a question before
 _UNCHANGED_S = 0.5  # a joint that moves slowly needs so long for a count, and is not frozen
 _QUICKEST = 254  # acceleration: the gate's limits are below it
@@ -54,6 +53,7 @@ class So101Config(ArmConfig):
         port: the serial port of its bus, best by its stable name under /dev/serial/by-id.
         calibration: file of its joints, made by robopolicy devices calibrate joints.
         gripper_torque: of the gripper's servo, as a share of what it can (0 to 1).
+        silence_s: how long answers may be missing until the bus counts as broken [s].
         reversed: names of the joints whose counts fall as their angle grows; used by their calibration.
     """
 
@@ -75,6 +75,7 @@ class So101Config(ArmConfig):
     port: str = "/dev/ttyACM0"
     calibration: str = "so101.json"
     gripper_torque: float = 0.5
+    silence_s: float = 0.2
     reversed: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -263,7 +264,7 @@ class FeetechLink:
         try:
             self._newest = self._servos.read(attempts=1)
         except LostAnswerError:
-            if now_ns() - self._newest.time_ns > seconds_to_ns(_PATIENCE_S):
+            if now_ns() - self._newest.time_ns > seconds_to_ns(self._config.silence_s):
                 raise
         time_ns, states, counts = self._newest
         velocities = np.array([state.velocity for state in states])

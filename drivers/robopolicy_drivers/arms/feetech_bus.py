@@ -20,7 +20,7 @@ BAUDRATE = 1_000_000
 TURN = 4096  # counts
 STS3215 = 777  # model number
 _READ_S = 0.002  # of one read of the port; the SDK asks again until its own time is over
-ATTEMPTS = 3
+ATTEMPTS = 10  # of a question to servos that need not be told by the next tick
 
 
 class LostAnswerError(DeviceError):

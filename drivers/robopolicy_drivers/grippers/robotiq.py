@@ -25,7 +25,7 @@ COMMAND, STATUS, REGISTERS = 1000, 2000, 3
 BAUDRATE = 115_200
 ACTIVATED = 3
 _GATEWAY = "tcp"
-_REPLY_TIMEOUT_S, _ATTEMPTS = 0.06, 2  # one answer may be lost or damaged
+_ATTEMPTS = 2  # one answer may be lost or damaged
 _ACTIVATION_TIMEOUT_S = 10.0
 _PAUSE_S = 0.002  # between two exchanges: others need the interpreter too
 _RETRY_S = 0.1  # between two attempts to reach a gripper that does not answer
@@ -74,6 +74,7 @@ class RobotiqConfig(GripperConfig):
         port: the serial port, e.g. /dev/ttyUSB0, or a gateway, e.g. tcp://192.168.0.2:54321.
         model: 2f85 or 2f140.
         unit: its Modbus number.
+        reply_timeout_s: how long an answer may take [s]; where two in a row are missing, it stops.
         open_count: the position that it tells when fully open.
         closed_count: the position that it tells when closed without an object.
     """
@@ -91,6 +92,7 @@ class RobotiqConfig(GripperConfig):
     port: str = "/dev/ttyUSB0"
     model: str = "2f85"
     unit: int = 9
+    reply_timeout_s: float = 0.06
     open_count: int = 3
     closed_count: int = 230
 
@@ -304,7 +306,7 @@ class RobotiqLink:
 
     def _connected(self) -> Any:
         """Returns the client of a port that can be used."""
-        port, options = self._config.port, {"timeout": _REPLY_TIMEOUT_S, "retries": 0}
+        port, options = self._config.port, {"timeout": self._config.reply_timeout_s, "retries": 0}
         framer = load_target("pymodbus:FramerType").RTU
         url = urlsplit(port)
         if url.scheme == _GATEWAY:
@@ -312,7 +314,9 @@ class RobotiqLink:
                 url.hostname, port=url.port, framer=framer, **options
             )
         else:
-            open_serial(port, BAUDRATE, _REPLY_TIMEOUT_S).close()  # says why, where it cannot be opened
+            open_serial(
+                port, BAUDRATE, self._config.reply_timeout_s
+            ).close()  # says why, where it cannot be opened
             client = load_target("pymodbus.client:ModbusSerialClient")(
                 port, framer=framer, baudrate=BAUDRATE, **options
             )

@@ -17,6 +17,7 @@ shaft may turn by 1700 counts from there, either way. Lines on stdin change what
 """
 
 import contextlib
+import math
 import os
 import select
 import sys
@@ -30,6 +31,7 @@ TORQUE, GOAL, LOCK, POSITION, VELOCITY, STATUS = 40, 42, 55, 56, 58, 65
 PING, READ, WRITE, SYNC_READ, SYNC_WRITE = 1, 2, 3, 0x82, 0x83
 SPEED, ACCELERATION = 3550.0, 30000.0  # counts: 52 rpm without load
 HALF_RANGE = 1700
+STEP_S = 0.004
 
 
 class Servo:
@@ -74,7 +76,6 @@ class Servo:
             self.hand -= step
             self.velocity = step / max(seconds, 1e-6)
         self.shaft = max(self.stops[0], min(self.stops[1], self.shaft + step))
-        self.show()
 
     def show(self):
         self.set(POSITION, self.position)
@@ -111,8 +112,11 @@ class Bus:
                 time.sleep(0.002)
             now = time.monotonic()
             with self.lock:
+                steps = math.ceil((now - last) / STEP_S)  # this process may have slept for long
                 for servo in self.servos.values():
-                    servo.move(now - last)
+                    for _ in range(steps):
+                        servo.move((now - last) / steps)
+                    servo.show()
                 self.answer_all()
             last = now
 
