@@ -314,9 +314,8 @@ class RobotiqLink:
                 url.hostname, port=url.port, framer=framer, **options
             )
         else:
-            open_serial(
-                port, BAUDRATE, self._config.reply_timeout_s
-            ).close()  # says why, where it cannot be opened
+            # pymodbus does not say why a port cannot be opened.
+            open_serial(port, BAUDRATE, self._config.reply_timeout_s).close()
             client = load_target("pymodbus.client:ModbusSerialClient")(
                 port, framer=framer, baudrate=BAUDRATE, **options
             )
