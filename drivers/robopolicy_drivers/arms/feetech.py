@@ -106,11 +106,12 @@ class JointScale:
     """
 
     def __init__(self, joints: Sequence[JointCalibration], embodiment: Embodiment) -> None:
-        *arm, self._gripper = joints
+        *arm, gripper = joints
         self._middle = np.array([joint.middle for joint in arm])
         self._step = np.array([joint.direction for joint in arm]) * _RADIANS
         self._center = embodiment.position_limits.mean(axis=1)
-        self._opening = embodiment.parallel_gripper
+        self._widths = embodiment.parallel_gripper.min_width, embodiment.parallel_gripper.max_width
+        self._closed, self._opened = (gripper.lower, gripper.upper)[:: gripper.direction]
         self._lower = np.array([joint.lower for joint in joints])
         self._upper = np.array([joint.upper for joint in joints])
 
@@ -124,19 +125,14 @@ class JointScale:
 
     def width(self, counts: NDArray) -> float:
         """Returns the opening [m] of counts ``[J + 1]``."""
-        share = (counts[-1] - self._lower[-1]) / (self._upper[-1] - self._lower[-1])
-        if self._gripper.direction < 0:
-            share = 1 - share
-        low, high = self._opening.min_width, self._opening.max_width
+        share = (counts[-1] - self._closed) / (self._opened - self._closed)
+        low, high = self._widths
         return float(low + (high - low) * np.clip(share, 0.0, 1.0))
 
     def counts(self, angles: NDArray, width: float) -> NDArray[np.int64]:
         """Returns the counts ``[J + 1]`` of angles ``[J]`` [rad] and an opening [m], within the ranges."""
-        low, high = self._opening.min_width, self._opening.max_width
-        share = (width - low) / (high - low)
-        if self._gripper.direction < 0:
-            share = 1 - share
-        last = self._lower[-1] + share * (self._upper[-1] - self._lower[-1])
+        low, high = self._widths
+        last = self._closed + (width - low) / (high - low) * (self._opened - self._closed)
         wanted = np.append(self._middle + (angles - self._center) / self._step, last)
         return np.clip(np.rint(wanted), self._lower, self._upper).astype(np.int64)
 
