@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from robopolicy_datasets.errors import DeviceError
-from robopolicy_drivers.arms.feetech import So101Config, servo_names
+from robopolicy_drivers.arms.feetech import servo_names
 from robopolicy_drivers.arms.feetech_bus import (
     COUNTS_TURNS,
     HOMING_OFFSET,
@@ -19,6 +19,7 @@ from robopolicy_drivers.arms.feetech_bus import (
     TURN,
     ServoBus,
 )
+from robopolicy_drivers.arms.so101 import So101Config
 from robopolicy_drivers.calibration.joints import JointCalibration, RangeRecorder, save_joints
 from robopolicy_drivers.embodiments import load_embodiment
 

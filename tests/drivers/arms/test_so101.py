@@ -15,11 +15,12 @@ from hypothesis import strategies as st
 
 from robopolicy_datasets.clock import now_ns, seconds_to_ns
 from robopolicy_datasets.errors import ConfigError, DeviceError, MissingExtraError
-from robopolicy_drivers.arms.feetech import FeetechLink, JointScale, So101Config, servo_names
+from robopolicy_drivers.arms.feetech import FeetechLink, JointScale, servo_names
 from robopolicy_drivers.arms.feetech_bus import HOMING_OFFSET, LOCK, Register, ServoBus
 from robopolicy_drivers.arms.feetech_calibration import JointRecording, write_joints
 from robopolicy_drivers.arms.gripping_arm import GrippingArm
 from robopolicy_drivers.arms.leader import LeaderArm
+from robopolicy_drivers.arms.so101 import So101Config
 from robopolicy_drivers.calibration.joints import JointCalibration, load_joints, save_joints
 from robopolicy_drivers.conformance import check_driver
 from robopolicy_drivers.embodiments import load_embodiment

@@ -10,10 +10,11 @@ from device_targets import wait_until
 
 from robopolicy_datasets.clock import now_ns, seconds_to_ns
 from robopolicy_datasets.errors import DeviceError
-from robopolicy_drivers.arms.feetech import So101Config, servo_names
+from robopolicy_drivers.arms.feetech import servo_names
 from robopolicy_drivers.arms.feetech_bus import ServoBus
 from robopolicy_drivers.arms.feetech_calibration import write_joints
 from robopolicy_drivers.arms.gripping_arm import GrippingArm
+from robopolicy_drivers.arms.so101 import So101Config
 from robopolicy_drivers.calibration.joints import JointCalibration, save_joints
 from robopolicy_drivers.embodiments import load_embodiment
 from robopolicy_drivers.teleop.configs import LeaderConfig
