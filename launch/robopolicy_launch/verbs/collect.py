@@ -18,7 +18,6 @@ from omegaconf import MISSING, DictConfig
 from robopolicy_datasets.errors import ConfigError
 from robopolicy_launch.run_folder import RunFolder
 from robopolicy_launch.stages.collecting import collect
-from robopolicy_launch.stages.recording import RecordingSettings, record
 
 GROUPS: dict[str, str | None] = {"teleop": "scripted", "task": "pick_place", "robot": None}
 POSITIONAL: tuple[str, ...] = ()
@@ -82,6 +81,8 @@ def _in_simulation(settings: Settings, output: Path) -> dict[str, Any]:
 
 
 def _on_robot(settings: Settings, output: Path) -> dict[str, Any]:
+    from robopolicy_launch.stages.recording import RecordingSettings, record
+
     if settings.workers != 1:
         raise ConfigError(f"workers is {settings.workers}; a robot is driven by one person: give workers=1.")
     return record(
