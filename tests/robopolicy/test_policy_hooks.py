@@ -139,7 +139,7 @@ def test_a_policy_learns_from_feedback_what_its_robot_can_do(name, order):
     flat = {key: value.reshape(-1, *value.shape[2:]) for key, value in low.items()}
     policy.fit_normalizer(flat, {"observation": low, "action": action.numpy()})
     optimizer = torch.optim.AdamW(policy.parameters(), lr=3e-3)
-    for step in range(200):
+    for step in range(300):
         optimizer.zero_grad()
         batch = {"observation": observation, "action": action}
         policy.loss(batch, torch.Generator().manual_seed(step), kept).backward()

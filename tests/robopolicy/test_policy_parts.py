@@ -17,7 +17,7 @@ from robopolicy import geometry
 from robopolicy.checkpoint import load_policy, save_policy
 from robopolicy.conformance import example_windows
 from robopolicy.policies.configs import DiffusionConfig, FlowConfig, ImageEncoderConfig, MlpConfig, UnetConfig
-from robopolicy.policies.generative import FlowPolicy
+from robopolicy.policies.generative import DiffusionPolicy, FlowPolicy
 from robopolicy.policies.normalizer import SMALLEST_SCALE, Normalizer
 from robopolicy.policies.representation import (
     ActionRepresentation,
@@ -414,9 +414,15 @@ def test_impossible_settings_are_told(name, settings, words):
         policies.build(name, config, IMAGE_SPEC, 0.1)
 
 
-def test_diffusion_refuses_a_normalization_that_it_would_clip():
-    with pytest.raises(ConfigError, match="clips"):
-        policies.build("diffusion", tiny(DiffusionConfig, normalization="standard"), PLANE_SPEC, 0.1)
+@pytest.mark.parametrize(("normalization", "farthest"), [("limits", 1.0), ("standard", 6.0)])
+@pytest.mark.parametrize("prediction", ["noise", "clean", "velocity"])
+def test_diffusion_clips_to_where_normalized_actions_lie(normalization, farthest, prediction):
+    config = tiny(DiffusionConfig, net="mlp", normalization=normalization, prediction=prediction)
+    policy = DiffusionPolicy(config, PLANE_SPEC, 0.1)
+    with torch.no_grad():
+        policy.net.output.bias.fill_(-1e3 if prediction == "noise" else 1e3)
+        chunk = policy.respond(torch.zeros(3, policy.encoder.size), seeds=[0, 1, 2])
+    assert chunk.abs().max() == farthest
 
 
 @pytest.mark.parametrize(

@@ -176,6 +176,8 @@ class DiffusionConfig(GenerativeConfig):
         sampling_steps: denoising steps at inference; DDPM takes them all (``noise_levels``).
         noise_levels: of the training schedule (squared cosine, Nichol and Dhariwal 2021).
         eta: how much of DDPM's noise DDIM adds on the way, from 0 to 1.
+        normalization: ``standard`` by default. Estimates are clipped to six standard deviations with it, to
+            [-1, 1] with ``limits``, which Diffusion Policy uses.
     """
 
     target: ClassVar[str] = "robopolicy.policies.generative:DiffusionPolicy"
@@ -183,7 +185,7 @@ class DiffusionConfig(GenerativeConfig):
     sampling_steps: int = 10
     noise_levels: int = 100
     eta: float = 0.0
-    prediction: str = "noise"
+    normalization: str = "standard"
 
 
 @dataclass
@@ -251,9 +253,11 @@ class LipschitzFlowConfig(ChunkPolicyConfig):
         sampling_steps: Euler steps at inference. Under the same bound each further one leaves less of it to
             the observation.
         point_gain: on what an estimate moves per unit of the noisy chunk, where there are several steps.
-        width: of the net.
-        depth: its hidden layers.
-        layer: of them: ``sandwich``, ``sll``, ``sll_tanh``, ``aol`` or ``spectral``. The first bends most.
+        net: ``mlp``, a perceptron, or ``temporal``, convolutions over the chunk's time.
+        width: of the net; of the second it is the channels of each step.
+        depth: its hidden layers or residual blocks.
+        layer: of the perceptron: ``sandwich``, ``sll``, ``sll_tanh``, ``aol`` or ``spectral``. The first
+            bends most.
     """
 
     target: ClassVar[str] = "robopolicy.policies.lipschitz_flow:LipschitzFlowPolicy"
@@ -263,6 +267,7 @@ class LipschitzFlowConfig(ChunkPolicyConfig):
     teacher: str = ""
     sampling_steps: int = 1
     point_gain: float = 1.0
+    net: str = "mlp"
     width: int = 128
     depth: int = 5
     layer: str = "sandwich"

@@ -24,6 +24,8 @@ from robopolicy.sampling.prefix import ChunkPrefix, keep_prefix, pull_to_prefix
 from robopolicy_datasets.errors import ConfigError
 from robopolicy_datasets.spec import Spec
 
+_FARTHEST = {"limits": 1.0, "standard": 6.0}  # that a normalized number of an action is from 0
+
 
 class Sampler(Protocol):
     """Turns noise into chunks by asking a denoiser."""
@@ -343,23 +345,31 @@ class FlowPolicy(GenerativePolicy):
 
 
 class DiffusionPolicy(GenerativePolicy):
-    """Denoising diffusion; by default the net predicts the noise."""
+    """Denoising diffusion; by default the net predicts the clean chunk."""
 
     config: DiffusionConfig
+    sampler: DiffusionSampler
 
     def __init__(self, config: DiffusionConfig, spec: Spec, dt: float) -> None:
         super().__init__(config, spec, dt)
-        if config.normalization != "limits":
-            raise ConfigError(
-                f"policy.normalization is '{config.normalization}', but diffusion clips what it samples to "
-                "[-1, 1]. Use policy.normalization=limits, or the policy 'flow'."
-            )
         self.sampler = DiffusionSampler(
-            config.sampler, config.noise_levels, config.sampling_steps, config.eta
+            config.sampler,
+            config.noise_levels,
+            config.sampling_steps,
+            config.eta,
+            clip=_FARTHEST[config.normalization],
         )
 
     def _random_levels(self, count: int, random: _Random) -> Tensor:
         return random.integers(self.config.noise_levels, count)
+
+    def _net_input(
+        self, x: Tensor, level: Tensor, known: Tensor | None = None, feedback: Tensor | None = None
+    ) -> Tensor:
+        if self.config.prediction == "clean":  # as for a flow: what the noisy chunk tells of the clean one
+            shrunk = self.sampler.path.scales(level)[0][:, None, None] * x
+            x = shrunk if known is None else torch.where(known[..., None], x, shrunk)
+        return super()._net_input(x, level, known, feedback)
 
     def _denoise(
         self,
@@ -370,7 +380,7 @@ class DiffusionPolicy(GenerativePolicy):
         feedback: Tensor | None = None,
     ) -> Tensor:
         # where nearly all is noise an estimate is of any size; hooks should not see such ones
-        return super()._denoise(net, x, level, known, feedback).clamp(-1, 1)
+        return self.sampler.clipped(super()._denoise(net, x, level, known, feedback))
 
 
 class _Random:

@@ -58,7 +58,7 @@ class DiffusionPath:
 
 
 class DiffusionSampler:
-    """Samples by denoising from level ``levels - 1`` down to 0, estimates clipped to [-1, 1].
+    """Samples by denoising from level ``levels - 1`` down to 0, estimates clipped.
 
     DDPM (Ho et al. 2020, fixed small variance) is DDIM (Song et al. 2021) with ``eta = 1`` and all levels.
 
@@ -67,12 +67,13 @@ class DiffusionSampler:
         levels: of the training schedule.
         steps: taken by DDIM; DDPM takes all levels.
         eta: how much of DDPM's noise DDIM adds on the way, from 0 (none) to 1.
+        clip: estimates lie between minus this and this.
 
     Raises:
         ConfigError: an unknown kind, an impossible number of steps or an impossible ``eta``.
     """
 
-    def __init__(self, kind: str, levels: int, steps: int, eta: float = 0.0) -> None:
+    def __init__(self, kind: str, levels: int, steps: int, eta: float = 0.0, clip: float = 1.0) -> None:
         if kind not in KINDS:
             raise ConfigError(f"The diffusion sampler is '{kind}'. Allowed: 'ddim', 'ddpm'.")
         if not 1 <= steps <= levels:
@@ -84,6 +85,7 @@ class DiffusionSampler:
         self.kind = kind
         self.path = DiffusionPath(levels)
         self.eta = 1.0 if kind == "ddpm" else eta
+        self.clip = clip
         steps = levels if kind == "ddpm" else steps
         self._stride = levels // steps
         self.levels = list(range(0, levels, self._stride))[:steps][::-1]
@@ -98,6 +100,10 @@ class DiffusionSampler:
         """Returns the levels one step before ``level [B]``, the noisiest at most."""
         return (level + self._stride).clamp_max(len(self.path.alphas) - 1)
 
+    def clipped(self, clean: Tensor) -> Tensor:
+        """Returns an estimate within the clip."""
+        return clean.clamp(-self.clip, self.clip)
+
     def sample(self, denoiser: Denoiser, noise: Tensor, draw: Draw | None = None) -> Tensor:
         """Denoises.
 
@@ -110,7 +116,7 @@ class DiffusionSampler:
         x = noise
         for index, level in enumerate(self.levels):
             levels = torch.full((x.shape[0],), level, device=x.device)
-            clean = denoiser(x, levels).clamp(-1, 1)
+            clean = self.clipped(denoiser(x, levels))
             alpha, before = self._alphas[index : index + 2]
             variance = self.eta**2 * (1 - before) / (1 - alpha) * (1 - alpha / before)
             # the direction is recomputed from the clipped estimate, so that both stay consistent
