@@ -89,11 +89,18 @@ def trained(steps=30, spec=PLANE_SPEC, **settings):
 
 
 @pytest.mark.parametrize(
-    ("steps", "point_gain", "layer"),
-    [(1, 1.0, "sll"), (2, 3.0, "aol"), (4, 1.0, "spectral"), (10, 0.5, "sandwich")],
+    ("steps", "point_gain", "net"),
+    [
+        (1, 1.0, {"layer": "sll"}),
+        (2, 3.0, {"layer": "aol"}),
+        (4, 1.0, {"layer": "spectral"}),
+        (10, 0.5, {"layer": "sandwich"}),
+        (1, 1.0, {"net": "temporal", "width": 8}),
+        (3, 2.0, {"net": "temporal", "width": 8}),
+    ],
 )
-def test_no_pair_of_observations_moves_the_chunk_further_than_the_bound(steps, point_gain, layer):
-    policy = trained(bound=3.0, sampling_steps=steps, point_gain=point_gain, layer=layer).double()
+def test_no_pair_of_observations_moves_the_chunk_further_than_the_bound(steps, point_gain, net):
+    policy = trained(bound=3.0, sampling_steps=steps, point_gain=point_gain, **net).double()
     sensitivity = policy.sensitivity()
     assert 0.5 < sensitivity.chunk <= 3.0
     size = policy.encoder.size
@@ -114,9 +121,10 @@ def test_no_pair_of_observations_moves_the_chunk_further_than_the_bound(steps, p
 
 
 @pytest.mark.parametrize("spec", [PLANE_SPEC, ARM_SPEC])
-@pytest.mark.parametrize("steps", [1, 3])
-def test_policy_conforms(spec, steps):
-    config = small(sampling_steps=steps, width=96)
+@pytest.mark.parametrize(("steps", "net"), [(1, "mlp"), (3, "mlp"), (1, "temporal")])
+def test_policy_conforms(spec, steps, net):
+    sizes = {"mlp": {"width": 96}, "temporal": {"width": 16, "bound": 500.0}}
+    config = small(sampling_steps=steps, net=net, **sizes[net])
     assert len(check_policy("flow_lipschitz", config, spec, overfit_steps=150)) > 18
 
 
@@ -186,6 +194,7 @@ def test_the_noise_chooses_the_way_however_small_the_bound():
         ({"codes": 0}, "policy.codes is 0; it must be at least 1"),
         ({"sampling_steps": 0}, "policy.sampling_steps is 0"),
         ({"layer": "sl"}, "'sl'.*sll"),
+        ({"net": "temporl"}, "'temporl'.*temporal"),
     ],
 )
 def test_impossible_settings_are_refused(settings, message):

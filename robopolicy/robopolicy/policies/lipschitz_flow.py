@@ -60,17 +60,7 @@ class LipschitzFlowPolicy(ChunkPolicy):
                 "certificate. Leave it out of policy.observation_keys, or use the policy 'flow'."
             )
         self.sampler = FlowSampler("euler", config.sampling_steps)
-        self.denoiser = LipschitzDenoiser(
-            self.encoder.size,
-            config.horizon * self.action.size,
-            steps=config.sampling_steps,
-            codes=config.codes,
-            bound=config.bound,
-            point_gain=config.point_gain,
-            width=config.width,
-            depth=config.depth,
-            layer=config.layer,
-        )
+        self.denoiser = LipschitzDenoiser(config, self.encoder.size, self.action.size)
         self.log_spread = nn.Parameter(torch.zeros(()))  # of the chunks of one code, about its estimate
         self.register_buffer("noise", torch.randn(config.codes, config.horizon, self.action.size))
         self._teacher: list[FlowPolicy] = []  # in a list: it is no part of this module

@@ -69,8 +69,8 @@ class LipschitzMlp(LipschitzModule):
                 f"A Lipschitz net of {inputs} inputs, {outputs} outputs, width {width} and depth {depth} "
                 "cannot be built; each must be at least 1."
             )
-        self.register_buffer("input_bounds", _budget("input_bounds", input_bounds, inputs))
-        self.register_buffer("output_bounds", _budget("output_bounds", output_bounds, outputs))
+        self.register_buffer("input_bounds", budget("input_bounds", input_bounds, inputs))
+        self.register_buffer("output_bounds", budget("output_bounds", output_bounds, outputs))
         linear = _LINEAR.get(layer, AolLinear)
         self.lift, self.readout = linear(inputs, width), linear(width, outputs)
         self.hidden = LipschitzSequential(*_hidden(layer, activation, width, depth))
@@ -128,7 +128,12 @@ def _hidden(layer: str, activation: str, width: int, depth: int) -> list[nn.Modu
     return modules
 
 
-def _budget(name: str, given: float | Sequence[float], size: int) -> Tensor:
+def budget(name: str, given: float | Sequence[float], size: int) -> Tensor:
+    """Returns the budgets ``[size]`` that one number or a list stands for.
+
+    Raises:
+        ConfigError: there are too few or too many, or one is not a finite number above 0.
+    """
     values = [float(given)] * size if isinstance(given, int | float) else [float(value) for value in given]
     if len(values) != size:
         raise ConfigError(f"{name} has {len(values)} numbers; the net has {size}. Give one, or one for each.")
