@@ -2,8 +2,8 @@
 
 An inference takes ``delay`` control steps, in which the robot plays on from the chunk before. *Plain*
 policies switch to the new chunk then; *pulled* ones continue the old chunk by guidance, in 5 or 10 steps;
-*trained* ones were trained with known beginnings. All are taught by the recipe of the demo, once; what is
-there already is used again. The seeds of the episodes are for reporting.
+*trained* ones were trained with known beginnings. All are taught once, by the task's recipe but for longer
+chunks and fewer steps; what is there already is used again. The seeds of the episodes are for reporting.
 """
 
 from __future__ import annotations
@@ -38,21 +38,23 @@ from robopolicy_launch.stages.training import train
 
 GROUPS: dict[str, str | None] = {
     "teleop": "scripted",
-    "task": "pick_place",
+    "task": "pick_place_state",
     "policy": "flow",
     "trainer": "default",
-    "recipe": "demo",
+    "recipe": "pick_place_state",
 }
 POSITIONAL: tuple[str, ...] = ()
 FOLDER = Path("runs/bench/chunking")
 LONGEST_PREFIX = 8
+# twice the longest delay is played before a chunk comes: what it continues has to last longer
+TAUGHT = ("policy.horizon=24", "policy.noise_samples=1", "trainer.steps=3000")
 PLACES = slice(3)  # the position in an action [m]
 Array = NDArray[np.float64]
 
 
 @dataclass
 class Settings:
-    """What teaches the policies, as in ``robopolicy demo``.
+    """What teaches the policies.
 
     Attributes:
         demonstrations: episodes to collect.
@@ -104,7 +106,7 @@ def run(
         folder: for demonstrations, policies and cells.
         delays: of an inference, in control steps.
         episodes: of each cell.
-        arguments: further settings of the demo that teaches the policies.
+        arguments: further settings of what teaches the policies.
     """
     for delay in delays:
         figures: dict[str, dict[str, float]] = {}
@@ -150,8 +152,8 @@ def _cell(
 
 
 def _policy(folder: Path, longest_prefix: int, arguments: Sequence[str]) -> tuple[FlowPolicy, Any]:
-    """Returns a policy of the demo, and its task; collects and trains what is not there yet."""
-    words = [f"policy.longest_prefix={longest_prefix}", *arguments]
+    """Returns a policy and its task; collects and trains what is not there yet."""
+    words = [*TAUGHT, f"policy.longest_prefix={longest_prefix}", *arguments]
     settings = compose("bench chunking", sys.modules[__name__], words).settings
     store, run_folder = folder / "demos.zarr", folder / f"prefix{longest_prefix}"
     if not (run_folder / "done").exists():
@@ -169,7 +171,7 @@ def _policy(folder: Path, longest_prefix: int, arguments: Sequence[str]) -> tupl
         (run_folder / "done").touch()
     policy = load_policy(find_checkpoint(run_folder))
     if not isinstance(policy, FlowPolicy):
-        raise ConfigError(f"The demo trained a {type(policy).__name__}; this suite is about policy=flow.")
+        raise ConfigError(f"The suite trained a {type(policy).__name__}; this suite is about policy=flow.")
     return policy, settings.task
 
 
