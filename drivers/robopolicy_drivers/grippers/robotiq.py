@@ -25,7 +25,7 @@ COMMAND, STATUS, REGISTERS = 1000, 2000, 3
 BAUDRATE = 115_200
 ACTIVATED = 3
 _GATEWAY = "tcp"
-_ATTEMPTS = 2  # one answer may be lost or damaged
+_ATTEMPTS, _FIRST_ATTEMPTS = 2, 10  # one answer may be lost or damaged; more until it is connected
 _ACTIVATION_TIMEOUT_S = 10.0
 _PAUSE_S = 0.002  # between two exchanges: others need the interpreter too
 _RETRY_S = 0.1  # between two attempts to reach a gripper that does not answer
@@ -175,6 +175,7 @@ class RobotiqLink:
         self._closing, self._reset = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._talk, daemon=True)
         self._client: Any = None
+        self._attempts = _FIRST_ATTEMPTS
 
     def open(self) -> None:
         """Connects; activates the gripper where it is not: **its fingers then close and open fully**.
@@ -187,6 +188,7 @@ class RobotiqLink:
         self._newest = now_ns(), self._status()
         if not self._newest[1].ready:
             self._activate()
+        self._attempts = _ATTEMPTS
         self._thread.start()
 
     def read(self) -> tuple[int, float]:
@@ -285,14 +287,14 @@ class RobotiqLink:
     def _exchange(self, name: str, address: int, **values: Any) -> Any:
         """Makes one Modbus request; returns its answer."""
         config, failure = self._config, load_target("pymodbus.exceptions:ModbusException")
-        for attempt in range(1, _ATTEMPTS + 1):
+        for attempt in range(1, self._attempts + 1):
             try:
                 answer = getattr(self._client, name)(address, device_id=config.unit, **values)
                 break
             except (failure, OSError) as error:
                 # An answer that comes later would be taken for that to the next request: RTU has no numbers.
                 self._client.close()
-                if attempt == _ATTEMPTS:
+                if attempt == self._attempts:
                     raise DeviceError(
                         f"the gripper {config.unit} on '{config.port}' does not answer ({error}). Check its "
                         "power, its cable, and that unit and baud rate are its own"

@@ -122,7 +122,7 @@ def stopped(gripper):
 
 @both_transports
 def test_it_conforms(own_peer):
-    assert check_driver(lambda: HostedGripper(RobotiqConfig(port=own_peer.port)))
+    assert check_driver(lambda: HostedGripper(RobotiqConfig(port=own_peer.port, **PATIENT)))
 
 
 @both_transports
@@ -263,7 +263,7 @@ def test_without_its_package_the_extra_is_named(monkeypatch):
 def test_a_third_partys_client_finds_what_we_asked_for(own_peer):
     """pyrobotiqgripper and our driver take each other's positions for the same ones."""
     other = pytest.importorskip("pyrobotiqgripper", reason="pyrobotiqgripper is not installed")
-    with HostedGripper(RobotiqConfig(port=own_peer.port)) as gripper:
+    with HostedGripper(RobotiqConfig(port=own_peer.port, **PATIENT)) as gripper:
         go(gripper, 0.03)
         opening = RobotiqConfig().width(RobotiqConfig().count(0.03))
         assert wait_until(lambda: width(gripper) == pytest.approx(opening))
@@ -274,7 +274,7 @@ def test_a_third_partys_client_finds_what_we_asked_for(own_peer):
     client.start()
     client.move(200)
     client.disconnect()
-    with HostedGripper(RobotiqConfig(port=own_peer.port)) as gripper:
+    with HostedGripper(RobotiqConfig(port=own_peer.port, **PATIENT)) as gripper:
         assert width(gripper) == pytest.approx(RobotiqConfig().width(200), abs=4e-4)
 
 
