@@ -64,6 +64,12 @@ def asked(peer, question):
         return file.readline().strip()
 
 
+def open_link(host, **settings):
+    """Opens the link of an arm in this process, for what is refused."""
+    with contextlib.closing(UrLink(UrConfig(host=host, **settings))) as link:
+        link.open()
+
+
 def soon(seconds=0.02):
     return now_ns() + seconds_to_ns(seconds)
 
@@ -108,10 +114,10 @@ def test_an_arm_conforms(peer, action, rate_hz):
 def test_a_controller_of_the_older_generation_is_spoken_to_at_125_hz():
     with EmulatedUr(version="3.15.8.0") as old:
         with pytest.raises(DeviceError, match=r"takes at most 125 set points"):
-            Arm(UrConfig(host=old.host, rate_hz=500.0)).connect()
+            open_link(old.host, rate_hz=500.0)
         # The emulator's arm is that of an e-Series; no embodiment of the older arms is among ours.
         with pytest.raises(DeviceError, match=r"embodiment 'ur5'; robot\.embodiment is 'ur5e'"):
-            Arm(UrConfig(host=old.host)).connect()
+            open_link(old.host)
 
 
 def test_a_path_of_poses_is_followed(peer, record_property):
@@ -317,21 +323,21 @@ def test_an_arm_that_is_not_ready_says_what_to_do(peer, state):
     peer.say(line)
     time.sleep(0.05)
     with pytest.raises(DeviceError, match=text):
-        Arm(UrConfig(host=peer.host)).connect()
+        open_link(peer.host)
 
 
 def test_another_model_than_the_embodiment_is_refused(peer):
     with pytest.raises(
         DeviceError, match=r"moves a 'UR5' .* embodiment 'ur5e'; robot\.embodiment is 'ur10e'"
     ):
-        Arm(UrConfig(host=peer.host, embodiment="ur10e")).connect()
+        open_link(peer.host, embodiment="ur10e")
 
 
 def test_registers_that_another_client_writes_are_refused(peer):
     with RtdeClient(peer.host) as other:
         assert other.claim("input_int_register_0").startswith(b"\x01INT32")
         with pytest.raises(DeviceError, match=r"Another program or a fieldbus.*EtherNet/IP"):
-            Arm(UrConfig(host=peer.host)).connect()
+            open_link(peer.host)
     with Arm(UrConfig(host=peer.host)) as arm, RtdeClient(peer.host) as other:
         assert b"IN_USE" in other.claim("input_int_register_0")  # and the other way round
         assert goes_on_in_poses(arm)
@@ -353,14 +359,14 @@ def test_two_programs_do_not_share_an_arm(peer):
 def test_nothing_at_the_address_is_told_at_once():
     host = free_host()
     with pytest.raises(DeviceError, match=rf"Nothing answers at port 29999 of {host}.*Is the controller on"):
-        UrLink(UrConfig(host=host)).open()
+        open_link(host)
 
 
 def test_a_controller_that_takes_connections_and_never_answers_is_given_up():
     with EmulatedUr() as frozen:
         frozen.freeze()
         with pytest.raises(DeviceError, match=r"does not answer.*Restart it"):
-            UrLink(UrConfig(host=frozen.host)).open()
+            open_link(frozen.host)
 
 
 @pytest.mark.parametrize(
@@ -414,7 +420,7 @@ def stranger(answer, closing=False):
 def test_a_missing_package_names_its_extra(peer, monkeypatch):
     monkeypatch.setitem(sys.modules, "dashboard_client", None)
     with pytest.raises(MissingExtraError, match=r"robopolicy\[ur\]"):
-        UrLink(UrConfig(host=peer.host)).open()
+        open_link(peer.host)
 
 
 @pytest.mark.parametrize(
