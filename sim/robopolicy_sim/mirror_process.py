@@ -22,6 +22,7 @@ from robopolicy_sim.worlds.body import Body
 
 POSITIONS, VELOCITIES, WIDTH = "robot0_joint_pos", "robot0_joint_vel", "robot0_gripper_width"
 _CATCH_UP_TICKS = 5
+_HELD_M = 0.002  # so much closer than in the scene, the real fingers would have met something
 
 
 def mirror(channel: DeviceChannel, config: SimulatedRobotConfig) -> None:
@@ -102,6 +103,8 @@ class _Follower:
     def follow(self) -> None:
         """Tells the servos where the real joints are."""
         positions, velocities, width = self._measured()
+        if width < self._body.gripper_width - _HELD_M:
+            width = 0.0  # what the fingers meet is in the scene alone: there they grip it with all their force
         self._body.set_targets(positions + self._body.sag + velocities * self._lead_s, width)
 
     def _measured(self) -> tuple[NDArray, NDArray, float]:
