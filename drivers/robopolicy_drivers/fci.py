@@ -16,6 +16,7 @@ from robopolicy_drivers.realtime.scheduling import FIFO_PRIORITY
 
 _Device = TypeVar("_Device")
 _TIMEOUT_S = 5.0
+_THREADS = "/proc/self/task"
 
 
 def sdk() -> ModuleType:
@@ -79,13 +80,14 @@ def lost(host: str, error: Exception) -> DeviceError:
 @contextmanager
 def punctual_threads() -> Iterator[None]:
     """Puts threads that are started meanwhile under SCHED_FIFO, ahead of our loop, where that is allowed."""
-    policy, priority = os.sched_getscheduler(0), os.sched_getparam(0)
-    with suppress(PermissionError):
-        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(FIFO_PRIORITY + 10))
-    try:
-        yield
-    finally:
-        os.sched_setscheduler(0, policy, priority)
+    before = set(os.listdir(_THREADS))
+    yield
+    # Not by inheritance: that our loop's is reset in its threads, only root may change.
+    for thread in set(os.listdir(_THREADS)) - before:
+        for priority in (FIFO_PRIORITY + 10, FIFO_PRIORITY):
+            with suppress(PermissionError, ProcessLookupError):
+                os.sched_setscheduler(int(thread), os.SCHED_FIFO, os.sched_param(priority))
+                break
 
 
 def _advice(error: Exception, host: str) -> str:
