@@ -18,7 +18,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from robopolicy.nets.lipschitz.dense import AolLinear
 from robopolicy.nets.lipschitz.mlp import budget
 from robopolicy.nets.lipschitz.module import MARGIN, LipschitzModule, finite, plain_linear, spectral_norm
 from robopolicy.nets.lipschitz.sequential import LipschitzSequential
@@ -67,12 +66,7 @@ class CappedConv1d(LipschitzModule):
 
     def used_weight(self) -> Tensor:
         """Returns the kernel ``[channels, channels, taps]``."""
-        scale = (1 - MARGIN) * self.most / _norm(self.weight, self.steps)
-        if scale >= 1:
-            return self.weight
-        # the length of a scaled weight means nothing: no gradient should lengthen it
-        length = self.weight.norm()
-        return self.weight / length * (scale * length.detach())
+        return _capped(self.weight, _norm(self.weight, self.steps), self.most)
 
     def lipschitz_bound(self) -> float:
         """Returns a bound of the norm, at most the cap."""
@@ -85,6 +79,39 @@ class CappedConv1d(LipschitzModule):
         layer.weight = nn.Parameter(self.used_weight().detach().clone())
         layer.bias = nn.Parameter(self.bias.detach().clone())
         return layer.train(False)
+
+
+class CappedLinear(LipschitzModule):
+    """A dense layer whose weight is scaled down where its norm would exceed a cap.
+
+    Args:
+        inputs: features in the input.
+        outputs: features in the output.
+        most: the cap.
+    """
+
+    def __init__(self, inputs: int, outputs: int, most: float) -> None:
+        super().__init__()
+        self.most = most
+        self.weight = nn.Parameter(torch.empty(outputs, inputs))
+        self.bias = nn.Parameter(torch.zeros(outputs))
+        nn.init.xavier_normal_(self.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps ``[..., inputs]`` to ``[..., outputs]``."""
+        return F.linear(x, self.used_weight(), self.bias)
+
+    def used_weight(self) -> Tensor:
+        """Returns the weight ``[outputs, inputs]``."""
+        return _capped(self.weight, _norm(self.weight[..., None], 1), self.most)
+
+    def lipschitz_bound(self) -> float:
+        """Returns the norm of the weight, at most the cap."""
+        return spectral_norm(self.used_weight())
+
+    def fold(self) -> nn.Linear:
+        """Returns ``nn.Linear`` with the weight that is used."""
+        return plain_linear(self.used_weight(), self.bias)
 
 
 class TemporalBlock(LipschitzModule):
@@ -177,16 +204,16 @@ class LipschitzTemporal(LipschitzModule):
                 f"depth {depth} cannot be built; each must be at least 1."
             )
         self.steps, self.outputs = steps, outputs
-        self.scale = math.sqrt(bound / (1 + BRANCH) ** depth)  # once before the hidden layers, once behind
+        most = math.sqrt(bound / (1 + BRANCH) ** depth)
         self.register_buffer("input_bounds", budget("input_bounds", input_bounds, inputs))
-        self.lift, self.readout = AolLinear(inputs, channels * steps), AolLinear(channels, outputs)
+        self.lift = CappedLinear(inputs, channels * steps, most)
+        self.readout = CappedLinear(channels, outputs, most)
         self.hidden = LipschitzSequential(*(TemporalBlock(channels, steps) for _ in range(depth)))
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps ``[B, inputs]`` to ``[B, steps * outputs]``, the steps one after another."""
-        lifted = self.scale * self.lift(self.input_bounds * x)
-        features = self.hidden(lifted.unflatten(-1, (-1, self.steps)))
-        return (self.scale * self.readout(features.mT)).flatten(-2)
+        features = self.hidden(self.lift(self.input_bounds * x).unflatten(-1, (-1, self.steps)))
+        return self.readout(features.mT).flatten(-2)
 
     def lipschitz_bound(
         self, inputs: Sequence[int] | None = None, outputs: Sequence[int] | None = None
@@ -198,7 +225,7 @@ class LipschitzTemporal(LipschitzModule):
             outputs: that are looked at; None: all. The bound is that of the features that they are of, in all
                 steps.
         """
-        before, after = self._first().weight, self._last().weight
+        before, after = self._first().weight, self.readout.used_weight()
         if inputs is not None:
             before = before[:, list(inputs)]
         if outputs is not None:
@@ -207,14 +234,10 @@ class LipschitzTemporal(LipschitzModule):
 
     def fold(self) -> PlainTemporal:
         """Returns the net of plain layers, with the budgets multiplied in."""
-        return PlainTemporal(self._first(), self.hidden.fold(), self._last(), self.steps)
+        return PlainTemporal(self._first(), self.hidden.fold(), self.readout.fold(), self.steps)
 
     def _first(self) -> nn.Linear:
-        weight = self.scale * self.lift.used_weight() * self.input_bounds
-        return plain_linear(weight, self.scale * self.lift.bias)
-
-    def _last(self) -> nn.Linear:
-        return plain_linear(self.scale * self.readout.used_weight(), self.scale * self.readout.bias)
+        return plain_linear(self.lift.used_weight() * self.input_bounds, self.lift.bias)
 
 
 class PlainTemporal(LipschitzModule):
@@ -246,9 +269,21 @@ class PlainTemporal(LipschitzModule):
         return copy.deepcopy(self)
 
 
+def _capped(weight: Tensor, norm: Tensor, most: float) -> Tensor:
+    """Returns a weight of the given norm, scaled down to ``most`` where that is less."""
+    scale = (1 - MARGIN) * most / norm
+    if scale >= 1:
+        return weight
+    # the length of a scaled weight means nothing: no gradient should lengthen it
+    length = weight.norm()
+    return weight / length * (scale * length.detach())
+
+
 @torch.no_grad()
 def _norm(kernel: Tensor, steps: int) -> Tensor:
     """Returns the bound of ``sequence_bound`` in the kernel's own precision."""
     circle = steps + kernel.shape[-1] - 1
     spectrum = torch.fft.rfft(finite(kernel), n=circle).permute(2, 0, 1)
-    return torch.linalg.eigvalsh(spectrum.mH @ spectrum).max().sqrt()  # faster than singular values
+    wide = kernel.shape[0] < kernel.shape[1]
+    products = spectrum @ spectrum.mH if wide else spectrum.mH @ spectrum
+    return torch.linalg.eigvalsh(products).max().sqrt()  # faster than singular values
