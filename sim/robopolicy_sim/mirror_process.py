@@ -104,7 +104,7 @@ class _Follower:
         """Tells the servos where the real joints are."""
         positions, velocities, width = self._measured()
         if width < self._body.gripper_width - _HELD_M:
-            width = 0.0  # what they meet is in the scene alone; there the fingers grip it with all their force
+            width = 0.0  # they meet something, which is in the scene alone: it is gripped with all force
         self._body.set_targets(positions + self._body.sag + velocities * self._lead_s, width)
 
     def _measured(self) -> tuple[NDArray, NDArray, float]:
