@@ -152,12 +152,7 @@ class UrLink:
     def fault(self) -> str:
         """See ``ArmLink``."""
         self._warn_of_slider()
-        if self._reading is None:
-            return ""
-        age_s = ns_to_seconds(now_ns() - self._reading.time_ns)
-        if age_s > self._config.safety.stale_state_s:
-            return f"The controller has told nothing for {age_s:.2f} s. Check its cable and the network"
-        if hindrance := self._hindrance():
+        if hindrance := self._silence() or self._hindrance():
             return hindrance
         if self._sent is None:
             return ""
@@ -169,7 +164,7 @@ class UrLink:
             )
         if (untaken_s := self._running().untaken_s) > _ANSWER_S:
             return f"The controller has taken no set point for {untaken_s:.1f} s. See its log on the pendant"
-        return self._lag(self._sent - self._reading.positions)
+        return self._lag(self._sent - self.read().positions)
 
     def recover(self) -> None:
         """See ``ArmLink``. Where the controller takes longer than a release may, it has to be released again.
@@ -180,10 +175,11 @@ class UrLink:
         deadline_ns = now_ns() + seconds_to_ns(_RECOVERY_S)
         receive = self._receive
         self._sent = None
+        _wait(lambda: not self._silence(), deadline_ns)
         if receive.getSafetyMode() == _PROTECTIVE_STOP:
             self._unlock()
             _wait(lambda: receive.getSafetyMode() != _PROTECTIVE_STOP, deadline_ns)
-        if hindrance := self._hindrance():
+        if hindrance := self._silence() or self._hindrance():
             raise DeviceError(f"The arm at {self._config.host} cannot be moved: {hindrance}.")
         program = self._running()
         if not self._playing() and not program.restarting:
@@ -234,6 +230,13 @@ class UrLink:
         self._translated(dashboard.closeSafetyPopup)
         self._translated(dashboard.unlockProtectiveStop)
         dashboard.disconnect()
+
+    def _silence(self) -> str:
+        """Returns since when the controller has told nothing; what it told before may not be so any more."""
+        age_s = ns_to_seconds(now_ns() - self.read().time_ns)
+        if age_s <= self._config.safety.stale_state_s:
+            return ""
+        return f"The controller has told nothing for {age_s:.2f} s. Check its cable and the network"
 
     def _hindrance(self) -> str:
         """Returns what a person must mend at the arm."""
