@@ -87,8 +87,8 @@ def finish(link, steps):
 @pytest.fixture
 def quick(monkeypatch):
     """Nobody is waited for long."""
-    monkeypatch.setattr("robopolicy_drivers.aerial.link._OPEN_S", 0.4)
-    monkeypatch.setattr("robopolicy_drivers.aerial.link._ANSWER_S", 0.1)
+    monkeypatch.setattr("robopolicy_drivers.aerial.link._OPEN_S", 1.0)
+    monkeypatch.setattr("robopolicy_drivers.aerial.link._ANSWER_S", 0.3)
 
 
 def test_it_says_who_is_there_instead_of_the_vehicle(quick):
@@ -135,6 +135,7 @@ def test_arducopters_modes_and_frames(quick):
 def test_arducopter_is_guided_first_then_armed_and_takes_off_by_its_own_command(quick):
     port = free_port()
     config = MavlinkConfig(address=f"udpin:127.0.0.1:{port}", geofence_upper=[3.0, 3.0, 6.0])
+    config.safety.stale_state_s = 5.0  # the emulator shares this process
     link = MavlinkLink(config)
     with Emulator(port) as emulator:
         link.open()
