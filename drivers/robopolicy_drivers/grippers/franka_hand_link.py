@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 _PAUSE_S = 0.005  # between two looks at the hand
 _HELD_M = 0.005  # so much wider than asked for: something is between the fingers
-_SAME_M = 0.001  # asked for so near to where the fingers go: they need not begin anew, which takes time
-_OTHER_M = 0.005  # so far from it: they begin anew at once, not after the motion
+_SAME_M = 0.003  # asked for so near to where the fingers go: a motion of its own would hold up the next one
+_FAR_M = 0.01  # nearer to where they go, fingers rest before they could be halted
 _HALT_M = 0.002  # asked for so near to where the fingers are: they are to halt
 _ANSWER_S = 3.0  # that a motion may take besides its way
 _JOIN_S = 1.2  # longer than libfranka waits for an answer
@@ -128,10 +128,13 @@ class FrankaHandLink:
             self._motion = _Motion(partial(hand.grasp, self._going, speed, force, STROKE, STROKE))
 
     def _wait(self, hand: franky.Gripper, width: float) -> None:
-        """Halts the running motion where another is wanted; notices one that never ends."""
-        if self._wanted is not None and self._differs(self._wanted, _OTHER_M):
-            halt_here = abs(self._wanted - width) < _HALT_M
-            self._going, self._gripping = (self._wanted if halt_here else None), halt_here
+        """Halts the running motion where that is wanted; notices one that never ends."""
+        if (
+            self._wanted is not None
+            and self._differs(self._wanted, _FAR_M)
+            and abs(self._wanted - width) < _HALT_M
+        ):
+            self._going, self._gripping = self._wanted, True
             self._motion = _Motion(hand.stop)
         elif self._motion is not None and self._motion.age_s() > STROKE / self._config.speed + _ANSWER_S:
             self._fault = f"The {self} does not tell the end of its motion. Close and connect again."
