@@ -35,6 +35,7 @@ from robopolicy_sim.worlds.world import World
 
 _NEAR_M = 0.005  # to where an episode begins
 _NEAR_S = 10.0
+_BRAKING_S = 0.5
 
 
 class MirroredRobot(CompositeRobot):
@@ -88,6 +89,8 @@ class MirroredRobot(CompositeRobot):
             DeviceError: it does not arrive.
         """
         goal = self.scene.prepare(seed)
+        self.hold()
+        time.sleep(_BRAKING_S)  # what is measured then is where it is commanded to be
         park(self, self._standing(), goal, speed_m=0.25, speed_rad=1.0)
         self._await_near(goal)
         self.scene.begin()

@@ -22,6 +22,7 @@ from robopolicy_sim.worlds.body import Body
 
 POSITIONS, VELOCITIES, WIDTH = "robot0_joint_pos", "robot0_joint_vel", "robot0_gripper_width"
 _CATCH_UP_TICKS = 5
+_SMOOTHING = 0.2  # share of a new velocity that counts at once
 _HELD_M = 0.002  # so much closer than in the scene, the real fingers would have met something
 
 
@@ -94,6 +95,7 @@ class _Follower:
         joints = body.embodiment.joints
         # A servo with damping follows a motion so much later; it is told where the joint will be then.
         self._lead_s = np.array([joint.damping / joint.stiffness for joint in joints])
+        self._velocities = np.zeros(len(joints))
 
     def stand(self) -> None:
         """Puts the robot where the real one is."""
@@ -103,9 +105,11 @@ class _Follower:
     def follow(self) -> None:
         """Tells the servos where the real joints are."""
         positions, velocities, width = self._measured()
+        # Measured velocities are rough; a hand that shakes loses what it holds.
+        self._velocities += _SMOOTHING * (velocities - self._velocities)
         if width < self._body.gripper_width - _HELD_M:
             width = 0.0  # they meet something, which is in the scene alone: it is gripped with all force
-        self._body.set_targets(positions + self._body.sag + velocities * self._lead_s, width)
+        self._body.set_targets(positions + self._body.sag + self._velocities * self._lead_s, width)
 
     def _measured(self) -> tuple[NDArray, NDArray, float]:
         arm, gripper = self._arm.newest(), self._gripper.newest()
