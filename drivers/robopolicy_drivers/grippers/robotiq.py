@@ -170,7 +170,7 @@ class RobotiqLink:
         self._speed = _byte(config.speed, model.speed)
         self._force = _byte(config.force, model.force)
         self._wanted: int | None = None
-        self._written_ns = 0
+        self._written: tuple[int, int] | None = None  # position that was asked for last, and when [ns]
         self._failure = ""
         self._closing, self._reset = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._talk, daemon=True)
@@ -209,11 +209,13 @@ class RobotiqLink:
             return f"the gripper reports fault {status.fault}: {FAULTS[status.fault]}"
         if status.activation != ACTIVATED:
             return "the gripper is not activated any more: it was without power, or another program reset it"
-        late = self._written_ns and ns_to_seconds(time_ns - self._written_ns) > _ECHO_S
-        if late and (status.echo != self._wanted or not status.going):
+        if self._written is None:
+            return ""
+        asked, written_ns = self._written
+        if ns_to_seconds(time_ns - written_ns) > _ECHO_S and (status.echo != asked or not status.going):
             return (
-                f"another program commands the gripper: it goes to {status.echo}, and {self._wanted} was "
-                "asked for. End that program"
+                f"another program commands the gripper: it goes to {status.echo}, and {asked} was asked for. "
+                "End that program"
             )
         return ""
 
@@ -236,24 +238,23 @@ class RobotiqLink:
 
     def _talk(self) -> None:
         """Reads the status as often as the bus allows, and writes what is new to be asked for."""
-        written = None
         while not self._closing.wait(_RETRY_S if self._failure else _PAUSE_S):
             resetting = self._reset.is_set()
             try:
                 if resetting:
-                    self._wanted, self._written_ns, written = None, 0, None
+                    self._wanted = self._written = None
                     if not self._status().ready:
                         self._activate()
                 wanted = self._wanted
-                if wanted is not None and wanted != written:
+                if wanted is not None and (self._written is None or wanted != self._written[0]):
                     self._write(wanted)
-                    written, self._written_ns = wanted, now_ns()
+                    self._written = wanted, now_ns()
                 before_ns = now_ns()
                 status = self._status()
                 self._newest = (before_ns + now_ns()) // 2, status
                 self._failure = ""
             except DeviceError as error:
-                self._failure, written = str(error), None
+                self._failure, self._written = str(error), None
             if resetting:
                 self._reset.clear()
 
