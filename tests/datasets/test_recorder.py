@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
-import contextlib
 import signal
 import subprocess
 import sys
