@@ -14,7 +14,7 @@ from robopolicy_datasets import registry
 from robopolicy_datasets.errors import ConfigError, unknown_name
 from robopolicy_drivers.composition import CompositeRobot
 from robopolicy_drivers.configs import CompositeConfig
-from robopolicy_drivers.interfaces import Camera
+from robopolicy_drivers.interfaces import BringsCameras, Camera
 
 DRIVER = "driver"  # the key that names a part's driver
 _KINDS = (registry.robots, registry.cameras, registry.sensors)
@@ -26,7 +26,9 @@ def make_composite(config: CompositeConfig) -> CompositeRobot:
     Raises:
         SpecError: the parts do not go together.
     """
-    return CompositeRobot(*build_parts(config))
+    devices, cameras = build_parts(config)
+    brought = [camera for part in devices if isinstance(part, BringsCameras) for camera in part.cameras]
+    return CompositeRobot(devices, [*brought, *cameras])
 
 
 def build_parts(config: CompositeConfig) -> tuple[list[Any], list[Camera]]:

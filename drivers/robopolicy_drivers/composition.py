@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from robopolicy_datasets.errors import ConfigError, DeviceError, SpecError
 from robopolicy_datasets.spec import Feature, Spec
-from robopolicy_drivers.interfaces import BringsCameras, Camera, RecallsStates, ReportsLateness, Robot, Sensor
+from robopolicy_drivers.interfaces import Camera, RecallsStates, ReportsLateness, Robot, Sensor
 from robopolicy_drivers.realtime.statistics import LatenessSummary
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class CompositeRobot:
 
     Attributes:
         spec: of the whole, without the cameras' images.
-        cameras: those that parts bring with them, and the given ones.
+        cameras: as given.
         layout: the slice of the action that each part takes, by ``"robot0"``, ``"robot0_gripper"``, ...
 
     Raises:
@@ -52,8 +52,7 @@ class CompositeRobot:
 
     def __init__(self, parts: Sequence[Robot | Sensor], cameras: Sequence[Camera] = ()) -> None:
         self._parts = _numbered(parts)
-        brought = [part.cameras for part in parts if isinstance(part, BringsCameras)]
-        self.cameras = tuple(camera for some in (*brought, cameras) for camera in some)
+        self.cameras = tuple(cameras)
         _require_different_images(self.cameras)
         self._robots = [part for part in self._parts if part.size]
         observation = [

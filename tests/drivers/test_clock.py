@@ -36,8 +36,9 @@ def uses(source: str) -> set[str]:
 
 
 def test_no_driver_asks_for_the_wall_clock():
-    found = {str(path): names for path in FOLDER.rglob("*.py") if (names := uses(path.read_text()))}
-    assert not found
+    found = {path.name: names for path in FOLDER.rglob("*.py") if (names := uses(path.read_text()))}
+    # librealsense tells times of the wall clock, which are put on ours.
+    assert found == {"realsense.py": {"wall_anchor_ns"}}
 
 
 @pytest.mark.parametrize(

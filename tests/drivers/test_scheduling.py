@@ -17,6 +17,7 @@ from robopolicy_drivers.realtime.scheduling import pin_to_core, quiet_core, requ
 """
 BECOME_NOBODY = """
 resource.setrlimit(resource.RLIMIT_MEMLOCK, (65536, 65536))
+os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))  # what the tests' own process has is inherited
 resource.setrlimit(resource.RLIMIT_RTPRIO, (0, 0))
 os.setgroups([]), os.setgid(65534), os.setuid(65534)
 """

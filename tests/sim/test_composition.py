@@ -34,9 +34,8 @@ def wait_until(condition, timeout_s=20.0):
         time.sleep(0.01)
 
 
-@pytest.mark.parametrize("name", robots.names())
-def test_every_registered_robot_conforms(name):
-    check_driver(lambda: robots.build(name, robots.config_class(name)()))
+def test_the_registered_robot_conforms():
+    check_driver(lambda: robots.build("sim", robots.config_class("sim")()))
 
 
 @pytest.mark.parametrize("embodiment", ["ur10e", "fr3"])

@@ -202,7 +202,7 @@ def test_states_are_recalled_by_time_and_images_carry_the_time_of_their_state(ro
 
 
 def test_wrong_commands_are_refused(robot):
-    with pytest.raises(SpecError, match=r"\(7,\).*axis-angle"):
+    with pytest.raises(SpecError, match=r"\[7\].*axis-angle"):
         robot.command(np.zeros(6), now_ns())
     with pytest.raises(SpecError, match="finite"):
         robot.command(np.full(7, np.inf), now_ns())
