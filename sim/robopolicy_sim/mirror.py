@@ -19,7 +19,6 @@ from robopolicy_datasets.errors import ConfigError, DeviceError
 from robopolicy_datasets.geometry import matrix_to_quaternion, pose_to_vector
 from robopolicy_datasets.spec import Feature, Spec
 from robopolicy_drivers.arms.arm import Arm
-from robopolicy_drivers.arms.gripping_arm import GrippingArm
 from robopolicy_drivers.composing import build_parts
 from robopolicy_drivers.composition import CompositeRobot
 from robopolicy_drivers.conformance import holding_target
@@ -199,7 +198,7 @@ def make_mirrored(config: MirroredRobotConfig) -> MirroredRobot:
 
 def _require_the_same_robots(devices: Sequence[Any], world: World) -> None:
     """Refuses arms that are not, or do not stand, like those of the scene."""
-    arms = [device for device in devices if isinstance(device, Arm | GrippingArm)]
+    arms = [device for device in devices if isinstance(device, Arm)]
     if len(arms) != len(world.robots):
         raise ConfigError(
             f"The scene has {len(world.robots)} arm(s) and the robot {len(arms)}; give as many."

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robopolicy_datasets.clock import now_ns
+from robopolicy_datasets.errors import DeviceError
 from robopolicy_drivers.hosting.device import RING
 from robopolicy_drivers.realtime.child import DeviceChannel
 from robopolicy_drivers.realtime.loop import DeadlineLoop
@@ -114,7 +115,7 @@ class _Follower:
     def _measured(self) -> tuple[NDArray, NDArray, float]:
         arm, gripper = self._arm.newest(), self._gripper.newest()
         if arm is None or gripper is None:
-            raise RuntimeError("A real robot that is connected has published no state.")
+            raise DeviceError("A real robot that is connected has published no state; connect it again.")
         positions, velocities = (np.asarray(arm.data[key], np.float64) for key in (POSITIONS, VELOCITIES))
         return positions, velocities, float(gripper.data[WIDTH][0])
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,17 +40,23 @@ class Arm(HostedRobot):
         embodiment: its kinematics and limits.
     """
 
+    process: ClassVar[str] = "robopolicy_drivers.arms.arm:control_arm"
+
     def __init__(self, config: ArmConfig) -> None:
         self.config, self.embodiment = config, load_embodiment(config.embodiment)
         super().__init__(
-            "robopolicy_drivers.arms.arm:control_arm",
+            self.process,
             {"config": config},
-            arm_spec(config, self.embodiment),
+            self._described(),
             name=f"{self.embodiment.name} arm at {config.address}",
             claim=f"{self.embodiment.name}-{config.address}",
             safety=config.safety,
             rate_hz=config.rate_hz,
         )
+
+    def _described(self) -> Spec:
+        """Returns what it measures and takes."""
+        return arm_spec(self.config, self.embodiment)
 
 
 def arm_spec(config: ArmConfig, embodiment: Embodiment) -> Spec:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,13 +11,12 @@ from numpy.typing import NDArray
 from robopolicy_datasets.registry import load_target
 from robopolicy_datasets.spec import Feature, Spec
 from robopolicy_datasets.store import Event
-from robopolicy_drivers.arms.arm import ArmController, arm_spec
+from robopolicy_drivers.arms.arm import Arm, ArmController, arm_spec
 from robopolicy_drivers.arms.configs import ArmConfig
 from robopolicy_drivers.arms.link import ArmLink
 from robopolicy_drivers.embodiments import Embodiment, load_embodiment
 from robopolicy_drivers.grippers.gripper import WIDTH, GripperController, width_feature
 from robopolicy_drivers.grippers.link import GripperLink
-from robopolicy_drivers.hosting.robot import HostedRobot
 from robopolicy_drivers.hosting.robot_loop import Controller, State, serve_robot
 from robopolicy_drivers.realtime.child import DeviceChannel
 
@@ -33,7 +32,7 @@ class GrippingLink(ArmLink, Protocol):
         """The gripper's side; opened, recovered and closed with the arm."""
 
 
-class GrippingArm(HostedRobot):
+class GrippingArm(Arm):
     """An arm and its gripper; the last number of the action is the gripper's opening [m].
 
     Args:
@@ -44,17 +43,7 @@ class GrippingArm(HostedRobot):
         embodiment: its kinematics, limits and gripper.
     """
 
-    def __init__(self, config: ArmConfig) -> None:
-        self.config, self.embodiment = config, load_embodiment(config.embodiment)
-        super().__init__(
-            "robopolicy_drivers.arms.gripping_arm:control_gripping_arm",
-            {"config": config},
-            gripping_spec(config, self.embodiment),
-            name=f"{self.embodiment.name} arm at {config.address}",
-            claim=f"{self.embodiment.name}-{config.address}",
-            safety=config.safety,
-            rate_hz=config.rate_hz,
-        )
+    process: ClassVar[str] = "robopolicy_drivers.arms.gripping_arm:control_gripping_arm"
 
     @property
     def openings(self) -> tuple[float, float]:
@@ -64,6 +53,9 @@ class GrippingArm(HostedRobot):
     def _admitted(self, target: NDArray[np.float64]) -> NDArray[np.float64]:
         target[-1] = np.clip(target[-1], *self.openings)
         return target
+
+    def _described(self) -> Spec:
+        return gripping_spec(self.config, self.embodiment)
 
 
 def gripping_spec(config: ArmConfig, embodiment: Embodiment) -> Spec:

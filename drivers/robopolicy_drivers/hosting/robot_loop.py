@@ -20,7 +20,7 @@ from robopolicy_drivers.realtime.scheduling import request_punctuality
 State = dict[str, NDArray[Any]]
 
 
-class Guarded(Protocol):
+class Commanded(Protocol):
     """What every robot's process can be asked, whatever moves it. All times are [ns, monotonic]."""
 
     @property
@@ -43,7 +43,7 @@ class Guarded(Protocol):
         """Returns what the gate did, oldest first."""
 
 
-class Controller(Guarded, Protocol):
+class Controller(Commanded, Protocol):
     """Moves one device through its safety gate."""
 
     def observe(self) -> tuple[int, State]:
@@ -76,7 +76,7 @@ class RobotLoop(ABC):
         requests: what may be asked, by name.
     """
 
-    def __init__(self, channel: DeviceChannel, guarded: Guarded, rate_hz: float) -> None:
+    def __init__(self, channel: DeviceChannel, guarded: Commanded, rate_hz: float) -> None:
         self.channel = channel
         self.loop = DeadlineLoop(rate_hz, channel.statistics, channel.sections)
         self.requests: dict[str, Callable[[Any], Any]] = {
