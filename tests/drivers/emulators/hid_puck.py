@@ -48,8 +48,7 @@ class HidPuck:
         self.report(3, 1 << button, 0)
         self.wait_until_read()
         time.sleep(seconds)
-        self.report(3, 0, 0)
-        self.wait_until_read()
+        self.report(3, 0, 0)  # may be read by nobody: what it was pressed for may have ended
 
     def waiting(self):
         """Whether there are reports that nobody has read."""
