@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from robopolicy_datasets.errors import ConfigError, DeviceError, SpecError
 from robopolicy_datasets.spec import Feature, Spec
-from robopolicy_drivers.interfaces import Camera, RecallsStates, ReportsLateness, Robot, Sensor
+from robopolicy_drivers.interfaces import Camera, GoesHome, RecallsStates, ReportsLateness, Robot, Sensor
 from robopolicy_drivers.realtime.statistics import LatenessSummary
 
 if TYPE_CHECKING:
@@ -120,6 +120,16 @@ class CompositeRobot:
     def hold(self) -> None:
         """Drops all pending targets of every part."""
         self._each(self._robots, "hold", lambda device: device.hold())
+
+    def go_home(self) -> None:
+        """Brings every part that has a home there, one after another.
+
+        Raises:
+            DeviceError: a part does not arrive; those after it have not moved.
+        """
+        for part in self.parts.values():
+            if isinstance(part, GoesHome):
+                part.go_home()
 
     def stop(self, reason: str) -> None:
         """Stops every part, whatever happens to the others.

@@ -263,6 +263,14 @@ class RecallsStates(Protocol):
 
 
 @runtime_checkable
+class GoesHome(Protocol):
+    """A robot that finds back to the posture it begins in from wherever it stands."""
+
+    def go_home(self) -> None:
+        """Moves there slowly; returns when it is there, or raises DeviceError with what is in the way."""
+
+
+@runtime_checkable
 class ReportsLateness(Protocol):
     """A robot whose real-time loop counts how late its ticks are."""
 

@@ -1,4 +1,4 @@
-"""An arm that is a few lines of Python: its joints follow with a lag, and a file decides about its faults."""
+"""An arm that is a few lines of Python: its joints follow with a lag, and files decide about its faults."""
 
 from __future__ import annotations
 
@@ -32,11 +32,15 @@ class PracticeArmConfig(ArmConfig):
 
 
 class PracticeLink:
-    """A folder with a file "fault" stops it, "cut" cuts the cable, "force" (newton) presses the tool."""
+    """A folder with a file "fault" stops it, "cut" cuts the cable, "force" (newton) presses the tool.
+
+    It stands where a file "start" says (radians), else at home.
+    """
 
     def __init__(self, config: PracticeArmConfig) -> None:
         self.folder, self.lag_s = Path(config.folder), 0.02
-        self.positions = load_embodiment(config.embodiment).home_positions.copy()
+        start = [float(angle) for angle in self._told("start").split()]
+        self.positions = np.array(start or load_embodiment(config.embodiment).home_positions)
         self.target, self.time_ns = self.positions.copy(), now_ns()
 
     def _told(self, name: str) -> str:

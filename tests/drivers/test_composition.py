@@ -77,6 +77,11 @@ class Robot(Machine):
         return [call[0] for call in self.calls]
 
 
+class HomingRobot(Robot):
+    def go_home(self):
+        self._called("go_home")
+
+
 def arm(**settings):
     action = Feature("action", (6,), kind="pose", unit="m, rad", rate_hz=20.0, frame="robot0_base")
     return Robot(POSE, (action,), **settings)
@@ -196,6 +201,14 @@ def test_a_command_that_one_refuses_is_done_by_none(letters, data):
             composite.command(np.zeros(composite.spec.action[0].size), 1)
     assert all(robot.names()[-2:] == ["hold", "close"] for robot in robots[:refusing])
     assert all("command" not in robot.names() for robot in robots[refusing + 1 :])
+
+
+def test_what_has_a_home_goes_there_one_after_another():
+    action = (Feature("action", (6,), kind="pose", unit="m, rad"),)
+    first, second, third = (HomingRobot(POSE, action, failing=failing) for failing in ((), ("go_home",), ()))
+    with pytest.raises(DeviceError, match="go_home fails"):
+        CompositeRobot([first, gripper(), CompositeRobot([second]), third]).go_home()
+    assert [robot.names().count("go_home") for robot in (first, second, third)] == [1, 1, 0]
 
 
 def test_two_arms_with_grippers_of_their_own_and_bought_ones_are_the_same_kind_of_robot():

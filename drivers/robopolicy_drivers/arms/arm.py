@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from robopolicy_datasets.clock import now_ns, seconds_to_ns
+from robopolicy_datasets.errors import DeviceError
 from robopolicy_datasets.geometry import pose_matrix, pose_to_vector, quaternion_to_matrix
 from robopolicy_datasets.registry import load_target
 from robopolicy_datasets.spec import Feature, Spec
@@ -16,6 +19,7 @@ from robopolicy_drivers.arms.configs import ArmConfig
 from robopolicy_drivers.arms.link import ArmLink, ArmReading
 from robopolicy_drivers.control.guarded_arm import GuardedArm
 from robopolicy_drivers.control.guarded_joints import GuardedJoints
+from robopolicy_drivers.control.homing import Homing, way_home
 from robopolicy_drivers.control.kinematics import Kinematics
 from robopolicy_drivers.embodiments import Embodiment, load_embodiment
 from robopolicy_drivers.hosting.robot import HostedRobot
@@ -24,6 +28,9 @@ from robopolicy_drivers.realtime.child import DeviceChannel
 from robopolicy_drivers.safety.checks import ForceLimit
 
 WRENCH = "robot0_wrench"
+_REPEAT_S = 0.05  # well within ``stale_command_s``
+_NEAR_RAD = 0.05  # farther from home, something else than its controller's stiffness keeps the arm away
+_NEAR_S = 2.0
 
 
 class Arm(HostedRobot):
@@ -53,6 +60,25 @@ class Arm(HostedRobot):
             safety=config.safety,
             rate_hz=config.rate_hz,
         )
+
+    def go_home(self) -> None:
+        """Moves slowly to the embodiment's home positions, see ``control.homing``; returns when it is there.
+
+        It asks for it again and again, like for any longer motion: where the caller dies, the arm holds.
+
+        Raises:
+            DeviceError: the arm was stopped, the gate lets it no further, or something keeps it away.
+        """
+        while not self._running().request("home"):
+            time.sleep(_REPEAT_S)
+        until_ns, home = now_ns() + seconds_to_ns(_NEAR_S), self.embodiment.home_positions
+        while (apart := np.abs(self.state()[1]["robot0_joint_pos"] - home).max()) > _NEAR_RAD:
+            if now_ns() > until_ns:
+                raise DeviceError(
+                    f"A joint of the {self.name} is still {apart:.3g} rad from home (allowed: {_NEAR_RAD:g} "
+                    "rad); see that nothing holds the arm and that it follows commands."
+                )
+            time.sleep(_REPEAT_S)
 
     def _described(self) -> Spec:
         """Returns what it measures and takes."""
@@ -86,7 +112,8 @@ def control_arm(channel: DeviceChannel, config: ArmConfig) -> None:
     link: ArmLink = load_target(config.link)(config)
     try:
         link.open()
-        serve_robot(channel, ArmController(link, config), config.rate_hz)
+        controller = ArmController(link, config)
+        serve_robot(channel, controller, config.rate_hz, {"home": controller.home})
     finally:
         link.close()
 
@@ -107,6 +134,7 @@ class ArmController:
         )
         self._reading = link.read()
         self._guarded = self._standing()
+        self._homing: Homing | None = None
         self._strayed = False
 
     @property
@@ -116,12 +144,30 @@ class ArmController:
 
     def command(self, target: NDArray[np.float64], at_ns: int, now_ns: int) -> None:
         """See ``Controller``."""
+        self._leave_home()
         widened = target if self._config.action == "joint" else np.append(target, 0.0)  # no gripper
         self._guarded.command(widened, at_ns, now_ns)
 
     def hold(self, now_ns: int) -> None:
         """See ``Controller``."""
+        self._leave_home()
         self._guarded.hold(now_ns)
+
+    def home(self, now_ns: int) -> bool:
+        """Lets the arm go home, or go on home; returns whether it is commanded to be there.
+
+        Like a command, it is to be repeated; any command ends it.
+
+        Raises:
+            DeviceError: the stop has latched, or the gate holds the arm on its way.
+        """
+        gate, period_s = self._guarded.gate, 1.0 / self._config.rate_hz
+        gate.commanded(now_ns)
+        if self._homing is None:
+            up = self._base[2, :3]  # seen from the base
+            self._homing = Homing(gate, way_home(self._kinematics, gate.sent, up, period_s), period_s)
+        self._homing.check()
+        return self._homing.arrived
 
     def stop(self, reason: str, now_ns: int) -> None:
         """See ``Controller``."""
@@ -129,6 +175,7 @@ class ArmController:
 
     def release(self) -> None:
         """See ``Controller``. After a fault the arm goes on from where it stands now."""
+        self._leave_home()
         if self._strayed:
             self._link.recover()
             self._reading = self._link.read()
@@ -161,7 +208,7 @@ class ArmController:
             self._strayed = True
             self._guarded.gate.stop(fault, now_ns)
         reading = self._reading
-        sent = self._guarded.tick(
+        sent = (self._homing or self._guarded).tick(
             now_ns,
             state_ns=reading.time_ns,
             position=reading.positions,
@@ -169,6 +216,12 @@ class ArmController:
         )
         if not self._strayed:
             self._link.send(sent)
+
+    def _leave_home(self) -> None:
+        """Drops the way home, if there is one; where the arm is on it, it brakes and goes on from there."""
+        if self._homing is not None:
+            self._homing = None
+            self._guarded.stand()
 
     def _measured(self, reading: ArmReading) -> dict[str, NDArray[Any]]:
         return {} if reading.wrench is None else {WRENCH: reading.wrench}

@@ -81,7 +81,8 @@ def control_gripping_arm(channel: DeviceChannel, config: ArmConfig) -> None:
         arm = ArmController(link, config)
         openings = _openings(load_embodiment(config.embodiment))
         gripper = GripperController(link.gripper, openings, rate_hz=config.rate_hz, safety=config.safety)
-        serve_robot(channel, GrippingController(arm, gripper), config.rate_hz)
+        controller = GrippingController(arm, gripper)
+        serve_robot(channel, controller, config.rate_hz, {"home": controller.home})
     finally:
         link.close()
 
@@ -94,7 +95,7 @@ class GrippingController:
         gripper: takes the last one.
     """
 
-    def __init__(self, arm: Controller, gripper: Controller) -> None:
+    def __init__(self, arm: ArmController, gripper: Controller) -> None:
         self._arm, self._gripper = arm, gripper
 
     @property
@@ -112,6 +113,11 @@ class GrippingController:
         """See ``Controller``."""
         self._arm.hold(now_ns)
         self._gripper.hold(now_ns)
+
+    def home(self, now_ns: int) -> bool:
+        """See ``ArmController``; the gripper goes on as it was commanded."""
+        self._share_stop(now_ns)
+        return self._arm.home(now_ns)
 
     def stop(self, reason: str, now_ns: int) -> None:
         """See ``Controller``."""

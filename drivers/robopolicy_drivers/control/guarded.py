@@ -55,6 +55,10 @@ class Guarded(ABC):
         """Drops all targets; the robot brakes and holds."""
         self._plan.hold(now_ns)
 
+    def stand(self) -> None:
+        """Drops all targets; the next plan begins, at rest, where the gate's last set point is."""
+        self._plan = self._standing()
+
     @abstractmethod
     def _place(self) -> NDArray[np.float64]:
         """Returns where the robot is commanded to be ``[A]``, as a target."""
@@ -65,7 +69,7 @@ class Guarded(ABC):
         Where the gate brakes instead, the next plan begins where the robot is commanded to be.
         """
         if self.gate.holding:
-            self._plan = self._standing()
+            self.stand()
         return not self.gate.holding
 
     def _standing(self) -> WaypointInterpolator:

@@ -62,6 +62,11 @@ class GuardedArm(GuardedTool):
         """See ``GuardedTool``."""
         return self._tool(self.gate.sent)
 
+    def stand(self) -> None:
+        """See ``Guarded``."""
+        super().stand()
+        self._joints = self.gate.sent
+
     def tick(
         self,
         now_ns: int,
@@ -83,8 +88,7 @@ class GuardedArm(GuardedTool):
         goal = self._world @ pose_from_vector(planned[None, :6])
         self._joints = self._ik.solve(goal, self._joints[None])[0]
         sent = self.gate.filter(self._joints, now_ns, state_ns=state_ns, position=position, measured=measured)
-        if not self._went(planned):
-            self._joints = sent
+        self._went(planned)
         return sent
 
     def _tool(self, joints: Array) -> Array:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -53,9 +53,23 @@ class Controller(Commanded, Protocol):
         """Sends the set points of this tick to the device."""
 
 
-def serve_robot(channel: DeviceChannel, controller: Controller, rate_hz: float) -> None:
-    """Runs a controller at ``rate_hz`` until the channel closes; whoever opened the device closes it."""
+def serve_robot(
+    channel: DeviceChannel,
+    controller: Controller,
+    rate_hz: float,
+    further: Mapping[str, Callable[[int], Any]] | None = None,
+) -> None:
+    """Runs a controller until the channel closes; whoever opened the device closes it.
+
+    Args:
+        channel: to the parent.
+        controller: of the device.
+        rate_hz: ticks per second.
+        further: what may be asked besides, by name; called with the time of the cycle [ns, monotonic].
+    """
     loop = ControllerLoop(channel, controller, rate_hz)
+    for name, answer in (further or {}).items():
+        loop.offer(name, answer)
     request_punctuality()
     loop.publish()
     channel.ready()
@@ -97,6 +111,10 @@ class RobotLoop(ABC):
                 for message in self.channel.messages():
                     self._handle(message)
             self.cycle(elapsed)
+
+    def offer(self, name: str, answer: Callable[[int], Any]) -> None:
+        """Lets something more be asked; it is called with the time of the cycle [ns, monotonic]."""
+        self.requests[name] = lambda _: answer(self.loop.deadline_ns)
 
     @abstractmethod
     def cycle(self, elapsed: int) -> None:

@@ -43,6 +43,7 @@ class SafetyGate:
         velocity: its velocity ``[A]`` [unit/s].
         stopped: why the stop has latched; empty while it has not.
         holding: whether the last tick braked instead of following; the plan should begin anew at ``sent``.
+        silenced: whether commands have stayed away for too long; until the next one.
         log: what the gate did.
     """
 
@@ -63,7 +64,7 @@ class SafetyGate:
             )
         self.velocity = np.zeros_like(self.sent)
         self.stopped = ""
-        self.holding = False
+        self.holding = self.silenced = False
         self.log = SafetyLog()
         self.config = config or SafetyConfig()
         self._limits, self._period_s = limits, period_s
@@ -86,7 +87,6 @@ class SafetyGate:
             if check.name in _OF_SET_POINTS
         }
         self._commanded_ns: int | None = None
-        self._silenced = False
         self._frozen_since_ns: int | None = None
         self._measured_position: NDArray[np.floating] | None = None
 
@@ -100,7 +100,7 @@ class SafetyGate:
             raise DeviceError(
                 f"The robot was stopped: {self.stopped}. Nothing is commanded until the stop is released."
             )
-        self._commanded_ns, self._silenced = now_ns, False
+        self._commanded_ns, self.silenced = now_ns, False
 
     def stop(self, reason: str, now_ns: int) -> None:
         """Latches the stop; the first reason is kept."""
@@ -111,7 +111,7 @@ class SafetyGate:
     def release(self) -> None:
         """Releases the stop; the robot stays where it is until it is commanded."""
         self.stopped = ""
-        self._wanted, self._commanded_ns, self._silenced = self.sent.copy(), None, False
+        self._wanted, self._commanded_ns, self.silenced = self.sent.copy(), None, False
         self._frozen_since_ns = None
 
     def filter(
@@ -178,9 +178,9 @@ class SafetyGate:
         if self._commanded_ns is None:
             return False
         age_s, allowed_s = ns_to_seconds(now_ns - self._commanded_ns), self.config.stale_command_s
-        if age_s <= allowed_s or not (self._silenced or self.velocity.any()):
+        if age_s <= allowed_s or not (self.silenced or self.velocity.any()):
             return False
-        self._silenced = True  # until the next command
+        self.silenced = True  # until the next command
         text = f"no command for {age_s:.2f} s (allowed: {allowed_s:g} s); the robot brakes and holds"
         self.log.note("stale_command", Mode.CLIP, now_ns, text, age_s / allowed_s - 1)
         return True

@@ -1,18 +1,20 @@
 """What every arm with a link has from the spine: both kinds of actions, limits, faults, and a cut cable."""
 
+import threading
 import time
 
 import numpy as np
 import pytest
 from device_targets import fails, wait_until
-from practice_arm import PracticeArmConfig
+from practice_arm import PracticeArmConfig, PracticeLink
 
 from robopolicy_datasets.clock import now_ns, seconds_to_ns
 from robopolicy_datasets.errors import DeviceError, UnknownNameError
-from robopolicy_drivers.arms.arm import Arm
+from robopolicy_drivers.arms.arm import Arm, ArmController
 from robopolicy_drivers.conformance import check_driver
 from robopolicy_drivers.embodiments import load_embodiment
-from robopolicy_drivers.interfaces import IsGuarded, RecallsStates, ReportsCycles, ReportsLateness
+from robopolicy_drivers.interfaces import GoesHome, IsGuarded, RecallsStates, ReportsCycles, ReportsLateness
+from robopolicy_drivers.safety.configs import SafetyConfig
 
 
 @pytest.fixture
@@ -41,6 +43,7 @@ def soon(seconds=0.3):
 def test_an_arm_conforms(make, action):
     assert check_driver(lambda: make(action=action))
     assert isinstance(make(action=action), IsGuarded | RecallsStates | ReportsLateness | ReportsCycles)
+    assert isinstance(make(action=action), GoesHome)
 
 
 def test_poses_are_reached_in_the_world_wherever_the_base_stands(make, tmp_path_factory):
@@ -104,6 +107,99 @@ def test_a_force_beyond_the_limit_stops(make, tmp_path):
         (tmp_path / "force").write_text("31")
         assert wait_until(lambda: arm.ring.newest().data["stopped"])
         assert any("30 N" in event.text for event in arm.safety_events())
+
+
+AWKWARD = {
+    "low": ("ur5e", "0.6 -0.75 1.6 -2.4 -1.57 0.3"),
+    "stretched out": ("ur5e", "-0.5 -0.3 0.0 -0.6 -1.57 0.0"),
+    "at three limits": ("fr3", "-0.6 1.2 0.4 -0.16 0.0 4.5 3.0"),
+}
+
+
+def joints(arm):
+    return arm.state()[1]["robot0_joint_pos"]
+
+
+def standing(make, tmp_path, where, **settings):
+    """Returns an arm that is not connected and stands in an awkward posture."""
+    embodiment, start = AWKWARD[where]
+    (tmp_path / "start").write_text(start)
+    return make(embodiment=embodiment, **settings)
+
+
+@pytest.mark.parametrize(("where", "action"), [*((where, "pose") for where in AWKWARD), ("low", "joint")])
+def test_it_goes_home_from_awkward_postures_and_takes_commands_there(make, tmp_path, where, action):
+    with standing(make, tmp_path, where, action=action) as arm:
+        home = arm.embodiment.home_positions
+        assert np.abs(joints(arm) - home).max() > 0.5
+        arm.go_home()
+        assert wait_until(lambda: np.abs(joints(arm) - home).max() < 2e-3)
+        place = pose if action == "pose" else joints
+        goal = place(arm) + np.array([0.0, 0.02, 0.02] + [0.0] * (len(place(arm)) - 3))
+        arm.command(goal, soon())
+        assert wait_until(lambda: np.abs(place(arm) - goal).max() < 2e-3)
+        assert not [event for event in arm.safety_events() if event.data["limit"] in ("stop", "position")]
+
+
+@pytest.mark.parametrize("cause", ["stop", "fault"])
+def test_a_stop_or_a_fault_on_the_way_home_ends_it_with_its_text(make, tmp_path, cause):
+    with standing(make, tmp_path, "low") as arm:
+        start = joints(arm)
+
+        def interrupt():
+            assert wait_until(lambda: np.abs(joints(arm) - start).max() > 0.05)
+            if cause == "stop":
+                arm.stop("The arm is in somebody's way.")
+            else:
+                (tmp_path / "fault").write_text("The arm is in somebody's way.")
+
+        thread = threading.Thread(target=interrupt)
+        thread.start()
+        with pytest.raises(DeviceError, match="somebody's way"):
+            arm.go_home()
+        thread.join()
+        (tmp_path / "fault").unlink(missing_ok=True)
+        rest = joints(arm)
+        assert np.abs(rest - arm.embodiment.home_positions).max() > 0.1
+        arm.release()
+        goal = pose(arm) + np.array([0.0, 0.0, 0.02, 0.0, 0.0, 0.0])
+        arm.command(goal, soon())
+        assert wait_until(lambda: np.abs(pose(arm) - goal).max() < 1e-3)
+        arm.go_home()
+        assert wait_until(lambda: np.abs(joints(arm) - arm.embodiment.home_positions).max() < 2e-3)
+
+
+def test_a_command_takes_over_from_the_way_home(tmp_path):
+    embodiment, start = AWKWARD["low"]
+    (tmp_path / "start").write_text(start)
+    safety = SafetyConfig(stale_state_s=1e3)  # the time of the ticks is made up
+    config = PracticeArmConfig(folder=str(tmp_path), embodiment=embodiment, action="joint", safety=safety)
+    link = PracticeLink(config)
+    controller, now = ArmController(link, config), now_ns()
+    goal = link.positions + 0.1
+
+    def tick(number):
+        for _ in range(number):
+            nonlocal now
+            now += seconds_to_ns(1.0 / config.rate_hz)
+            controller.observe()
+            controller.tick(now)
+
+    assert not controller.home(now)
+    tick(100)
+    controller.command(goal, now, now)
+    tick(1)
+    turn = link.target.copy()
+    tick(60)
+    assert np.abs(link.target - turn).max() > 0.05
+    np.testing.assert_allclose(link.target, goal, atol=1e-6)
+
+
+def test_a_wall_on_the_way_home_is_told(make, tmp_path):
+    with standing(make, tmp_path, "low", workspace_upper=[2.0, 2.0, 0.15]) as arm:
+        with pytest.raises(DeviceError, match=r"blocked: the tool stays between"):
+            arm.go_home()
+        assert pose(arm)[2] < 0.16
 
 
 def test_a_cut_cable_ends_the_process_with_its_words(make, tmp_path):
