@@ -34,7 +34,6 @@ from robopolicy_sim.worlds.world import World
 
 _NEAR_M = 0.005  # to where an episode begins
 _NEAR_S = 10.0
-_BRAKING_S = 0.5
 
 
 class MirroredRobot(CompositeRobot):
@@ -84,12 +83,14 @@ class MirroredRobot(CompositeRobot):
     def reset(self, seed: int) -> None:
         """Sets up the task's scene of a seed. **The robot moves**: slowly, to where that scene begins.
 
+        It always goes by its home: nothing blocks that way, wherever the episode before has ended, and an arm
+        with a redundant joint begins each episode with the same elbow.
+
         Raises:
             DeviceError: it does not arrive.
         """
         goal = self.scene.prepare(seed)
-        self.hold()
-        time.sleep(_BRAKING_S)  # what is measured then is where it is commanded to be
+        self.go_home()
         park(self, self._standing(), goal, speed_m=0.25, speed_rad=1.0)
         self._await_near(goal)
         self.scene.begin()

@@ -64,7 +64,7 @@ class Arm(HostedRobot):
     def go_home(self) -> None:
         """Moves slowly to the embodiment's home positions, see ``control.homing``; returns when it is there.
 
-        It asks for it again and again, like for any longer motion: where the caller dies, the arm holds.
+        It asks for it again and again, like for any longer motion: where the caller hangs, the arm holds.
 
         Raises:
             DeviceError: the arm was stopped, the gate lets it no further, or something keeps it away.
@@ -165,7 +165,8 @@ class ArmController:
         gate.commanded(now_ns)
         if self._homing is None:
             up = self._base[2, :3]  # seen from the base
-            self._homing = Homing(gate, way_home(self._kinematics, gate.sent, up, period_s), period_s)
+            way = way_home(self._kinematics, gate.sent, up, period_s, gate.allows)
+            self._homing = Homing(gate, way, period_s)
         self._homing.check()
         return self._homing.arrived
 

@@ -1,13 +1,15 @@
 """The way of an arm to its home by joints, which no singular posture and no joint limit blocks.
 
-First the tool rises straight up, as long as it would come lower than home otherwise, so that nothing that
-lies on a table is swept; then the joints go home along a straight line. All of it is slow, and every set
-point passes the arm's safety gate. Neither obstacles nor the arm itself are watched.
+First the tool rises, as long as it would come lower than home otherwise, so that nothing that lies on a table
+is swept; then it goes towards home, as long as it would leave its workspace otherwise; then the joints go
+home along a straight line. All of it is slow, and every set point passes the arm's safety gate. Neither
+obstacles nor the arm itself are watched.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,18 +21,29 @@ from robopolicy_drivers.control.kinematics import Kinematics
 from robopolicy_drivers.safety.checks import Measured
 from robopolicy_drivers.safety.gate import SafetyGate
 
+Allows = Callable[[NDArray[np.float64]], bool]
+
 SPEED_M = 0.2  # of the tool
 SPEED_RAD = 0.5  # of each joint
 LOWER_M = 0.02  # so much lower than home the tool may come on the straight line
-_RISE_M = 0.01  # from one solution of the inverse kinematics to the next
-_APART = 1e-3  # farther from straight up, the arm can rise no more [m, entries of the rotation]
+HIGHER_M = 0.1  # so much higher than home it rises at most
+_STEP_M = 0.01  # from one solution of the inverse kinematics to the next
+_LEAN = 0.1  # of the way up, towards home: a tool at a wall of its workspace is kept from scratching along it
+_NEAR_M = 0.1  # so near to being above home, it leans less
+_APART = 1e-3  # farther from its way, the arm cannot go on [m, entries of the rotation]
 _SAMPLES = 20  # of the straight line
 _GENTLE_S = 1.0  # the shortest time from rest to rest
 _ARRIVED_RAD = 1e-3
-_BLOCKED_S = 0.5  # longer than any braking takes
+_BLOCKED_S = 1.0  # held so long in all; braking takes much less
 
 
-def way_home(kinematics: Kinematics, joints: Array, up: Array, period_s: float) -> Array:
+def way_home(
+    kinematics: Kinematics,
+    joints: Array,
+    up: Array,
+    period_s: float,
+    allows: Allows,
+) -> Array:
     """Returns the set points of an arm's way home.
 
     Args:
@@ -38,14 +51,15 @@ def way_home(kinematics: Kinematics, joints: Array, up: Array, period_s: float) 
         joints: where it stands ``[J]`` [rad].
         up: the direction away from the ground, in the frame of the arm's base (3).
         period_s: from one set point to the next [s].
+        allows: whether the arm may rest at all of some joint positions ``[M, J]``: ``SafetyGate.allows``.
 
     Returns:
         Joint positions ``[N, J]`` [rad], of which the last are those of home. No joint is faster than
         ``SPEED_RAD``, and the tool hardly faster than ``SPEED_M``.
     """
-    rise = _rise(kinematics, joints, up)
-    legs = [rise] if len(rise) > 1 else []
-    legs.append(_line_home(kinematics, rise[-1]))
+    lead = _lead(kinematics, joints, up, allows)
+    legs = [lead] if len(lead) > 1 else []
+    legs.append(_line_home(kinematics, lead[-1]))
     return np.concatenate([_slowly(kinematics, leg, period_s) for leg in legs])
 
 
@@ -89,36 +103,44 @@ class Homing:
         sent = self._gate.filter(wanted, now_ns, state_ns=state_ns, position=position, measured=measured)
         if not self._gate.holding:  # else the way waits
             self._next = min(self._next + 1, len(self._way) - 1)
-        blocked = self._gate.holding and not self._gate.silenced
-        self._held_s = self._held_s + self._period_s if blocked else 0.0
+        if self._gate.holding and not self._gate.silenced:
+            self._held_s += self._period_s  # in all: between two tries the gate may let it back a little
         return sent
 
 
-def _rise(kinematics: Kinematics, joints: Array, up: Array) -> Array:
-    """Returns joint positions ``[M, J]`` of the tool's way straight up, until the line home is high enough.
+def _lead(kinematics: Kinematics, joints: Array, up: Array, allows: Allows) -> Array:
+    """Returns joint positions ``[M, J]`` of the tool's way to where the line home is clear.
 
-    It ends early where the arm can rise no more.
+    It ends early where the arm can go no farther.
     """
-    ik = DifferentialIK(kinematics, period_s=_RISE_M / SPEED_M)
-    low = _heights(kinematics, kinematics.embodiment.home_positions, up) - LOWER_M
-    goal, rise = kinematics.forward(joints), [np.array(joints, np.float64)]
-    while _heights(kinematics, _line_home(kinematics, rise[-1]), up).min() < low:
-        goal[:3, 3] += _RISE_M * up
-        higher = ik.solve(goal[None], rise[-1][None])[0]
-        if np.abs(kinematics.forward(higher) - goal).max() > _APART:
-            break
-        rise.append(higher)
-    return np.array(rise)
+    home = kinematics.forward(kinematics.embodiment.home_positions)[:3, 3]
+
+    def rise(line: Array, rest: Array) -> Array | None:
+        if rest @ up < -HIGHER_M or (kinematics.forward(line)[:, :3, 3] @ up).min() > home @ up - LOWER_M:
+            return None
+        level = rest - (rest @ up) * up
+        return np.asarray(up + _LEAN * level / max(float(np.linalg.norm(level)), _NEAR_M))
+
+    def approach(line: Array, rest: Array) -> Array | None:
+        distance = float(np.linalg.norm(rest))
+        return None if distance < _STEP_M or allows(np.asarray(line, np.float64)) else rest / distance
+
+    ik = DifferentialIK(kinematics, period_s=_STEP_M / SPEED_M)
+    goal, way = kinematics.forward(joints), [np.array(joints, np.float64)]
+    for direction in (rise, approach):
+        while (step := direction(_line_home(kinematics, way[-1]), home - goal[:3, 3])) is not None:
+            goal[:3, 3] += _STEP_M * step
+            further = ik.solve(goal[None], way[-1][None])[0]
+            if np.abs(kinematics.forward(further) - goal).max() > _APART:
+                goal = kinematics.forward(way[-1])
+                break
+            way.append(further)
+    return np.array(way)
 
 
 def _line_home(kinematics: Kinematics, joints: Array) -> Array:
     """Returns joint positions ``[M, J]`` along the straight line home."""
     return np.linspace(joints, kinematics.embodiment.home_positions, _SAMPLES)
-
-
-def _heights(kinematics: Kinematics, joints: Array, up: Array) -> Array:
-    """Returns how high the tool is ``[...]`` at joint positions ``[..., J]`` [m]."""
-    return np.asarray(kinematics.forward(joints)[..., :3, 3] @ up)
 
 
 def _slowly(kinematics: Kinematics, leg: Array, period_s: float) -> Array:

@@ -114,6 +114,15 @@ class SafetyGate:
         self._wanted, self._commanded_ns, self.silenced = self.sent.copy(), None, False
         self._frozen_since_ns = None
 
+    def allows(self, set_points: NDArray[np.float64]) -> bool:
+        """Returns whether the checks of set points let the device rest at all of some ``[N, A]``."""
+        return not any(
+            check.excess(set_point, {}) > _TOLERANCE
+            for check, mode in self._checks
+            if check.name in _OF_SET_POINTS and _enforces(mode)
+            for set_point in set_points
+        )
+
     def filter(
         self,
         wanted: ArrayLike,

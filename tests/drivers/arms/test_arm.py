@@ -110,8 +110,8 @@ def test_a_force_beyond_the_limit_stops(make, tmp_path):
 
 
 AWKWARD = {
-    "low": ("ur5e", "0.6 -0.75 1.6 -2.4 -1.57 0.3"),
-    "stretched out": ("ur5e", "-0.5 -0.3 0.0 -0.6 -1.57 0.0"),
+    "low": ("ur5e", "2.54 -1.05 1.65 -2.17 -1.57 -2.17"),
+    "stretched out": ("ur5e", "2.36 -0.3 0.0 -0.6 -1.57 0.0"),
     "at three limits": ("fr3", "-0.6 1.2 0.4 -0.16 0.0 4.5 3.0"),
 }
 

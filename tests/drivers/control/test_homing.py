@@ -15,10 +15,10 @@ from robopolicy_drivers.safety.limits import MotionLimits
 PERIOD_S = 0.005
 UP = np.array([0.0, 0.0, 1.0])
 STARTS = {
-    "low, the tool down": ("ur5e", [0.6, -0.75, 1.6, -2.4, -1.57, 0.3]),
-    "stretched out": ("ur5e", [-0.5, -0.3, 0.0, -0.6, -1.57, 0.0]),
-    "the wrist singular": ("ur5e", [0.3, -1.0, 1.8, -0.8, 0.0, 0.0]),
-    "at a limit of the wrist": ("ur5e", [0.2, -1.2, 1.9, -2.2, -1.57, 6.28]),
+    "low, the tool down": ("ur5e", [2.54, -1.05, 1.65, -2.17, -1.57, -2.17]),
+    "stretched out": ("ur5e", [2.36, -0.3, 0.0, -0.6, -1.57, 0.0]),
+    "the wrist singular": ("ur5e", [3.16, -1.0, 1.8, -0.8, 0.0, 0.0]),
+    "at a limit of the wrist": ("ur5e", [3.06, -1.2, 1.9, -2.2, -1.57, 6.28]),
     "at a limit of the elbow": ("fr3", [0.2, -0.5, 0.0, -3.04, 0.0, 2.6, 0.8]),
     "the elbow to the side": ("fr3", [1.2, 0.9, -1.3, -2.0, 1.0, 1.9, 0.5]),
     "at three limits": ("fr3", [-0.6, 1.2, 0.4, -0.16, 0.0, 4.5, 3.0]),
@@ -36,6 +36,10 @@ def heights(kinematics, joints, up=UP):
     return kinematics.forward(joints)[..., :3, 3] @ up
 
 
+def anywhere(set_points):
+    return True
+
+
 def gate_at(kinematics, joints, **settings):
     limits = MotionLimits.of_joints(kinematics.embodiment)
     return SafetyGate(joints, limits, period_s=PERIOD_S, **settings)
@@ -43,7 +47,7 @@ def gate_at(kinematics, joints, **settings):
 
 def test_it_ends_at_home_and_is_slow_all_the_way(start):
     kinematics, joints = start
-    way = np.vstack([joints, way_home(kinematics, joints, UP, PERIOD_S)])
+    way = np.vstack([joints, way_home(kinematics, joints, UP, PERIOD_S, anywhere)])
     np.testing.assert_allclose(way[-1], kinematics.embodiment.home_positions, atol=1e-12)
     lower, upper = kinematics.embodiment.position_limits.T
     assert ((way >= lower - 1e-9) & (way <= upper + 1e-9)).all()
@@ -55,16 +59,17 @@ def test_it_ends_at_home_and_is_slow_all_the_way(start):
     assert (changes < kinematics.embodiment.acceleration_limits).all()
 
 
-def test_a_low_tool_rises_straight_up_and_sinks_no_lower_than_home():
+def test_a_low_tool_rises_and_sinks_no_lower_than_home():
     name, joints = STARTS["low, the tool down"]
     kinematics = Kinematics(load_embodiment(name))
-    way = kinematics.forward(way_home(kinematics, np.array(joints), UP, PERIOD_S))
+    way = kinematics.forward(way_home(kinematics, np.array(joints), UP, PERIOD_S, anywhere))
     first, home = kinematics.forward(np.array(joints)), kinematics.embodiment.home_positions
     lowest = heights(kinematics, home) - LOWER_M
     assert first[2, 3] < lowest - 0.1
     low = way[way[:, 2, 3] < lowest - 1e-3]
     assert len(low) > 100
-    assert np.abs(low[:, :2, 3] - first[:2, 3]).max() < 2e-3
+    rises, leans = low[:, 2, 3] - first[2, 3], np.linalg.norm(low[:, :2, 3] - first[:2, 3], axis=1)
+    assert (leans < 0.11 * rises + 1e-4).all()
     assert np.abs(low[:, :3, :3] - first[:3, :3]).max() < 5e-3
     assert (np.diff(low[:, 2, 3]) > 0).all()
 
@@ -72,21 +77,22 @@ def test_a_low_tool_rises_straight_up_and_sinks_no_lower_than_home():
 def test_up_is_where_the_base_says():
     kinematics = Kinematics(load_embodiment("ur5e"))
     joints = np.array(STARTS["low, the tool down"][1])
-    hanging = way_home(kinematics, joints, -UP, PERIOD_S)  # there the tool is high already
+    hanging = way_home(kinematics, joints, -UP, PERIOD_S, anywhere)  # there the tool is high already
     assert heights(kinematics, hanging).min() < heights(kinematics, joints) + 1e-3
-    assert len(hanging) < len(way_home(kinematics, joints, UP, PERIOD_S))
+    assert len(hanging) < len(way_home(kinematics, joints, UP, PERIOD_S, anywhere))
 
 
 def test_from_home_it_stays():
     kinematics = Kinematics(load_embodiment("fr3"))
     home = kinematics.embodiment.home_positions
-    np.testing.assert_array_equal(np.ptp([home, *way_home(kinematics, home, UP, PERIOD_S)], axis=0), 0.0)
+    way = way_home(kinematics, home, UP, PERIOD_S, anywhere)
+    np.testing.assert_array_equal(way, np.broadcast_to(home, way.shape))
 
 
 def test_it_passes_the_gate_as_it_is(start):
     kinematics, joints = start
     gate = gate_at(kinematics, joints)
-    homing = Homing(gate, way_home(kinematics, joints, UP, PERIOD_S), PERIOD_S)
+    homing = Homing(gate, way_home(kinematics, joints, UP, PERIOD_S, gate.allows), PERIOD_S)
     arrived, now_ns = [], 0
     while not homing.arrived:
         gate.commanded(now_ns)
@@ -101,7 +107,7 @@ def test_without_its_caller_it_brakes_and_goes_on_when_asked_again():
     kinematics = Kinematics(load_embodiment("ur5e"))
     joints = np.array(STARTS["low, the tool down"][1])
     gate = gate_at(kinematics, joints)
-    homing = Homing(gate, way_home(kinematics, joints, UP, PERIOD_S), PERIOD_S)
+    homing = Homing(gate, way_home(kinematics, joints, UP, PERIOD_S, gate.allows), PERIOD_S)
     now_ns, calls_ns = 0, [0]
     gate.commanded(0)
     while now_ns < seconds_to_ns(2.0):
@@ -124,13 +130,46 @@ def test_without_its_caller_it_brakes_and_goes_on_when_asked_again():
     assert {event.limit for event in gate.log.events()} <= {"stale_command", "acceleration", "velocity"}
 
 
+@pytest.mark.parametrize("outward", [[1, 0, 0], [0, -1, 0], [0, 0, -1], [1, -1, -1]])
+def test_a_tool_at_a_wall_of_its_box_comes_away_from_it(outward):
+    kinematics = Kinematics(load_embodiment("ur5e"))
+    joints = np.array(STARTS["low, the tool down"][1])
+    place, wide = kinematics.forward(joints)[:3, 3], np.array([2.0, 2.0, 2.0])
+    lower, upper = np.where(np.less(outward, 0), place, -wide), np.where(np.greater(outward, 0), place, wide)
+    gate = gate_at(
+        kinematics, joints, checks=[Workspace(lower, upper, lambda q: kinematics.forward(q)[:3, 3])]
+    )
+    homing = Homing(gate, way_home(kinematics, joints, UP, PERIOD_S, gate.allows), PERIOD_S)
+    tick = 0
+    while not homing.arrived:
+        gate.commanded(seconds_to_ns(tick * PERIOD_S))
+        homing.check()
+        homing.tick(seconds_to_ns(tick * PERIOD_S))
+        tick += 1
+
+
+def test_a_line_home_that_would_leave_the_box_begins_nearer_to_home():
+    kinematics = Kinematics(load_embodiment("fr3"))
+    joints = np.array(STARTS["the elbow to the side"][1])
+    free = kinematics.forward(way_home(kinematics, joints, UP, PERIOD_S, anywhere))[:, :3, 3]
+    home = kinematics.forward(kinematics.embodiment.home_positions)[:3, 3]
+    inner = np.stack([free[0], home])
+    lower, upper = inner.min(axis=0) - 0.01, inner.max(axis=0) + 0.01
+    assert max((lower - free).max(), (free - upper).max()) > 0.005
+    gate = gate_at(
+        kinematics, joints, checks=[Workspace(lower, upper, lambda q: kinematics.forward(q)[:3, 3])]
+    )
+    kept = kinematics.forward(way_home(kinematics, joints, UP, PERIOD_S, gate.allows))[:, :3, 3]
+    assert max((lower - kept).max(), (kept - upper).max()) < 1e-3
+
+
 def test_a_way_that_leaves_the_box_is_blocked_and_says_so():
     kinematics = Kinematics(load_embodiment("ur5e"))
     joints = np.array(STARTS["low, the tool down"][1])
     roof = heights(kinematics, joints) + 0.1
     box = Workspace(np.full(3, -2.0), np.array([2.0, 2.0, roof]), lambda q: kinematics.forward(q)[:3, 3])
     gate = gate_at(kinematics, joints, checks=[box])
-    homing = Homing(gate, way_home(kinematics, joints, UP, PERIOD_S), PERIOD_S)
+    homing = Homing(gate, way_home(kinematics, joints, UP, PERIOD_S, gate.allows), PERIOD_S)
 
     def go_on():
         for tick in range(2000):
