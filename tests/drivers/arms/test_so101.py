@@ -168,6 +168,15 @@ def test_joints_and_gripper_are_reached_on_both_sides_of_the_encoders_end(arm):
     assert np.abs(record.data["robot0_joint_vel"]).max() < 0.2
 
 
+def test_it_goes_home_and_the_gripper_stays(arm):
+    goal = place(arm)
+    goal[:5], goal[5] = SO101.home_positions + np.array([0.3, 0.2, -0.2, -0.3, 0.5]), 0.03
+    reach(arm, goal)
+    arm.go_home()
+    assert wait_until(lambda: np.abs(place(arm)[:5] - SO101.home_positions).max() < 0.01)
+    assert abs(place(arm)[5] - 0.03) < 0.01
+
+
 def test_a_pose_with_an_opening_is_reached(own_config):
     own_config.action = "pose"
     with GrippingArm(own_config) as arm:
