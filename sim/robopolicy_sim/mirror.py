@@ -83,8 +83,8 @@ class MirroredRobot(CompositeRobot):
     def reset(self, seed: int) -> None:
         """Sets up the task's scene of a seed. **The robot moves**: slowly, to where that scene begins.
 
-        It always goes by its home: nothing blocks that way, wherever the episode before has ended, and an arm
-        with a redundant joint begins each episode with the same elbow.
+        It always goes by its home: wherever the episode before has ended, no joint limit closes that way, and
+        an arm begins each episode with the same elbow.
 
         Raises:
             DeviceError: it does not arrive.

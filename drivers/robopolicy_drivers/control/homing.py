@@ -22,6 +22,7 @@ from robopolicy_drivers.safety.checks import Measured
 from robopolicy_drivers.safety.gate import SafetyGate
 
 Allows = Callable[[NDArray[np.float64]], bool]
+"""Tells whether an arm may rest at all of some joint positions ``[M, J]`` [rad]."""
 
 SPEED_M = 0.2  # of the tool
 SPEED_RAD = 0.5  # of each joint
@@ -51,7 +52,7 @@ def way_home(
         joints: where it stands ``[J]`` [rad].
         up: the direction away from the ground, in the frame of the arm's base (3).
         period_s: from one set point to the next [s].
-        allows: whether the arm may rest at all of some joint positions ``[M, J]``: ``SafetyGate.allows``.
+        allows: where the arm may rest: ``SafetyGate.allows``.
 
     Returns:
         Joint positions ``[N, J]`` [rad], of which the last are those of home. No joint is faster than
@@ -109,7 +110,7 @@ class Homing:
 
 
 def _lead(kinematics: Kinematics, joints: Array, up: Array, allows: Allows) -> Array:
-    """Returns joint positions ``[M, J]`` of the tool's way to where the line home is clear.
+    """Returns joint positions ``[M, J]`` of the way to where the line home is high enough and allowed.
 
     It ends early where the arm can go no farther.
     """
