@@ -1,16 +1,20 @@
-"""Starts the own UR controller emulator in a process of its own, and tells it what happens to its robot."""
+"""Our own emulator of a UR controller on an address of its own, and two small clients of such controllers."""
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
-import signal
-import subprocess
-import sys
-from pathlib import Path
-from typing import Self
+import socket
+import struct
 
-_EMULATOR = Path(__file__).parent / "emulators" / "ur_controller.py"
+from emulated import Emulated
+
+from robopolicy_datasets.clock import now_ns, seconds_to_ns
+from robopolicy_drivers.arms.ur import UrConfig
+from robopolicy_drivers.arms.ur_greeting import DASHBOARD_PORT, RTDE_PORT
+from robopolicy_drivers.arms.ur_link import UrLink
+
 _numbers = itertools.count(1)
 
 
@@ -20,8 +24,8 @@ def free_host() -> str:
     return f"127.{20 + (pid >> 8) % 200}.{pid % 256}.{1 + next(_numbers) % 250}"
 
 
-class EmulatedUr:
-    """A ``with`` statement in which the emulator runs.
+class EmulatedUr(Emulated):
+    """A running controller.
 
     Args:
         options: of ``ur_controller.py``, without their dashes.
@@ -32,31 +36,62 @@ class EmulatedUr:
 
     def __init__(self, **options: object) -> None:
         self.host = free_host()
-        given = [(f"--{name.replace('_', '-')}", str(value)) for name, value in options.items()]
-        self._command = [sys.executable, str(_EMULATOR), "--host", self.host, *itertools.chain(*given)]
+        given = [(f"--{name.replace('_', '-')}", value) for name, value in options.items()]
+        super().__init__("ur_controller", "--host", self.host, *itertools.chain(*given))
 
-    def __enter__(self) -> Self:
-        self._process = subprocess.Popen(
-            self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
-        )
-        assert self._process.stdout.readline() == "ready\n"
+    def asked(self, question: str) -> str:
+        """Returns the dashboard's answer."""
+        with (
+            socket.create_connection((self.host, DASHBOARD_PORT)) as connection,
+            connection.makefile("rw") as file,
+        ):
+            file.readline()
+            file.write(f"{question}\n")
+            file.flush()
+            return file.readline().strip()
+
+
+class RtdeClient:
+    """The smallest RTDE client, beside ur_rtde's: it claims inputs and reads outputs."""
+
+    def __init__(self, host):
+        self.host = host
+
+    def __enter__(self):
+        self.socket = socket.create_connection((self.host, RTDE_PORT), 5.0)
+        assert self.ask("V", b"\x00\x02") == b"\x01"
         return self
 
-    def __exit__(self, *error: object) -> None:
-        self.kill()
-        self._process.stdin.close()
-        self._process.stdout.close()
+    def __exit__(self, *error):
+        self.socket.close()
 
-    def say(self, line: str) -> None:
-        """Tells it what happens, see ``_PENDANT`` there."""
-        self._process.stdin.write(f"{line}\n")
+    def ask(self, kind, body):
+        self.socket.sendall(struct.pack(">HB", 3 + len(body), ord(kind)) + body)
+        while (answer := self.message())[0] != ord(kind):  # what was still being sent
+            pass
+        return answer[1]
 
-    def freeze(self) -> None:
-        self._process.send_signal(signal.SIGSTOP)
+    def message(self):
+        size, kind = struct.unpack(">HB", self.socket.recv(3, socket.MSG_WAITALL))
+        return kind, self.socket.recv(size - 3, socket.MSG_WAITALL) if size > 3 else b""
 
-    def thaw(self) -> None:
-        self._process.send_signal(signal.SIGCONT)
+    def claim(self, name):
+        return self.ask("I", name.encode())
 
-    def kill(self) -> None:
-        self._process.kill()
-        self._process.wait()
+    def outputs(self, name):
+        self.ask("O", struct.pack(">d", 125.0) + name.encode())
+        self.ask("S", b"")
+        body = self.message()[1]
+        self.ask("P", b"")
+        return struct.unpack(f">{(len(body) - 1) // 8}d", body[1:])
+
+
+def open_link(host: str, **settings: object) -> None:
+    """Opens the link of an arm in this process, for what is refused."""
+    with contextlib.closing(UrLink(UrConfig(host=host, **settings))) as link:
+        link.open()
+
+
+def soon(seconds: float = 0.02) -> int:
+    """Returns a time that is so far ahead [ns, monotonic]."""
+    return now_ns() + seconds_to_ns(seconds)

@@ -1,6 +1,5 @@
 """``devices calibrate joints`` as a person does it, whose hand turns the shafts of an own emulator."""
 
-import subprocess
 import sys
 import threading
 import time
@@ -15,19 +14,19 @@ from robopolicy_launch import command
 from robopolicy_launch.verbs.devices import calibrating_joints
 
 pytest.importorskip("scservo_sdk", reason="the extra 'feetech' is not installed")
-EMULATOR = Path(__file__).parents[1] / "drivers" / "emulators" / "feetech_servos.py"
+
+sys.path.append(str(Path(__file__).parents[1] / "drivers"))
+
+from emulated import Emulated
+
+pytestmark = pytest.mark.realtime
 NAMES = servo_names(load_embodiment("so101"))
 
 
 @pytest.fixture
 def bus():
-    process = subprocess.Popen(
-        [sys.executable, EMULATOR, "1=4090"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    with process:
-        process.port = process.stdout.readline().strip()
-        yield process
-        process.kill()
+    with Emulated("feetech_servos", "1=4090") as bus:
+        yield bus
 
 
 def calibrate(bus, file):
@@ -37,7 +36,7 @@ def calibrate(bus, file):
             "calibrate",
             "joints",
             "robot=so101",
-            f"robot.port={bus.port}",
+            f"robot.port={bus.told[0]}",
             f"robot.calibration={file}",
         ]
     )
@@ -48,10 +47,9 @@ def test_joints_that_a_hand_moves_are_calibrated(bus, tmp_path, capsys, monkeypa
 
     def hand():
         time.sleep(1.0)
-        for way in (1660, -3320, 1660):
+        for way in (830, 830, -830, -830, -830, -830, 830, 830):  # each less than what counts as a jump
             for servo in NAMES:
-                bus.stdin.write(f"push {servo} {way}\n")
-            bus.stdin.flush()
+                bus.say(f"push {servo} {way}")
             time.sleep(abs(way) / 4000 + 0.1)
 
     moving = threading.Thread(target=hand)

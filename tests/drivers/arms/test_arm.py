@@ -16,6 +16,8 @@ from robopolicy_drivers.embodiments import load_embodiment
 from robopolicy_drivers.interfaces import GoesHome, IsGuarded, RecallsStates, ReportsCycles, ReportsLateness
 from robopolicy_drivers.safety.configs import SafetyConfig
 
+pytestmark = pytest.mark.realtime
+
 
 @pytest.fixture
 def make(tmp_path):

@@ -29,6 +29,8 @@ from robopolicy_drivers.control.kinematics import Kinematics
 from robopolicy_drivers.embodiments import load_embodiment
 from robopolicy_drivers.realtime.loop import DeadlineLoop
 
+pytestmark = pytest.mark.realtime
+
 franky = pytest.importorskip("franky", reason="the extra 'franka' is not installed")
 
 FR3 = load_embodiment("fr3")

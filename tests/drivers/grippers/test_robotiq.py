@@ -4,18 +4,17 @@ transports; a third party's client says whether the registers are used as others
 from __future__ import annotations
 
 import os
-import signal
 import socket
 import subprocess
 import sys
 import time
 from contextlib import ExitStack
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 import pytest
 from device_targets import wait_until
+from emulated import Emulated
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -27,36 +26,23 @@ from robopolicy_drivers.grippers.robotiq import MODELS, RobotiqConfig, RobotiqLi
 from robopolicy_drivers.safety.configs import SafetyConfig
 
 pytest.importorskip("pymodbus", reason="the extra 'modbus' is not installed")
+pytestmark = pytest.mark.realtime
 # On a machine that is busy the emulator may sleep for a while; only the tests of silence mind.
 PATIENT = {"reply_timeout_s": 1.0, "safety": SafetyConfig(stale_state_s=5.0)}
-EMULATOR = Path(__file__).parents[1] / "emulators" / "robotiq_gripper.py"
+HOST = "127.0.0.31"
 
 
 def unused_port():
-    with socket.create_server(("127.0.0.31", 0)) as server:
+    with socket.create_server((HOST, 0)) as server:
         return server.getsockname()[1]
 
 
-class Peer:
-    """The emulator in a process of its own."""
+class Peer(Emulated):
+    """The emulator on a transport, and the port of its gripper."""
 
     def __init__(self, kind):
-        where = ["pty"] if kind == "pty" else ["tcp", "127.0.0.31", str(unused_port())]
-        self.process = subprocess.Popen(
-            [sys.executable, EMULATOR, *where], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-        listens = self.process.stdout.readline().strip()
-        self.port = listens if kind == "pty" else f"tcp://{listens}"
-
-    def do(self, line):
-        self.process.stdin.write(line + "\n")
-        self.process.stdin.flush()
-
-    def end(self):
-        self.process.kill()
-        self.process.wait()
-        self.process.stdin.close()
-        self.process.stdout.close()
+        super().__init__("robotiq_gripper", *(["pty"] if kind == "pty" else ["tcp", HOST, unused_port()]))
+        self.port = self.told[0] if kind == "pty" else f"tcp://{self.told[0]}"
 
 
 @pytest.fixture
@@ -71,9 +57,8 @@ both_transports = pytest.mark.parametrize("kind", ["tcp", "pty"])
 @pytest.fixture
 def own_peer(kind):
     """A peer that the test may leave in any state."""
-    peer = Peer(kind)
-    yield peer
-    peer.end()
+    with Peer(kind) as peer:
+        yield peer
 
 
 @pytest.fixture(scope="module")
@@ -83,8 +68,7 @@ def connected():
 
         @cache
         def of(kind):
-            peer = Peer(kind)
-            devices.callback(peer.end)
+            peer = devices.enter_context(Peer(kind))
             config = RobotiqConfig(port=peer.port, **PATIENT)
             return peer, devices.enter_context(HostedGripper(config))
 
@@ -100,7 +84,7 @@ def peer(kind, connected):
 def gripper(kind, connected):
     """Open, and not stopped."""
     peer, gripper = connected(kind)
-    peer.do("object 0")
+    peer.say("object 0")
     if stopped(gripper):
         gripper.release()
     go(gripper, 0.085)
@@ -158,20 +142,20 @@ def test_a_stop_halts_moving_fingers(gripper):
 
 
 def test_a_stop_keeps_the_grip_on_an_object(gripper, peer):
-    peer.do("object 120")
+    peer.say("object 120")
     go(gripper, 0.0)
     held = RobotiqConfig().width(120)
     assert wait_until(lambda: abs(width(gripper) - held) < 1e-4)
     time.sleep(0.3)
     gripper.stop("check")
-    peer.do("object 0")  # taken away: the fingers close on, because their grip was kept
+    peer.say("object 0")  # taken away: the fingers close on, because their grip was kept
     assert wait_until(lambda: width(gripper) < 0.001)
 
 
 def test_a_fault_latches_and_a_release_activates_the_gripper_again(gripper, peer, reaction):
     go(gripper, 0.0)
     assert wait_until(lambda: width(gripper) < 0.07)
-    peer.do("fault 14")
+    peer.say("fault 14")
     reaction("a fault that the gripper reports", lambda: stopped(gripper))
     with pytest.raises(DeviceError, match=r"fault 14: its current is too high; free the fingers"):
         go(gripper, 0.0)
@@ -184,7 +168,7 @@ def test_a_second_controller_is_noticed(gripper, peer, reaction):
     go(gripper, 0.03)
     assert wait_until(lambda: abs(width(gripper) - 0.03) < 0.001)
     time.sleep(0.3)
-    peer.do("set 10")
+    peer.say("set 10")
     reaction("another program's request", lambda: stopped(gripper))
     with pytest.raises(DeviceError, match="another program commands the gripper: it goes to 10"):
         go(gripper, 0.0)
@@ -193,12 +177,12 @@ def test_a_second_controller_is_noticed(gripper, peer, reaction):
 @both_transports
 def test_a_gripper_that_falls_silent_stops_and_comes_back(own_peer, reaction):
     with HostedGripper(RobotiqConfig(port=own_peer.port)) as gripper:
-        own_peer.process.send_signal(signal.SIGSTOP)  # a gateway that hangs, a bus without power
+        own_peer.freeze()  # a gateway that hangs, a bus without power
         reaction("a gripper that answers nothing", lambda: stopped(gripper))
         time.sleep(0.3)  # the gate may have stopped over the age of the state, before the link gave up
         with pytest.raises(DeviceError, match=r"does not answer .* Check its power"):
             gripper.release()
-        own_peer.process.send_signal(signal.SIGCONT)
+        own_peer.thaw()
 
         def goes_on():
             try:
@@ -215,7 +199,7 @@ def test_a_gripper_that_falls_silent_stops_and_comes_back(own_peer, reaction):
 @both_transports
 def test_a_killed_peer_stops(own_peer, reaction):
     with HostedGripper(RobotiqConfig(port=own_peer.port)) as gripper:
-        own_peer.process.kill()
+        own_peer.kill()
         reaction("a killed peer", lambda: stopped(gripper))
         with pytest.raises(DeviceError, match=r"does not answer|the newest state is .* old"):
             go(gripper, 0.0)

@@ -1,12 +1,9 @@
 """A leader on its servo bus leads a follower on another: own emulators of both, and Feetech's SDK."""
 
-import subprocess
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 from device_targets import wait_until
+from emulated import Emulated
 
 from robopolicy_datasets.clock import now_ns, seconds_to_ns
 from robopolicy_datasets.errors import DeviceError
@@ -22,33 +19,23 @@ from robopolicy_drivers.teleop.leader import Follow, LeaderTeleop
 from robopolicy_drivers.teleop.steering import BUTTONS, Steering
 
 pytest.importorskip("scservo_sdk", reason="the extra 'feetech' is not installed")
-EMULATOR = Path(__file__).parents[1] / "emulators" / "feetech_servos.py"
+pytestmark = pytest.mark.realtime
 NAMES = servo_names(load_embodiment("so101"))
 RADIANS = 2 * np.pi / 4096  # of a count
 
 
-class Bus:
-    """The emulator of a calibrated arm, in a process of its own."""
+class Bus(Emulated):
+    """The emulator of a calibrated arm."""
 
     def __init__(self, calibration):
-        self._process = subprocess.Popen(
-            [sys.executable, EMULATOR], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-        self.port, self.calibration = self._process.stdout.readline().strip(), str(calibration)
+        super().__init__("feetech_servos")
+        (self.port,), self.calibration = self.told, str(calibration)
         joints = [JointCalibration(name, servo, 0, 898, 3198) for servo, name in NAMES.items()]
         bus = ServoBus(self.port, NAMES)
         bus.open()
         write_joints(bus, joints)
         bus.close()
         save_joints(calibration, "so101", joints)
-
-    def do(self, line):
-        self._process.stdin.write(line + "\n")
-        self._process.stdin.flush()
-
-    def end(self):
-        self._process.kill()
-        self._process.communicate()
 
 
 class NoButtons:
@@ -66,10 +53,8 @@ class NoButtons:
 
 @pytest.fixture
 def buses(tmp_path):
-    pair = Bus(tmp_path / "leader.json"), Bus(tmp_path / "follower.json")
-    yield pair
-    for bus in pair:
-        bus.end()
+    with Bus(tmp_path / "leader.json") as leader, Bus(tmp_path / "follower.json") as follower:
+        yield leader, follower
 
 
 def told(teleop):
@@ -101,15 +86,15 @@ def test_the_follower_does_what_the_leader_does_until_its_cable_is_cut(buses, re
                 return teleop.follow is Follow.FOLLOWING and abs(here[joint] - start[joint] - way) < 0.02
 
             assert wait_until(lambda: moved_by(0, 0.0), pause_s=0.02)
-            leader.do("push 1 -400")
-            leader.do("push 6 -400")
+            leader.say("push 1 -400")
+            leader.say("push 6 -400")
             assert wait_until(lambda: moved_by(0, -400 * RADIANS), pause_s=0.02)
 
             def gripped():
                 return moved_by(0, -400 * RADIANS) and last[-1] < start[-1] - 0.005
 
             assert wait_until(gripped, pause_s=0.02)
-            leader.do("cut")
+            leader.say("cut")
 
             reaction("a leader's bus whose cable is cut", lambda: "Check the USB cable" in told(teleop))
             robot.hold()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import socket
 import time
 
@@ -19,6 +18,8 @@ from robopolicy_drivers.conformance import check_sensor
 from robopolicy_drivers.touch import rdt
 from robopolicy_drivers.touch.ati_net_ft import KEY, AtiNetFt, AtiNetFtSource, wrench_transform
 from robopolicy_drivers.touch.configs import AtiNetFtConfig
+
+pytestmark = pytest.mark.realtime
 
 HOST = "127.0.0.1"
 NUMBER = st.integers(0, 2**32 - 1)
@@ -198,13 +199,13 @@ def test_a_threshold_of_the_users_is_no_fault(box):
 
 def test_a_sensor_that_dies_is_noticed(box, reaction):
     with AtiNetFt(box.config) as sensor:
-        box.process.kill()
+        box.kill()
         reaction("a killed sensor", noticed(sensor, "power"))
 
 
 def test_a_cut_cable_is_noticed(box, reaction):
     with AtiNetFt(box.config) as sensor:
-        box.process.send_signal(signal.SIGSTOP)
+        box.freeze()
         reaction("a cut cable", noticed(sensor, "Its cable or power is gone"))
 
 

@@ -22,6 +22,8 @@ from robopolicy_drivers.touch.configs import FlexiTacConfig
 from robopolicy_drivers.touch.flexitac import FlexiTac, FlexiTacSource
 from robopolicy_drivers.touch.taxel_frames import MARKER, FrameParser
 
+pytestmark = pytest.mark.realtime
+
 KEY = FlexiTacConfig.key
 SIZE = 12  # bytes of the frames of the tests of framing
 
@@ -188,7 +190,7 @@ def test_a_fault_ends_the_reading(board, reaction, fault, words):
 
 def test_a_board_that_dies_is_noticed(board, reaction):
     with FlexiTac(board.config) as sensor:
-        board.process.kill()
+        board.kill()
         reaction("a killed board", noticed(sensor, "Plug in its cable"))
 
 

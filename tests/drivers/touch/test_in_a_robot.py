@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from device_targets import wait_until
 from practice_arm import PracticeArmConfig
 
@@ -17,6 +18,8 @@ from robopolicy_drivers.realtime.ring_source import RingSource
 from robopolicy_drivers.touch.ati_net_ft import AtiNetFt
 from robopolicy_drivers.touch.configs import AtiNetFtConfig, FlexiTacConfig
 from robopolicy_drivers.touch.flexitac import FlexiTac
+
+pytestmark = pytest.mark.realtime
 
 HOST = "127.0.0.1"
 
