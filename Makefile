@@ -23,7 +23,6 @@ VENV_FRANKA_SIM := .venv-franka-sim
 INSTALL := -m pip install --quiet --disable-pip-version-check --no-input --progress-bar off
 ARGS ?=
 PYTEST := $(VENV)/bin/python -m pytest
-SIDE_BY_SIDE := tests/datasets tests/robopolicy tests/drivers/control $(addprefix tests/sim/,tasks touch twin worlds)
 
 .PHONY: help demo test lint soak test-mujoco4 test-franka-sim metaworld system-check system-packages clean
 
@@ -33,12 +32,13 @@ help:
 demo: $(VENV)/.demo-ready $(VENV)/.render-ready
 	@$(VENV)/bin/robopolicy demo $(ARGS)
 
-# What keeps no real time goes first, in processes side by side; what does has the machine to itself.
+# What keeps no real time goes first, in processes side by side; what does (its mark says so) has the machine
+# to itself.
 test: $(VENV)/.test-ready $(VENV)/.render-ready
 ifeq ($(strip $(ARGS)),)
 	@status=0; \
-	OMP_NUM_THREADS=1 $(PYTEST) -n auto --maxprocesses 4 --dist worksteal $(SIDE_BY_SIDE) || status=$$?; \
-	$(PYTEST) $(SIDE_BY_SIDE:%=--ignore=%) || status=$$?; \
+	OMP_NUM_THREADS=1 $(PYTEST) -n auto --maxprocesses 4 --dist worksteal -m "not soak and not realtime" || status=$$?; \
+	$(PYTEST) -m "realtime and not soak" || status=$$?; \
 	exit $$status
 else
 	@$(PYTEST) $(ARGS)

@@ -50,15 +50,9 @@ def checkout(tmp_path):
     return tmp_path
 
 
-TIMELESS = [
-    "datasets",
-    "robopolicy",
-    "drivers/control",
-    *(f"sim/{name}" for name in ("tasks", "touch", "twin", "worlds")),
-]
 SIDE_BY_SIDE_AND_ALONE = [
-    "-m pytest -n auto --maxprocesses 4 --dist worksteal " + " ".join(f"tests/{name}" for name in TIMELESS),
-    "-m pytest " + " ".join(f"--ignore=tests/{name}" for name in TIMELESS),
+    "-m pytest -n auto --maxprocesses 4 --dist worksteal -m not soak and not realtime",
+    "-m pytest -m realtime and not soak",
 ]
 
 
@@ -91,7 +85,7 @@ def test_a_second_run_installs_nothing(checkout):
     assert "pip install" in calls(checkout)[6]
 
 
-@pytest.mark.parametrize("failing", ["-n auto", "--ignore"])
+@pytest.mark.parametrize("failing", ["not realtime", "-m realtime"])
 def test_a_failure_in_one_half_of_the_tests_is_one_of_all(checkout, failing):
     make("test", folder=checkout)
     python = checkout / ".venv" / "bin" / "python"

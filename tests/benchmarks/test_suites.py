@@ -213,6 +213,7 @@ def test_the_cold_reads_by_hand_are_the_frames(tmp_path):
         os.close(descriptor)
 
 
+@pytest.mark.realtime
 def test_record():
     check(
         record.run(seconds=1.5, size=(24, 32), codecs=("jpeg", "raw")),
@@ -232,6 +233,7 @@ def test_render():
     check(render.run(sizes=(16,), seconds=0.0), ["render_fast_16", "render_default_16"])
 
 
+@pytest.mark.realtime
 def test_loop():
     loads = [
         f"loop_500hz_fifo_{load}_{figure}" for load in ("policy", "busy") for figure in ("p99", "max", "met")

@@ -12,8 +12,9 @@ from device_targets import wait_until
 
 
 @pytest.fixture
-def reaction(record_property):
+def reaction(request, record_property):
     """Measures how long a fault goes unnoticed: printed (``pytest -rP``) and stored, never judged."""
+    assert request.node.get_closest_marker("realtime"), "what is measured beside other tests says nothing"
 
     def measure(fault, noticed):
         begun = time.monotonic()

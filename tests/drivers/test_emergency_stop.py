@@ -12,6 +12,8 @@ from robopolicy_datasets.errors import ConfigError, DeviceError
 from robopolicy_drivers.emergency_stop import Outcome, RobotClaim, runtime_folder, stop_all
 from robopolicy_drivers.realtime.process import DeviceProcess
 
+pytestmark = pytest.mark.realtime
+
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path_factory, monkeypatch):

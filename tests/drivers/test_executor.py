@@ -15,6 +15,8 @@ from robopolicy_drivers.runtime.configs import RuntimeConfig
 from robopolicy_drivers.runtime.executor import run_episode
 from robopolicy_drivers.runtime.observer import MAX_OBSERVATION_AGE_S
 
+pytestmark = pytest.mark.realtime
+
 
 @pytest.mark.parametrize("latency_s", [0.0, 0.02, 0.04, 0.1, 0.3])
 def test_the_goal_is_reached_straight_and_without_freezing_at_any_latency(latency_s):

@@ -11,6 +11,8 @@ from robopolicy_datasets.errors import ConfigError
 from robopolicy_drivers.realtime.loop import DeadlineLoop
 from robopolicy_drivers.realtime.statistics import LATE_NS, VERY_LATE_NS, LatenessStatistics, LatenessSummary
 
+pytestmark = pytest.mark.realtime
+
 
 @given(st.lists(st.tuples(st.integers(-1000, 10**11), st.booleans()), max_size=200))
 def test_counts_are_exact_and_percentiles_close(samples):

@@ -7,6 +7,8 @@ from runtime_targets import PointRobot
 from robopolicy_datasets.errors import ConfigError, DeviceError, SpecError
 from robopolicy_drivers.runtime.parking import RATE_HZ, park
 
+pytestmark = pytest.mark.realtime
+
 
 def test_it_goes_straight_from_the_last_commanded_target_at_a_bounded_speed():
     robot = PointRobot()

@@ -14,6 +14,8 @@ from robopolicy_datasets.spec import Feature
 from robopolicy_drivers.realtime.process import DeviceProcess
 from robopolicy_drivers.realtime.ring import Ring
 
+pytestmark = pytest.mark.realtime
+
 HERE = str(Path(__file__).parent)
 
 

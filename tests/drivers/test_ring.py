@@ -22,6 +22,8 @@ from robopolicy_drivers.realtime import futex
 from robopolicy_drivers.realtime.process import DeviceProcess
 from robopolicy_drivers.realtime.ring import Ring
 
+pytestmark = pytest.mark.realtime
+
 HERE = str(Path(__file__).parent)
 
 

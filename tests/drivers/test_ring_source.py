@@ -14,6 +14,8 @@ from robopolicy_drivers.realtime.process import DeviceProcess
 from robopolicy_drivers.realtime.ring import Ring
 from robopolicy_drivers.realtime.ring_source import RingSource
 
+pytestmark = pytest.mark.realtime
+
 CAMERA = Feature("camera0_rgb", (48, 64, 3), "uint8", kind="rgb", rate_hz=30)
 ARM = (Feature("robot0_eef_pos", (3,), rate_hz=100), Feature("action", (2,), rate_hz=100))
 WRENCH = Feature("robot0_wrench", (6,), rate_hz=500)

@@ -10,6 +10,8 @@ import pytest
 
 from robopolicy_drivers.realtime import scheduling
 
+pytestmark = pytest.mark.realtime
+
 IMPORTS = """
 import logging, os, resource, threading
 logging.basicConfig(format="%(message)s")

@@ -11,6 +11,8 @@ from robopolicy_datasets.errors import ConfigError
 from robopolicy_drivers.realtime.loop import DeadlineLoop
 from robopolicy_drivers.realtime.sections import MOST_SECTIONS, SectionStatistics
 
+pytestmark = pytest.mark.realtime
+
 CYCLES = st.lists(
     st.tuples(st.lists(st.integers(0, 10**7), min_size=4, max_size=4), st.booleans()), max_size=50
 )

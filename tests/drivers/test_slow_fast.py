@@ -15,6 +15,8 @@ from robopolicy_drivers.runtime.gru_decoder import GruDecoder
 from robopolicy_drivers.runtime.scheduler import ChunkScheduler
 from robopolicy_drivers.runtime.slow_fast import SlowFast, StateSensor
 
+pytestmark = pytest.mark.realtime
+
 LATENT, SAMPLE, HIDDEN = 3, 2, 8
 
 

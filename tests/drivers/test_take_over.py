@@ -15,6 +15,8 @@ from robopolicy_drivers.runtime.executor import run_episode
 from robopolicy_drivers.runtime.spaces import FeatureSpace
 from robopolicy_drivers.runtime.take_over import Clutch
 
+pytestmark = pytest.mark.realtime
+
 POSE = FeatureSpace((Feature("action", (7,), kind="pose_width", unit="m, rad"),))
 poses = st.lists(st.floats(-1, 1), min_size=7, max_size=7).map(np.array)
 

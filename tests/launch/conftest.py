@@ -1,4 +1,4 @@
-"""Running the command as a user does: in a process of its own."""
+"""Running the command as a user does, in a process of its own; and, where it only says no, in this one."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from robopolicy_launch import command
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -22,6 +24,20 @@ def robopolicy(tmp_path_factory: pytest.TempPathFactory) -> Run:
         command = [*prefix, sys.executable, "-m", "robopolicy_launch", *words]
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}  # several threads only slow such small nets down
         return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=600)
+
+    return run
+
+
+@pytest.fixture
+def refused(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """``refused(*words)`` runs the command in this process, and returns its one line of what is wrong."""
+
+    def run(*words: str, code: int = command.FAILED) -> str:
+        capsys.readouterr()
+        assert command.main(words) == code
+        (line,) = capsys.readouterr().err.splitlines()
+        assert "Traceback" not in line
+        return line
 
     return run
 

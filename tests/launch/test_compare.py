@@ -28,6 +28,8 @@ from robopolicy_sim.configs import SimulatedRobotConfig
 from robopolicy_sim.robot import make_robot
 from robopolicy_sim.tasks.manipulation import manipulation_spec
 
+pytestmark = pytest.mark.realtime
+
 
 def rows_of(folder):
     with (folder / "trials.csv").open(newline="") as file:

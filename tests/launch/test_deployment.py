@@ -29,6 +29,8 @@ from robopolicy_launch.verbs import deploy
 from robopolicy_sim.configs import SimulatedRobotConfig
 from robopolicy_sim.robot import make_robot
 
+pytestmark = pytest.mark.realtime
+
 
 def start(*words: str) -> subprocess.Popen[str]:
     return subprocess.Popen(

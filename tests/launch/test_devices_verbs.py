@@ -10,6 +10,8 @@ from robopolicy_drivers.calibration.latency import load_latency
 from robopolicy_launch import command
 from robopolicy_sim.robot import SimulatedCamera
 
+pytestmark = pytest.mark.realtime
+
 
 def test_list_shows_every_device_and_what_it_was_tested_against(capsys, tmp_path):
     assert command.main(["devices", "list", f"json={tmp_path / 'devices.json'}"]) == 0

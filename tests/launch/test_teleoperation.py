@@ -27,6 +27,8 @@ sys.path.append(str(Path(__file__).parents[1] / "drivers" / "emulators"))
 from franka_peer import franka_peer
 from hid_puck import HidPuck
 
+pytestmark = pytest.mark.realtime
+
 AWAY, LEFT = (0, -350, 0, 0, 0, 0), (-350, 0, 0, 0, 0, 0)
 GRIPPER_OR_TAKE_OVER, SUCCESS_OR_DISCARD = 0, 1
 LONG = 0.8  # [s]

@@ -34,9 +34,6 @@ def test_a_collection_by_two_workers_is_the_same(collect):
         assert all(np.array_equal(here.data[key], there.data[key]) for key in here.data)
 
 
-def test_a_number_of_workers_that_cannot_be_is_refused(robopolicy, checkpoint, tmp_path):
+def test_a_number_of_workers_that_cannot_be_is_refused(refused, checkpoint, tmp_path):
     for words, told in ((("collect",), "workers is 0"), (("eval", str(checkpoint)), "workers=0")):
-        result = robopolicy(*words, "workers=0", f"runs={tmp_path}")
-        assert result.returncode == 1
-        assert len(result.stderr.splitlines()) == 1
-        assert told in result.stderr
+        assert told in refused(*words, "workers=0", f"runs={tmp_path}")

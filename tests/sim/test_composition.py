@@ -16,6 +16,8 @@ from robopolicy_drivers.runtime.preflight import preflight
 from robopolicy_sim.configs import SimulatedRobotConfig
 from robopolicy_sim.robot import make_robot
 
+pytestmark = pytest.mark.realtime
+
 
 def pair():
     return [make_robot(SimulatedRobotConfig(embodiment=name)) for name in ("ur5e", "fr3")]

@@ -12,6 +12,8 @@ import pytest
 
 from robopolicy_drivers.emergency_stop import Outcome, stop_all
 
+pytestmark = pytest.mark.realtime
+
 PROGRAM = """
 import json, os, signal, sys, time
 import numpy as np

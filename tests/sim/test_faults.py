@@ -21,6 +21,8 @@ from robopolicy_sim.configs import SimulatedRobotConfig
 from robopolicy_sim.robot import make_robot
 from robopolicy_sim.tasks.manipulation import manipulation_spec
 
+pytestmark = pytest.mark.realtime
+
 KEYS = ("robot0_eef_pos", "robot0_eef_rot_axis_angle", "robot0_gripper_width")
 FOREVER_S = 30.0
 

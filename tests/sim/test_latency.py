@@ -9,6 +9,8 @@ from robopolicy_drivers.calibration.probing import record_motion
 from robopolicy_sim.configs import SimulatedRobotConfig
 from robopolicy_sim.robot import make_robot
 
+pytestmark = pytest.mark.realtime
+
 MOTION = ProbeMotion(amplitude=0.02, seconds=3.0, cycles=3)
 UP = 2
 

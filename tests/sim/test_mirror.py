@@ -19,6 +19,8 @@ from robopolicy_sim.experts.pick_place import PickPlaceExpert
 from robopolicy_sim.mirror import MirroredRobot, make_mirrored
 from robopolicy_sim.tasks.manipulation import manipulation_spec, task_world
 
+pytestmark = pytest.mark.realtime
+
 STEP_S = 0.1
 
 

@@ -17,6 +17,8 @@ from robopolicy_sim.configs import SimulatedRobotConfig
 from robopolicy_sim.robot import make_robot
 from robopolicy_sim.tasks.manipulation import manipulation_spec
 
+pytestmark = pytest.mark.realtime
+
 NAMES = ["fit", "certificate", "state", "camera 0", "commands", "stop", "limits", "policy"]
 
 

@@ -25,6 +25,8 @@ from robopolicy_sim.tasks.configs import PickPlaceConfig
 from robopolicy_sim.tasks.manipulation import manipulation_spec, task_world
 from robopolicy_sim.tasks.pick_place import PickPlaceEnv
 
+pytestmark = pytest.mark.realtime
+
 
 @pytest.fixture(scope="module")
 def robot():

@@ -18,6 +18,8 @@ from robopolicy_drivers.runtime.take_over import Clutch
 from robopolicy_sim.configs import SimulatedRobotConfig
 from robopolicy_sim.robot import make_robot
 
+pytestmark = pytest.mark.realtime
+
 POSE_KEYS = ("robot0_eef_pos", "robot0_eef_rot_axis_angle", "robot0_gripper_width")
 
 

@@ -18,6 +18,8 @@ from robopolicy_drivers.calibration.joints import JointCalibration, save_joints
 from robopolicy_drivers.composition import CompositeRobot
 from robopolicy_drivers.embodiments import load_embodiment
 
+pytestmark = pytest.mark.realtime
+
 SERVOS = Path(__file__).parents[1] / "emulators" / "feetech_servos.py"
 
 

@@ -21,6 +21,8 @@ from robopolicy_datasets.errors import DeviceError
 from robopolicy_drivers.aerial.configs import MavlinkConfig
 from robopolicy_drivers.aerial.vehicle import MavlinkVehicle
 
+pytestmark = pytest.mark.realtime
+
 HOLD, LAND, OFFBOARD, POSCTL, STABILIZED = 3, 6, 7, 11, 13  # MAVSDK's numbers of modes
 HOVER_LIMIT_S = 4.0  # longer than any test but one keeps silent
 

@@ -17,6 +17,8 @@ from robopolicy_drivers.aerial.link import MavlinkLink
 from robopolicy_drivers.aerial.pilot import Pilot
 from robopolicy_drivers.embodiments import load_embodiment
 
+pytestmark = pytest.mark.realtime
+
 GUIDED = 4  # ArduCopter's
 ARM, TAKE_OFF, SET_MODE = 400, 22, 176
 

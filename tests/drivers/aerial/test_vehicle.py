@@ -15,6 +15,8 @@ from robopolicy_drivers.aerial.vehicle import MavlinkVehicle
 from robopolicy_drivers.conformance import check_driver
 from robopolicy_sim.autopilot.vehicle import SimulatedVehicle
 
+pytestmark = pytest.mark.realtime
+
 
 def test_a_hovering_vehicle_conforms(simulated):
     simulated.begin(1.0)

@@ -23,6 +23,8 @@ from robopolicy_drivers.conformance import check_camera
 from robopolicy_launch.benchmarks._timed_pictures import HEIGHT, WIDTH, draw, shown_ns
 from robopolicy_launch.benchmarks.cameras import compare
 
+pytestmark = pytest.mark.realtime
+
 KEY = "camera0_rgb"
 FILE_FPS = 20
 

@@ -16,6 +16,8 @@ from robopolicy_drivers.cameras.realsense import FrameTimes, librealsense
 from robopolicy_drivers.conformance import check_camera
 from robopolicy_launch.benchmarks._timed_pictures import HEIGHT, WIDTH, shown_ns
 
+pytestmark = pytest.mark.realtime
+
 RECORD = Path(__file__).parent.parent / "emulators" / "realsense_recording.py"
 FPS, COUNT = 30, 30
 

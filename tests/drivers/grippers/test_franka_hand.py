@@ -18,6 +18,7 @@ from robopolicy_drivers.grippers.franka_hand import FrankaHandConfig
 from robopolicy_drivers.grippers.gripper import WIDTH, HostedGripper
 
 pytest.importorskip("franky", reason="the extra 'franka' is not installed")
+pytestmark = pytest.mark.realtime
 
 
 @pytest.fixture(scope="module")

@@ -19,6 +19,8 @@ from robopolicy_drivers.teleop.leader import LeaderTeleop
 from robopolicy_drivers.teleop.replay import ReplayTeleop
 from robopolicy_drivers.teleop.steered import SteeredTeleop
 
+pytestmark = pytest.mark.realtime
+
 
 @pytest.fixture
 def arm(tmp_path):

@@ -23,6 +23,7 @@ REST = (0, 0, 0, 0, -32768, -32768)
 AWAY = (0, -32768, 0, 0, -32768, -32768)
 
 pytest.importorskip("pygame", reason="pygame is not installed")
+pytestmark = pytest.mark.realtime
 
 
 class Pad:

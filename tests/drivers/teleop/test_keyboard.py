@@ -10,6 +10,8 @@ from robopolicy_drivers.teleop.configs import Button, KeyboardConfig
 from robopolicy_drivers.teleop.steered import SteeringDevice
 from robopolicy_drivers.teleop.steering import NewPresses
 
+pytestmark = pytest.mark.realtime
+
 
 @pytest.fixture
 def shown(screen, monkeypatch):

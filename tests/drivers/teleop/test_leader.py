@@ -25,6 +25,8 @@ from robopolicy_drivers.teleop.configs import Button, LeaderConfig
 from robopolicy_drivers.teleop.leader import Follow, LeaderTeleop
 from robopolicy_drivers.teleop.steering import BUTTONS, Steering
 
+pytestmark = pytest.mark.realtime
+
 HOME = load_embodiment("ur5e").home_positions
 
 

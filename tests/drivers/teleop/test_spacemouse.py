@@ -25,6 +25,8 @@ from robopolicy_drivers.teleop.hidraw import first_usage, hid_devices
 from robopolicy_drivers.teleop.spacemouse import PressLengths, PuckState, SpaceMouseSource
 from robopolicy_drivers.teleop.steered import SteeringDevice
 
+pytestmark = pytest.mark.realtime
+
 int16 = st.integers(-350, 350)
 three = st.tuples(int16, int16, int16)
 

@@ -263,6 +263,7 @@ def test_a_device_that_is_lost_while_the_policy_drives_changes_nothing(caplog):
     assert "nobody can take over any more" in caplog.text
 
 
+@pytest.mark.realtime
 def test_a_device_whose_process_hangs_is_noticed(tmp_path, reaction):
     """Its process is stopped as by a debugger: no sample comes any more."""
     import os

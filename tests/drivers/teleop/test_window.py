@@ -12,6 +12,8 @@ import pytest
 from robopolicy_datasets.errors import DeviceError
 from robopolicy_drivers.teleop.window import SIZE, Window
 
+pytestmark = pytest.mark.realtime
+
 PATIENCE = 120.0  # [s] with a window that does not tell what it should
 TARGET = str(Path(__file__).with_name("window_target.py"))
 

@@ -15,6 +15,8 @@ from robopolicy_sim.configs import SimulatedRobotConfig
 from robopolicy_sim.robot import make_robot
 from robopolicy_sim.tasks.manipulation import task_world
 
+pytestmark = pytest.mark.realtime
+
 OTHER_BODIES = [
     "ur3e",
     "so101",

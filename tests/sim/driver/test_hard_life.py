@@ -14,6 +14,8 @@ from robopolicy_sim.robot import make_robot
 from robopolicy_sim.tasks.manipulation import task_world
 from robopolicy_sim.worlds.configs import DisturbanceConfig
 
+pytestmark = pytest.mark.realtime
+
 AFTER_S = 1.0
 
 

@@ -18,6 +18,8 @@ from robopolicy_sim.configs import LatencyConfig, SimulatedRobotConfig
 from robopolicy_sim.delay_line import DelayLine
 from robopolicy_sim.robot import make_robot
 
+pytestmark = pytest.mark.realtime
+
 MOTION = ProbeMotion(amplitude=0.02, seconds=1.8, cycles=3)
 CLOSING = ProbeMotion(amplitude=-0.02, seconds=1.8, cycles=3)
 UP, GRIPPER = 2, 6

@@ -13,6 +13,8 @@ from robopolicy_drivers.safety.configs import SafetyConfig
 from robopolicy_sim.configs import SimulatedRobotConfig
 from robopolicy_sim.robot import make_robot
 
+pytestmark = pytest.mark.realtime
+
 
 @pytest.fixture
 def config():

@@ -20,6 +20,8 @@ from robopolicy_sim.tasks.pick_place import PickPlaceScene
 from robopolicy_sim.teleop.desk import Decision, Desk, Hands, collect
 from robopolicy_sim.worlds.scene import UPRIGHT, View
 
+pytestmark = pytest.mark.realtime
+
 
 class LiftScene(PickPlaceScene):
     """Two arms side by side; the second's tool is to be lifted."""
