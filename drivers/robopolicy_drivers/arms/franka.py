@@ -14,18 +14,10 @@ _RATES = (20.0, 1000.0)  # Hz
 
 @dataclass
 class FrankaConfig(ArmConfig):
-    """A Franka Research 3, streamed to by joint impedance control.
+    """A Franka Research 3, streamed to by joint impedance control. Further settings: ``ArmConfig``.
 
     Attributes:
-        embodiment: name or file of the arm's body.
-        action: pose (of the tool in the world: position (3) [m], axis-angle (3) [rad]) or joint [rad].
         rate_hz: of its control loop, 20 to 1000.
-        base_position: where its base stands in the world (3) [m].
-        base_quaternion: how its base stands in the world (4, wxyz).
-        workspace_lower: lowest corner of the box in the world that the tool stays in (3) [m].
-        workspace_upper: its highest corner (3) [m].
-        force_limit: at the tool: the stop latches beyond it [N].
-        safety: what the safety gate does where a limit is exceeded.
         host: address or name of the controller.
         stiffness: of the joints (7) [N m/rad]; damping is critical.
         collision_torque: of a joint beyond its expected one at which the arm's reflex stops it [N m].

@@ -15,7 +15,7 @@ _UNCHANGED_S = 0.5  # a joint that moves slowly needs so long for a count, and i
 
 @dataclass
 class So101Config(ArmConfig):
-    """An SO-101 follower arm with its gripper.
+    """An SO-101 follower arm with its gripper. Further settings: ``ArmConfig``.
 
     Attributes:
         port: the serial port of its bus, best by its stable name under /dev/serial/by-id.

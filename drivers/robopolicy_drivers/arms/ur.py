@@ -12,18 +12,10 @@ from robopolicy_drivers.hosting.facts import DeviceFacts, Evidence
 
 @dataclass
 class UrConfig(ArmConfig):
-    """A Universal Robots arm (CB3 or e-Series) on the network.
+    """A Universal Robots arm (CB3 or e-Series) on the network. Further settings: ``ArmConfig``.
 
     Attributes:
-        embodiment: name or file of the arm's body.
-        action: pose (of the tool in the world: position (3) [m], axis-angle (3) [rad]) or joint [rad].
         rate_hz: of its control loop; at most 500 for an e-Series, 125 for a CB3.
-        base_position: where its base stands in the world (3) [m].
-        base_quaternion: how its base stands in the world (4, wxyz).
-        workspace_lower: lowest corner of the box in the world that the tool stays in (3) [m].
-        workspace_upper: its highest corner (3) [m].
-        force_limit: at the tool: the stop latches beyond it [N].
-        safety: what the safety gate does where a limit is exceeded.
         host: address or name of the controller.
         lookahead: of servoj, which smooths by about this time [s] (0.03 to 0.2).
         gain: of servoj, how hard the arm follows (100 to 2000).

@@ -15,13 +15,9 @@ _SPEEDS, _FORCES = (0.005, 0.1), (1.0, 70.0)  # m/s; N, that it can exert for lo
 
 @dataclass
 class FrankaHandConfig(GripperConfig):
-    """A Franka Hand, behind the controller of its arm.
+    """A Franka Hand, behind the controller of its arm. Further settings: ``GripperConfig``.
 
     Attributes:
-        rate_hz: of its control loop.
-        speed: of the fingers, each other's approach [m/s].
-        force: that they grip with [N].
-        safety: what the safety gate does.
         host: address or name of the controller.
         homing: whether connecting moves the fingers to both ends, which they need once after they were
             switched on or changed.
