@@ -51,6 +51,12 @@ def assert_within(sent, limits):
     return np.abs(np.diff(acceleration, axis=0) / PERIOD_S).max()
 
 
+@pytest.mark.parametrize("start", [[np.nan, 0.0], [np.inf, 0.0], [0.0]])
+def test_a_start_that_is_no_place_is_refused(start):
+    with pytest.raises(ConfigError, match="finite numbers"):
+        SafetyGate(start, make_limits(), period_s=PERIOD_S)
+
+
 wishes = arrays(
     np.float64,
     st.tuples(st.integers(1, 12), st.just(2)),

@@ -57,7 +57,9 @@ class SafetyGate:
         checks: Sequence[Check] = (),
     ) -> None:
         self.sent = np.array(start, np.float64)
-        if self.sent.shape != limits.lower.shape or not period_s > 0:
+        if (
+            self.sent.shape != limits.lower.shape or not np.isfinite(self.sent).all() or not period_s > 0
+        ):  # a start that is not finite would be sent for ever
             raise ConfigError(
                 f"A gate for {len(limits.lower)} coordinates starts at {self.sent.tolist()} with a period of "
                 f"{period_s} s; give as many finite numbers, and a period above 0 s."
