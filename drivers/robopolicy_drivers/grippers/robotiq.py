@@ -27,6 +27,7 @@ ACTIVATED = 3
 _GATEWAY = "tcp"
 _ATTEMPTS, _FIRST_ATTEMPTS = 2, 10  # one answer may be lost or damaged; more until it is connected
 _ACTIVATION_TIMEOUT_S = 10.0
+_RECOVERY_S = 0.35  # that a release may take; longer, and the process would seem stuck
 _PAUSE_S = 0.002  # between two exchanges: others need the interpreter too
 _RETRY_S = 0.1  # between two attempts to reach a gripper that does not answer
 _ECHO_S = 0.2  # until when the gripper must have taken over what was written
@@ -68,7 +69,7 @@ MODELS = {
 
 @dataclass
 class RobotiqConfig(GripperConfig):
-    """A Robotiq 2F-85 or 2F-140, on its USB adapter or behind a robot's Modbus RTU gateway.
+    """A Robotiq 2F-85 or 2F-140, on its USB adapter or behind a robot's Modbus RTU gateway. Further settings: ``GripperConfig``.
 
     Attributes:
         port: the serial port, e.g. /dev/ttyUSB0, or a gateway, e.g. tcp://192.168.0.2:54321.
@@ -154,8 +155,8 @@ class Status(NamedTuple):
 
     @property
     def ready(self) -> bool:
-        """Whether it is activated, follows requests and has no fault that stops it."""
-        return self.activation == ACTIVATED and self.going and self.fault not in FAULTS
+        """Whether it is activated and has no fault that stops it; each request makes it follow again."""
+        return self.activation == ACTIVATED and self.fault not in FAULTS
 
 
 class RobotiqLink:
@@ -209,9 +210,9 @@ class RobotiqLink:
             return f"the gripper reports fault {status.fault}: {FAULTS[status.fault]}"
         if status.activation != ACTIVATED:
             return "the gripper is not activated any more: it was without power, or another program reset it"
-        if self._written is None:
+        if (written := self._written) is None:
             return ""
-        asked, written_ns = self._written
+        asked, written_ns = written
         if ns_to_seconds(time_ns - written_ns) > _ECHO_S and (status.echo != asked or not status.going):
             return (
                 f"another program commands the gripper: it goes to {status.echo}, and {asked} was asked for. "
@@ -220,11 +221,20 @@ class RobotiqLink:
         return ""
 
     def recover(self) -> None:
-        """See ``GripperLink``. After a major fault the fingers close and open fully, as when activated."""
-        deadline = time.monotonic() + _ACTIVATION_TIMEOUT_S
+        """See ``GripperLink``. After a major fault the fingers close and open fully, as when activated.
+
+        Raises:
+            DeviceError: the gripper is still being activated, or cannot be; with what to do.
+        """
+        deadline = time.monotonic() + _RECOVERY_S
         self._reset.set()
         while self._reset.is_set() and time.monotonic() < deadline:
             time.sleep(_PAUSE_S)
+        if self._reset.is_set() and not self._failure:
+            raise DeviceError(
+                f"The gripper on '{self._config.port}' is being activated: its fingers close and open. "
+                "Release the stop again in some seconds."
+            )
         if reason := self.fault():
             raise DeviceError(f"The stop is not released: {reason}.")
 
@@ -242,21 +252,32 @@ class RobotiqLink:
             resetting = self._reset.is_set()
             try:
                 if resetting:
-                    self._wanted = self._written = None
-                    if not self._status().ready:
-                        self._activate()
-                wanted = self._wanted
-                if wanted is not None and (self._written is None or wanted != self._written[0]):
-                    self._write(wanted)
-                    self._written = wanted, now_ns()
+                    self._make_ready()
+                elif not self._failure:
+                    self._ask()
                 before_ns = now_ns()
                 status = self._status()
                 self._newest = (before_ns + now_ns()) // 2, status
-                self._failure = ""
             except DeviceError as error:
-                self._failure, self._written = str(error), None
+                # Until a person releases: no old wish may move the fingers once the gripper answers again.
+                self._failure, self._wanted, self._written = str(error), None, None
             if resetting:
                 self._reset.clear()
+
+    def _make_ready(self) -> None:
+        """Forgets what was asked for, and activates the gripper where that is needed."""
+        self._wanted = self._written = None
+        ready = self._status().ready
+        self._failure = ""
+        if not ready:
+            self._activate()
+
+    def _ask(self) -> None:
+        """Writes the position that is wanted, where it is another than that before."""
+        wanted = self._wanted
+        if wanted is not None and (self._written is None or wanted != self._written[0]):
+            self._write(wanted)
+            self._written = wanted, now_ns()
 
     def _activate(self) -> None:
         """Clears the fault by a rising edge of the activation bit, and waits until the fingers are done."""

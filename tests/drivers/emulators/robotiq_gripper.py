@@ -10,6 +10,7 @@ It prints where it listens (and with pty the path of the port to open). Lines on
     silent          answers nothing any more
     cut             closes the terminal, as when the cable is pulled
     set COUNT       another program asks for a position
+    pause           another program takes away the bit that makes the gripper follow
 """
 
 import asyncio
@@ -24,7 +25,7 @@ from pymodbus.simulator import DataType, SimData, SimDevice
 
 OPEN, CLOSED = 3, 230
 SLOWEST, FASTEST = 53.0, 400.0  # counts a second, about 20 and 150 mm/s
-ACTIVATION_S = 0.4
+ACTIVATION_S = 1.0
 UNIT = 9
 
 
@@ -103,6 +104,8 @@ async def obey(gripper, cable):
                 cable.cut()
             case ["set", count]:
                 gripper.asked[1] = int(count)
+            case ["pause"]:
+                gripper.asked[0] &= ~0x0800
     sys.exit(0)
 
 

@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from functools import cache
 
 import numpy as np
@@ -100,6 +100,16 @@ def go(gripper, opening):
     return gripper.command(np.array([opening]), now_ns() + seconds_to_ns(0.05))
 
 
+def goes_on(gripper, opening):
+    """Releases the gripper and commands it; returns whether that was possible."""
+    try:
+        gripper.release()
+        go(gripper, opening)
+    except DeviceError:
+        return False
+    return True
+
+
 def stopped(gripper):
     return bool(gripper.ring.newest().data["stopped"])
 
@@ -159,8 +169,9 @@ def test_a_fault_latches_and_a_release_activates_the_gripper_again(gripper, peer
     reaction("a fault that the gripper reports", lambda: stopped(gripper))
     with pytest.raises(DeviceError, match=r"fault 14: its current is too high; free the fingers"):
         go(gripper, 0.0)
-    gripper.release()
-    go(gripper, 0.04)
+    with pytest.raises(DeviceError, match="is being activated.*Release the stop again in some seconds"):
+        gripper.release()
+    assert wait_until(lambda: goes_on(gripper, 0.04), pause_s=0.1)
     assert wait_until(lambda: abs(width(gripper) - 0.04) < 0.001)
 
 
@@ -174,6 +185,39 @@ def test_a_second_controller_is_noticed(gripper, peer, reaction):
         go(gripper, 0.0)
 
 
+def test_a_gripper_that_another_program_paused_keeps_its_grip_when_it_is_released(gripper, peer):
+    peer.do("object 120")
+    go(gripper, 0.0)
+    held = RobotiqConfig().width(120)
+    assert wait_until(lambda: abs(width(gripper) - held) < 1e-4)
+    time.sleep(0.3)
+    peer.do("pause")
+    assert wait_until(lambda: stopped(gripper))
+    gripper.release()
+    widest = max(float(record.data["robot0_gripper_width"][0]) for record in gripper.ring.history(20))
+    assert widest == pytest.approx(held, abs=1e-4)  # activated anew, the fingers would have opened
+    go(gripper, 0.05)
+    assert wait_until(lambda: abs(width(gripper) - 0.05) < 0.001)
+
+
+def test_what_was_asked_for_in_silence_is_not_done_when_the_gripper_answers_again(own_peer):
+    with closing(RobotiqLink(RobotiqConfig(port=own_peer.port))) as link:
+        link.open()
+        assert wait_until(lambda: link.read()[1] > 0.08)
+        own_peer.freeze()
+        assert wait_until(link.fault)
+        link.send(0.0)  # of a tick that has not seen the fault yet
+        own_peer.thaw()
+        silent_ns = now_ns()
+        assert wait_until(lambda: link.read()[0] > silent_ns + seconds_to_ns(0.5))
+        assert link.read()[1] > 0.08
+        assert "does not answer" in link.fault()  # until a person has released the stop
+        link.recover()
+        assert not link.fault()
+        link.send(0.0)
+        assert wait_until(lambda: link.read()[1] < 0.001)
+
+
 @both_transports
 def test_a_gripper_that_falls_silent_stops_and_comes_back(own_peer, reaction):
     with HostedGripper(RobotiqConfig(port=own_peer.port)) as gripper:
@@ -183,16 +227,7 @@ def test_a_gripper_that_falls_silent_stops_and_comes_back(own_peer, reaction):
         with pytest.raises(DeviceError, match=r"does not answer .* Check its power"):
             gripper.release()
         own_peer.thaw()
-
-        def goes_on():
-            try:
-                gripper.release()
-                go(gripper, 0.05)
-            except DeviceError:
-                return False
-            return True
-
-        assert wait_until(goes_on, pause_s=0.1)
+        assert wait_until(lambda: goes_on(gripper, 0.05), pause_s=0.1)
         assert wait_until(lambda: abs(width(gripper) - 0.05) < 0.001)
 
 
