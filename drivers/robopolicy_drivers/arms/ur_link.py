@@ -48,7 +48,8 @@ _OUTPUTS = (
 _ROBOT_RUNNING = 7  # robot_mode
 _PROGRAM_PLAYING = 2  # runtime_state
 _PROTECTIVE_STOP = 3  # safety_mode
-_SAFETY_FAULTS = {  # safety_mode, besides 1 (normal) and 2 (reduced)
+_SAFE = (1, 2)  # safety_mode: normal, reduced
+_SAFETY_FAULTS = {  # safety_mode
     _PROTECTIVE_STOP: "The controller has made a protective stop. Look for its cause (what does the pendant "
     "say?), make sure that nothing is clamped, wait 5 s and release the stop",
     4: "The arm is outside of its safety limits (recovery mode). Move it back by hand at the pendant",
@@ -240,8 +241,10 @@ class UrLink:
 
     def _hindrance(self) -> str:
         """Returns what a person must mend at the arm."""
-        if fault := _SAFETY_FAULTS.get(self._receive.getSafetyMode(), ""):
-            return fault
+        if (mode := self._receive.getSafetyMode()) not in _SAFE:
+            # Of newer controllers: stops by an enabling device, by a fieldbus, in automatic mode, ...
+            other = f"The controller's safety system has stopped the arm (safety mode {mode}). See the pendant"
+            return _SAFETY_FAULTS.get(mode, other)
         if self._receive.getRobotMode() != _ROBOT_RUNNING:
             return "The arm is not running. Power it on and release its brakes at the pendant"
         if self._receive.getTargetSpeedFraction() <= 0.0:

@@ -299,6 +299,7 @@ _PENDANT: dict[str, Callable[[Server, Sequence[float]], None]] = {
     "emergency_stop": lambda server, _: server.controller.emergency_stop(),
     "power_on": lambda server, _: server.controller.power_on(),
     "safeguard": _set("safety", Safety.SAFEGUARD_STOP),
+    "enabling_stop": _set("safety", Safety.SYSTEM_THREE_POSITION_ENABLING_STOP),
     "normal": _set("safety", Safety.NORMAL),
     "remote": _set("remote", True),
     "local": _set("remote", False),

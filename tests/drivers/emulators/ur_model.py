@@ -36,6 +36,7 @@ class Safety(IntEnum):
     PROTECTIVE_STOP = 3
     SAFEGUARD_STOP = 5
     ROBOT_EMERGENCY_STOP = 7
+    SYSTEM_THREE_POSITION_ENABLING_STOP = 13
 
 
 _SAFETY_BITS = {
@@ -44,6 +45,7 @@ _SAFETY_BITS = {
     Safety.PROTECTIVE_STOP: 1 << 2 | 1 << 10,
     Safety.SAFEGUARD_STOP: 1 << 4 | 1 << 10,
     Safety.ROBOT_EMERGENCY_STOP: 1 << 6 | 1 << 7 | 1 << 10,
+    Safety.SYSTEM_THREE_POSITION_ENABLING_STOP: 1 << 10,
 }
 
 
