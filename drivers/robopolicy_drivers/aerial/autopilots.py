@@ -32,7 +32,7 @@ class Autopilot:
     Attributes:
         number: its ``MAV_AUTOPILOT``.
         guided: the mode in which it follows set points.
-        hold: the mode in which it stays where it is.
+        hold: the mode in which it stays where it is, wherever the sticks of a transmitter stand.
         own: what the heartbeats of a vehicle say that takes off, lands or returns because it was told to, or
             holds; any other mode in the middle of that is somebody else's wish.
         guided_before_arming: whether it arms and takes off in that mode only.
@@ -58,13 +58,14 @@ def _arducopter(number: int) -> Mode:
 
 _OFFBOARD, _LOITER, _TAKEOFF, _RETURN, _LAND = _px4(6), _px4(4, 3), _px4(4, 2), _px4(4, 5), _px4(4, 6)
 _PX4_OWN = frozenset(mode.custom_mode for mode in (_OFFBOARD, _LOITER, _TAKEOFF, _RETURN, _LAND))
-_GUIDED, _COPTER_LOITER = _arducopter(4), _arducopter(5)
-_COPTER_OWN = frozenset((_GUIDED.custom_mode, _COPTER_LOITER.custom_mode, 6, 9))  # RTL, LAND
+# Not its LOITER, in which the throttle stick says how fast to sink: one that rests at the bottom, all the way.
+_GUIDED, _BRAKE = _arducopter(4), _arducopter(17)
+_COPTER_OWN = frozenset((_GUIDED.custom_mode, _BRAKE.custom_mode, 6, 9))  # RTL, LAND
 
 AUTOPILOTS: Mapping[str, Autopilot] = {
     # One that does not say what it is is taken to know PX4's modes, as MAVSDK's does.
     "generic": Autopilot(0, _OFFBOARD, _LOITER, _PX4_OWN, False, False),
-    "ardupilot": Autopilot(3, _GUIDED, _COPTER_LOITER, _COPTER_OWN, True, False),
+    "ardupilot": Autopilot(3, _GUIDED, _BRAKE, _COPTER_OWN, True, False),
     "px4": Autopilot(12, _OFFBOARD, _LOITER, _PX4_OWN, True, True),
 }
 

@@ -65,8 +65,8 @@ def test_modes_are_those_of_pymavlinks_tables():
     copter = mavutil.mode_mapping_byname(mavutil.mavlink.MAV_TYPE_QUADROTOR)
     ardupilot = AUTOPILOTS["ardupilot"]
     assert ardupilot.guided.main == ardupilot.guided.custom_mode == copter["GUIDED"]
-    assert ardupilot.hold.main == ardupilot.hold.custom_mode == copter["LOITER"]
-    assert ardupilot.own == {copter[name] for name in ("GUIDED", "LOITER", "RTL", "LAND")}
+    assert ardupilot.hold.main == ardupilot.hold.custom_mode == copter["BRAKE"]
+    assert ardupilot.own == {copter[name] for name in ("GUIDED", "BRAKE", "RTL", "LAND")}
     for name in ("px4", "generic"):
         autopilot = AUTOPILOTS[name]
         for mode, known in ((autopilot.guided, "OFFBOARD"), (autopilot.hold, "LOITER")):
