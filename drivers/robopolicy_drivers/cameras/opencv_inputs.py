@@ -69,6 +69,7 @@ class VideoDevice:
         self._config = config
         self._path = Path(f"/dev/video{config.address.removeprefix('/dev/video')}")
         self._clock = DeviceClock()
+        self._ours: bool | None = None  # whether the driver's buffers have times of our clock
         self.lost = (
             f"{self._path} delivers no more pictures. See whether the camera is still plugged in "
             f"(ls {self._path}), then connect again."
@@ -103,9 +104,11 @@ class VideoDevice:
     def time_ns(self, position_ms: float, arrival_ns: int) -> int:
         """Returns the time of the driver's buffer: of the monotonic clock with most drivers, or any other."""
         stamp_ns = round(position_ms * _MILLISECOND_NS)
-        if 0 <= arrival_ns - stamp_ns < NANOSECONDS:
-            return stamp_ns
-        return self._clock.monotonic_ns(stamp_ns, arrival_ns) if stamp_ns > 0 else arrival_ns
+        if stamp_ns <= 0:  # a driver that tells nothing
+            return arrival_ns
+        if self._ours is None:  # once: a picture that comes late is still of the same clock
+            self._ours = 0 <= arrival_ns - stamp_ns < NANOSECONDS
+        return min(stamp_ns, arrival_ns) if self._ours else self._clock.monotonic_ns(stamp_ns, arrival_ns)
 
     def _offer(self, granted: dict[int, float]) -> str:
         config = self._config

@@ -263,6 +263,9 @@ def test_a_webcam_that_grants_something_else_says_what_it_offers(monkeypatch):
 def test_a_webcam_buffers_time_is_taken_where_it_is_of_our_clock():
     device, now = VideoDevice(OpenCvCameraConfig()), now_ns()
     assert device.time_ns(now / 1e6 - 20.0, now) == pytest.approx(now - 20_000_000, abs=1000)
+    late, following = now + 1_500_000_000, now + 1_510_000_000  # what waited in its queue meanwhile
+    assert device.time_ns(now / 1e6 + 10.0, late) == pytest.approx(now + 10_000_000, abs=1000)
+    assert device.time_ns(now / 1e6 + 900.0, following) == pytest.approx(now + 900_000_000, abs=1000)
     assert device.time_ns(0.0, now) == now  # a driver that tells nothing
     other = VideoDevice(OpenCvCameraConfig())
     assert [other.time_ns(1e12 + 33.0 * index, now + 33_000_000 * index) for index in range(3)] == [
