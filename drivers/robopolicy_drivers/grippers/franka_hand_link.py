@@ -47,6 +47,7 @@ class FrankaHandLink:
         self._gripping = False
         self._fault = ""
         self._lost: DeviceError | None = None
+        self._deciding = threading.Lock()  # what is wanted is not forgotten in the middle of it
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._serve, daemon=True)
 
@@ -82,8 +83,9 @@ class FrankaHandLink:
 
     def recover(self) -> None:
         """See ``GripperLink``. The fingers stay where they are."""
-        self._wanted = self._going = None
-        self._fault = ""
+        with self._deciding:
+            self._wanted = self._going = None
+            self._fault = ""
 
     def close(self) -> None:
         """See ``GripperLink``."""
@@ -103,7 +105,9 @@ class FrankaHandLink:
         while hand is not None and not self._closing.wait(_PAUSE_S):
             try:
                 self._newest = now_ns(), hand.width
-                self._advance(hand, self._newest[1])
+                if not self._fault:  # else nothing moves until a person releases the stop
+                    with self._deciding:
+                        self._advance(hand, self._newest[1])
             except self._broken as error:
                 self._lost = lost(self._config.host, error)
                 return
