@@ -236,7 +236,7 @@ class RobotiqLink:
                 "Release the stop again in some seconds."
             )
         if reason := self.fault():
-            raise DeviceError(f"The stop is not released: {reason}.")
+            raise DeviceError(f"The stop is not released: {reason.removesuffix('.')}.")
 
     def close(self) -> None:
         """See ``GripperLink``."""

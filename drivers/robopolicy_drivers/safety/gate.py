@@ -100,7 +100,7 @@ class SafetyGate:
         """
         if self.stopped:
             raise DeviceError(
-                f"The robot was stopped: {self.stopped}. Nothing is commanded until the stop is released."
+                f"The robot was stopped: {self.stopped.removesuffix('.')}. Nothing is commanded until the stop is released."
             )
         self._commanded_ns, self.silenced = now_ns, False
 

@@ -92,7 +92,7 @@ def spacing(points: Floats) -> float:
 def _no_grid(shape: tuple[int, int], seen: str) -> str:
     return (
         f"The gel should show {shape[0]} x {shape[1]} markers, but {seen}. Let nothing touch the gel while "
-        "it connects, check light and focus, and set markers=[rows,columns] to what the gel has."
+        "it connects, check light and focus, and set rows= and columns= to what the gel has."
     )
 
 
