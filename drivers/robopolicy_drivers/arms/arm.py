@@ -25,7 +25,7 @@ from robopolicy_drivers.embodiments import Embodiment, load_embodiment
 from robopolicy_drivers.hosting.robot import HostedRobot
 from robopolicy_drivers.hosting.robot_loop import State, serve_robot
 from robopolicy_drivers.realtime.child import DeviceChannel
-from robopolicy_drivers.safety.checks import ForceLimit
+from robopolicy_drivers.safety.checks import Check, ForceLimit, Workspace
 
 WRENCH = "robot0_wrench"
 _REPEAT_S = 0.05  # well within ``stale_command_s``
@@ -230,8 +230,10 @@ class ArmController:
     def _standing(self) -> GuardedArm | GuardedJoints:
         """Returns what guards the arm from where it stands."""
         config, joints = self._config, self._reading.positions
-        checks = [ForceLimit(config.force_limit)] if config.measures_wrench else []
+        checks: list[Check] = [ForceLimit(config.force_limit)] if config.measures_wrench else []
+        box = np.array([config.workspace_lower, config.workspace_upper], np.float64)
         if config.action == "joint":
+            checks.append(Workspace(*box, self._tool_position))
             return GuardedJoints(
                 self._kinematics.embodiment,
                 joints,
@@ -246,6 +248,9 @@ class ArmController:
             period_s=1.0 / config.rate_hz,
             base_pose=self._base,
             config=config.safety,
-            workspace=(config.workspace_lower, config.workspace_upper),
+            workspace=box,
             checks=checks,
         )
+
+    def _tool_position(self, joints: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.asarray((self._base @ self._kinematics.forward(joints))[:3, 3], np.float64)

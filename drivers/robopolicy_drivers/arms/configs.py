@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -9,6 +10,7 @@ from robopolicy_datasets.errors import ConfigError, unknown_name
 from robopolicy_drivers.safety.configs import SafetyConfig
 
 ACTIONS = ("pose", "joint")
+_LENGTHS = {"base_position": 3, "base_quaternion": 4, "workspace_lower": 3, "workspace_upper": 3}
 
 
 @dataclass
@@ -28,7 +30,7 @@ class ArmConfig:
 
     Raises:
         UnknownNameError: there is no such kind of action.
-        ConfigError: the rate is not above 0.
+        ConfigError: the rate or the force limit is not above 0, or a place is none.
     """
 
     target: ClassVar[str] = "robopolicy_drivers.arms.arm:Arm"
@@ -52,6 +54,15 @@ class ArmConfig:
             raise ConfigError(
                 f"robot.rate_hz is {self.rate_hz} and robot.force_limit {self.force_limit}; give numbers "
                 "above 0."
+            )
+        for name, length in _LENGTHS.items():
+            values = getattr(self, name)
+            if len(values) != length or not all(map(math.isfinite, values)):
+                raise ConfigError(f"robot.{name} is {values}; give {length} finite numbers.")
+        if not any(self.base_quaternion):
+            raise ConfigError(
+                f"robot.base_quaternion is {self.base_quaternion}; give a rotation (wxyz), [1,0,0,0] for "
+                "none."
             )
 
     @property

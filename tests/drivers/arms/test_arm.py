@@ -9,7 +9,7 @@ from device_targets import fails, wait_until
 from practice_arm import PracticeArmConfig, PracticeLink
 
 from robopolicy_datasets.clock import now_ns, seconds_to_ns
-from robopolicy_datasets.errors import DeviceError, UnknownNameError
+from robopolicy_datasets.errors import ConfigError, DeviceError, UnknownNameError
 from robopolicy_drivers.arms.arm import Arm, ArmController
 from robopolicy_drivers.conformance import check_driver
 from robopolicy_drivers.embodiments import load_embodiment
@@ -71,6 +71,39 @@ def test_joints_are_reached_within_their_limits(make):
         speeds = np.abs(np.diff([record.data["robot0_joint_pos"] for record in records], axis=0)) * 125.0
         assert speeds.max() > 0.5
         assert (speeds < 1.5 * limits).all()  # measured between two ticks, which may be late
+
+
+@pytest.mark.parametrize("action", ["pose", "joint"])
+def test_the_tool_stays_in_its_box_however_the_arm_is_commanded(make, action):
+    with make(action=action) as arm:
+        x, y, z = arm.state()[1]["robot0_eef_pos"].tolist()
+    lower, upper = [x - 1.0, y - 1.0, z - 0.05], [x + 1.0, y + 1.0, z + 1.0]
+    with make(action=action, workspace_lower=lower, workspace_upper=upper) as arm:
+        if action == "joint":
+            goal = arm.state()[1]["robot0_joint_pos"] + np.array([0.0, 0.4, 0.0, 0.0, 0.0, 0.0])
+        else:
+            goal = pose(arm) - np.array([0.0, 0.0, 0.15, 0.0, 0.0, 0.0])
+        for _ in range(100):
+            arm.command(goal, soon(0.2))
+            time.sleep(0.01)
+        heights = [record.data["robot0_eef_pos"][2] for record in arm.ring.history(200)]
+        assert min(heights) < z - 0.02
+        assert min(heights) > z - 0.05 - 1e-3
+        assert any("the tool stays between" in event.text for event in arm.safety_events())
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"base_quaternion": [0.0, 0.0, 0.0, 0.0]},
+        {"base_quaternion": [1.0, 0.0, 0.0]},
+        {"base_position": [0.0, float("nan"), 0.0]},
+        {"workspace_lower": [-1.0, -1.0]},
+    ],
+)
+def test_places_that_are_none_are_refused(make, settings):
+    with pytest.raises(ConfigError, match=f"robot.{next(iter(settings))} is .*; give"):
+        make(**settings)
 
 
 def test_a_large_step_of_joints_stops(make):
