@@ -169,7 +169,7 @@ class Robot(Device, Protocol):
 
 
 class Arm(Robot, Protocol):
-    """A robot whose action is joint positions, or poses of its tool center point in its base's frame."""
+    """A robot whose action is joint positions, or poses of its tool center point in the world."""
 
     @property
     def embodiment(self) -> Embodiment:

@@ -123,7 +123,9 @@ def save_joints(path: str | Path, embodiment: str, joints: Sequence[JointCalibra
     """Writes a calibration with its checksum."""
     content: dict[str, Any] = {"embodiment": embodiment, "joints": [asdict(joint) for joint in joints]}
     content["checksum"] = _checksum(content)
-    Path(path).expanduser().write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    file = Path(path).expanduser()
+    file.parent.mkdir(parents=True, exist_ok=True)  # recorded by hand, it must not be lost
+    file.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
 def load_joints(path: str | Path, embodiment: str, names: dict[int, str]) -> list[JointCalibration]:
