@@ -58,7 +58,7 @@ def _arducopter(number: int) -> Mode:
 
 _OFFBOARD, _LOITER, _TAKEOFF, _RETURN, _LAND = _px4(6), _px4(4, 3), _px4(4, 2), _px4(4, 5), _px4(4, 6)
 _PX4_OWN = frozenset(mode.custom_mode for mode in (_OFFBOARD, _LOITER, _TAKEOFF, _RETURN, _LAND))
-# Not its LOITER, in which the throttle stick says how fast to sink: one that rests at the bottom, all the way.
+# Not its LOITER, in which it sinks where the throttle stick of a transmitter rests at the bottom.
 _GUIDED, _BRAKE = _arducopter(4), _arducopter(17)
 _COPTER_OWN = frozenset((_GUIDED.custom_mode, _BRAKE.custom_mode, 6, 9))  # RTL, LAND
 

@@ -242,8 +242,8 @@ class UrLink:
     def _hindrance(self) -> str:
         """Returns what a person must mend at the arm."""
         if (mode := self._receive.getSafetyMode()) not in _SAFE:
-            # Of newer controllers: stops by an enabling device, by a fieldbus, in automatic mode, ...
-            other = f"The controller's safety system has stopped the arm (safety mode {mode}). See the pendant"
+            # Newer controllers have more of them: stops by an enabling device, by a fieldbus, ...
+            other = f"The controller's safety system has stopped the arm (mode {mode}). See the pendant"
             return _SAFETY_FAULTS.get(mode, other)
         if self._receive.getRobotMode() != _ROBOT_RUNNING:
             return "The arm is not running. Power it on and release its brakes at the pendant"

@@ -69,7 +69,9 @@ MODELS = {
 
 @dataclass
 class RobotiqConfig(GripperConfig):
-    """A Robotiq 2F-85 or 2F-140, on its USB adapter or behind a robot's Modbus RTU gateway. Further settings: ``GripperConfig``.
+    """A Robotiq 2F-85 or 2F-140, on its USB adapter or behind a robot's Modbus RTU gateway.
+
+    Further settings: ``GripperConfig``.
 
     Attributes:
         port: the serial port, e.g. /dev/ttyUSB0, or a gateway, e.g. tcp://192.168.0.2:54321.

@@ -99,8 +99,9 @@ class SafetyGate:
             DeviceError: the stop has latched.
         """
         if self.stopped:
+            reason = self.stopped.removesuffix(".")
             raise DeviceError(
-                f"The robot was stopped: {self.stopped.removesuffix('.')}. Nothing is commanded until the stop is released."
+                f"The robot was stopped: {reason}. Nothing is commanded until the stop is released."
             )
         self._commanded_ns, self.silenced = now_ns, False
 

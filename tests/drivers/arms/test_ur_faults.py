@@ -54,7 +54,7 @@ FAULTS = {
     "a protective stop": ("protective_stop", "protective stop.*release the stop", None),
     "an emergency stop": ("emergency_stop", "emergency stop is pressed.*power on", "power_on"),
     "a safeguard": ("safeguard", "safeguard stop is active.*Close", "normal"),
-    "an enabling device let go of": ("enabling_stop", r"stopped the arm \(safety mode 13\)", "normal"),
+    "an enabling device let go of": ("enabling_stop", r"stopped the arm \(mode 13\)", "normal"),
     "a program ended at the pendant": ("stop_program", "program does not run.*Releasing", None),
     "the speed slider at 0": ("speed 0", "speed slider stands at 0 %.*Move it up", "speed 1"),
 }

@@ -169,7 +169,7 @@ def test_a_fault_latches_and_a_release_activates_the_gripper_again(gripper, peer
     reaction("a fault that the gripper reports", lambda: stopped(gripper))
     with pytest.raises(DeviceError, match=r"fault 14: its current is too high; free the fingers"):
         go(gripper, 0.0)
-    with pytest.raises(DeviceError, match="is being activated.*Release the stop again in some seconds"):
+    with pytest.raises(DeviceError, match=r"is being activated.*Release the stop again in some seconds"):
         gripper.release()
     assert wait_until(lambda: goes_on(gripper, 0.04), pause_s=0.1)
     assert wait_until(lambda: abs(width(gripper) - 0.04) < 0.001)
