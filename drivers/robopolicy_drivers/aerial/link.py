@@ -9,64 +9,30 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from robopolicy_datasets.clock import now_ns, seconds_to_ns
 from robopolicy_datasets.errors import DeviceError
-from robopolicy_datasets.geometry import Array, pose_matrix, quaternion_to_matrix
+from robopolicy_datasets.geometry import Array, quaternion_to_matrix
 from robopolicy_drivers.aerial.autopilots import AUTOPILOTS, Autopilot, Mode, autopilot_numbered
 from robopolicy_drivers.aerial.configs import DETECTED, MavlinkConfig
 from robopolicy_drivers.aerial.connection import import_mavutil, open_connection
 from robopolicy_drivers.aerial.frames import swap_rotation, swap_world
+from robopolicy_drivers.aerial.vehicle_state import VehicleState
 from robopolicy_drivers.hosting.device_clock import DeviceClock
 
 Steps = Generator[None, None, None]
 
 _OPEN_S = 10.0  # until the vehicle has been heard and says where it is
 _HEARTBEAT_NS = seconds_to_ns(1.0)
+_ASK_AGAIN_NS = seconds_to_ns(0.5)
 _ANSWER_S, _ATTEMPTS = 1.0, 4  # of a command; who answers "not now" is asked again
 _AFTERTHOUGHT_S = 0.3  # in which the reason of a refusal comes
 _RECENT_NS = seconds_to_ns(5.0)
 _CUSTOM_MODE = 1  # MAV_MODE_FLAG_CUSTOM_MODE_ENABLED
 _FIXED_WING = 1  # MAV_TYPE
-
-
-@dataclass
-class VehicleState:
-    """What the vehicle says of itself, in the world (east, north, up) and its body (forward, left, up).
-
-    Attributes:
-        time_ns: when its position was measured [ns, monotonic].
-        position: from where its local position is 0 (3) [m].
-        velocity: (3) [m/s].
-        rotation: from body to world ``[3, 3]``.
-        armed: whether its rotors may turn.
-        landed: whether it says that it stands on the ground.
-        custom_mode: number of its mode.
-        mode: name of its mode.
-    """
-
-    time_ns: int = 0
-    position: Array = field(default_factory=lambda: np.zeros(3))
-    velocity: Array = field(default_factory=lambda: np.zeros(3))
-    rotation: Array | None = None
-    armed: bool = False
-    landed: bool = False
-    custom_mode: int = 0
-    mode: str = ""
-
-    @property
-    def pose(self) -> Array:
-        """Of its base ``[4, 4]``."""
-        return pose_matrix(self.position, np.eye(3) if self.rotation is None else self.rotation)
-
-    @property
-    def flies(self) -> bool:
-        """Whether it is in the air."""
-        return self.armed and not self.landed
 
 
 class MavlinkLink:
@@ -118,8 +84,7 @@ class MavlinkLink:
             raise DeviceError(f"System {config.system_id} is a fixed wing; this driver flies multirotors.")
         named = config.autopilot
         self.autopilot = AUTOPILOTS[autopilot_numbered(self._first.autopilot) if named == DETECTED else named]
-        self._ask_for_streams()
-        self._await(lambda: self.vehicle.time_ns > 0 and self.vehicle.rotation is not None, self._nowhere)
+        self._await(lambda: not self._unsaid(), self._nowhere, self._ask_for_streams)
         self._refuse_twin()
 
     def receive(self) -> None:
@@ -236,11 +201,18 @@ class MavlinkLink:
             self._connection.close()
         self._connection = None
 
-    def _await(self, there: Callable[[], bool], problem: Callable[[], str]) -> None:
-        deadline_ns = now_ns() + seconds_to_ns(_OPEN_S)
+    def _await(
+        self, there: Callable[[], bool], problem: Callable[[], str], ask: Callable[[], None] | None = None
+    ) -> None:
+        """Waits until something is there; asks for it again and again, for a radio may lose a request."""
+        deadline_ns, asked_ns = now_ns() + seconds_to_ns(_OPEN_S), 0
         while not there():
-            if now_ns() > deadline_ns:
+            time_ns = now_ns()
+            if time_ns > deadline_ns:
                 raise DeviceError(problem())
+            if ask is not None and time_ns - asked_ns > _ASK_AGAIN_NS:
+                asked_ns = time_ns
+                ask()
             time.sleep(0.01)
             self.receive()
 
@@ -258,13 +230,27 @@ class MavlinkLink:
             for (system, component), kind in sorted(self._strangers.items())
         )
 
+    def _unsaid(self) -> str:
+        """Returns the message that the vehicle has not sent yet, of those that it must be known by."""
+        vehicle = self.vehicle
+        said = {
+            "LOCAL_POSITION_NED": vehicle.time_ns > 0,
+            "ATTITUDE_QUATERNION": vehicle.rotation is not None,
+            "EXTENDED_SYS_STATE": vehicle.landed is not None,
+        }
+        return next((name for name, there in said.items() if not there), "")
+
     def _nowhere(self) -> str:
-        missing = "LOCAL_POSITION_NED" if not self.vehicle.time_ns else "ATTITUDE_QUATERNION"
-        told = self.texts_since(0)
+        missing, told = self._unsaid(), self.texts_since(0)
+        advice = (
+            "It must tell whether it stands on the ground: see what its autopilot sends on this link."
+            if missing == "EXTENDED_SYS_STATE"
+            else "See that its estimator has a position (GPS, motion capture or optical flow)."
+        )
         return (
             f"System {self._config.system_id} is there, but sends no {missing}"
             + (f' and says: "{told}"' if told else "")
-            + ". See that its estimator has a position (GPS, motion capture or optical flow)."
+            + f". {advice}"
         )
 
     def _refuse_twin(self) -> None:
@@ -342,7 +328,8 @@ class MavlinkLink:
         self.vehicle.rotation = swap_rotation(quaternion_to_matrix(quaternion))
 
     def _extended_state(self, message: Any, arrival_ns: int) -> None:
-        self.vehicle.landed = message.landed_state == self._words.MAV_LANDED_STATE_ON_GROUND
+        if message.landed_state != self._words.MAV_LANDED_STATE_UNDEFINED:
+            self.vehicle.landed = message.landed_state == self._words.MAV_LANDED_STATE_ON_GROUND
 
     def _status_text(self, message: Any, arrival_ns: int) -> None:
         if message.chunk_seq and self._texts:  # the text before goes on

@@ -20,13 +20,16 @@ from robopolicy_drivers.embodiments import load_embodiment
 pytestmark = pytest.mark.realtime
 
 GUIDED = 4  # ArduCopter's
-ARM, TAKE_OFF, SET_MODE = 400, 22, 176
+ARM, TAKE_OFF, SET_MODE, STREAM = 400, 22, 176, 511
+LOCAL_POSITION = 32
 
 
 class Emulator:
     """Says at 50 Hz what it is given to say, and answers commands from a list, by their number."""
 
-    def __init__(self, port, *, system=1, kind=2, autopilot=3, position=True, answers=()):
+    def __init__(
+        self, port, *, system=1, kind=2, autopilot=3, position=True, landed=2, answers=(), lost_requests=0
+    ):
         from pymavlink import mavutil
 
         self.line = mavutil.mavlink_connection(
@@ -35,6 +38,7 @@ class Emulator:
         self.kind, self.autopilot, self.position, self.mode = kind, autopilot, position, 0
         self.base_mode, self.down, self.set_points = 81, -3.0, []
         self.answers, self.asked = list(answers), []
+        self.landed, self.lost_requests, self.requests = landed, lost_requests, 0
         self.over = threading.Event()
         self.thread = threading.Thread(target=self.run)
 
@@ -44,10 +48,14 @@ class Emulator:
             milliseconds = int(1e3 * (time.monotonic() - begun))
             self.line.mav.heartbeat_send(self.kind, self.autopilot, self.base_mode, self.mode, 4)
             self.line.mav.attitude_quaternion_send(milliseconds, 1, 0, 0, 0, 0, 0, 0)
-            if self.position:
+            if self.landed is not None:
+                self.line.mav.extended_sys_state_send(0, self.landed)
+            if self.position and self.requests > self.lost_requests:
                 self.line.mav.local_position_ned_send(milliseconds, 1, 2, self.down, 0, 0, 0)
             while (message := self.line.recv_msg()) is not None:
-                if message.get_type() == "COMMAND_LONG" and message.command != 511:
+                if message.get_type() == "COMMAND_LONG" and message.command == STREAM:
+                    self.requests += message.param1 == LOCAL_POSITION
+                elif message.get_type() == "COMMAND_LONG":
                     self.answer(message)
                 elif message.get_type() == "SET_POSITION_TARGET_LOCAL_NED":
                     self.set_points.append((message.x, message.y, message.z))
@@ -110,13 +118,26 @@ def test_it_says_what_to_look_at_where_nobody_is_there(quick):
 
 @pytest.mark.parametrize(
     ("vehicle", "problem"),
-    [({"kind": 1}, "fixed wing"), ({"position": False}, "no LOCAL_POSITION_NED.*estimator")],
-    ids=["fixed_wing", "no_position"],
+    [
+        ({"kind": 1}, "fixed wing"),
+        ({"position": False}, "no LOCAL_POSITION_NED.*estimator"),
+        ({"landed": None}, "no EXTENDED_SYS_STATE.*whether it stands on the ground"),
+        ({"landed": 0}, "no EXTENDED_SYS_STATE.*whether it stands on the ground"),
+    ],
+    ids=["fixed_wing", "no_position", "no_landed_state", "undefined_landed_state"],
 )
 def test_a_vehicle_that_cannot_be_flown_is_refused(quick, vehicle, problem):
     port = free_port()
     link = linked(port)
     with Emulator(port, **vehicle), pytest.raises(DeviceError, match=problem):
+        link.open()
+    link.close()
+
+
+def test_a_request_that_the_radio_loses_is_made_again(quick):
+    port = free_port()
+    link = linked(port)
+    with Emulator(port, lost_requests=1):
         link.open()
     link.close()
 
@@ -218,7 +239,7 @@ def test_an_address_that_cannot_be_used_says_what_to_do(address, advice):
 
 
 class Words:
-    """A vehicle's heartbeat, attitude and position as bytes."""
+    """A vehicle's heartbeat, attitude, position and landed state as bytes."""
 
     def __init__(self):
         from pymavlink.dialects.v20 import common
@@ -228,6 +249,7 @@ class Words:
             packer.heartbeat_encode(2, 12, 81, 0, 4),
             packer.attitude_quaternion_encode(10, 1, 0, 0, 0, 0, 0, 0),
             packer.local_position_ned_encode(10, 0, 0, 0, 0, 0, 0),
+            packer.extended_sys_state_encode(0, 1),
         )
         self.data = b"".join(message.pack(packer) for message in messages)
 
