@@ -231,9 +231,9 @@ class ArmController:
         """Returns what guards the arm from where it stands."""
         config, joints = self._config, self._reading.positions
         checks: list[Check] = [ForceLimit(config.force_limit)] if config.measures_wrench else []
-        box = np.array([config.workspace_lower, config.workspace_upper], np.float64)
+        lower, upper = (np.array(corner) for corner in (config.workspace_lower, config.workspace_upper))
         if config.action == "joint":
-            checks.append(Workspace(*box, self._tool_position))
+            checks.append(Workspace(lower, upper, self._tool_position))
             return GuardedJoints(
                 self._kinematics.embodiment,
                 joints,
@@ -248,7 +248,7 @@ class ArmController:
             period_s=1.0 / config.rate_hz,
             base_pose=self._base,
             config=config.safety,
-            workspace=box,
+            workspace=(lower, upper),
             checks=checks,
         )
 
