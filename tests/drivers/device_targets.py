@@ -1,5 +1,6 @@
 """What the tests run in device processes, and how they watch them."""
 
+import atexit
 import os
 import signal
 import time
@@ -137,6 +138,13 @@ def wait_until(condition, timeout_s: float = 20.0, pause_s: float = 0.01) -> boo
             return True
         time.sleep(pause_s)
     return False
+
+
+def slow_to_exit(channel):
+    """Fails at once, and exits long after it has said so."""
+    atexit.register(time.sleep, 30.0)
+    channel.ready()
+    raise DeviceError("Its cable is cut.")
 
 
 def stoppable(channel):

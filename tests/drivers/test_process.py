@@ -54,6 +54,23 @@ def test_an_error_in_the_child_comes_back_with_its_text(device):
     assert device.start() == "hello"
 
 
+def test_a_child_that_is_slow_to_exit_is_not_taken_for_a_stuck_one():
+    process = DeviceProcess("device_targets:slow_to_exit", {}, name="device", heartbeat_timeout_s=0.3)
+    process.start()
+    words = []
+
+    def ended():
+        try:
+            process.check()
+        except DeviceError as error:
+            words.append(str(error))
+        return words
+
+    assert wait_until(ended)
+    process.close()
+    assert "Its cable is cut." in words[0]
+
+
 def test_an_expected_error_comes_back_without_a_traceback(device):
     with pytest.raises(DeviceError) as caught:
         device.request("refuse", "The lid is open.")

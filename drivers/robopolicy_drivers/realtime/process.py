@@ -167,6 +167,7 @@ class DeviceProcess:
             self._fail()
         silence_s = self._silence_s()
         if silence_s > self.heartbeat_timeout_s:
+            self._fail_if_it_has_ended()
             raise DeviceError(
                 f"The {self.name} process (pid {self.pid}) has given no sign of life for {silence_s:.1f} s "
                 f"(allowed: {self.heartbeat_timeout_s} s). It is stopped or stuck: close it, connect again."
@@ -270,11 +271,22 @@ class DeviceProcess:
         )
         raise DeviceError(self._failure)
 
+    def _fail_if_it_has_ended(self) -> None:
+        """Raises what a child that is about to exit has told: that may take it longer than a heartbeat."""
+        if not self._receive_lock.acquire(blocking=False):
+            return  # whoever waits for an answer is told
+        try:
+            words = self._last_words()
+        finally:
+            self._receive_lock.release()
+        if words:
+            self._fail(words)
+
     def _last_words(self) -> str:
         try:
             while self._connection.poll(0):
-                _, ok, value = self._connection.recv()
-                if not ok:
+                number, ok, value = self._connection.recv()
+                if not ok and number == 0:  # else it is a refusal that nobody waits for any more
                     return str(value)
         except (EOFError, OSError):
             pass
