@@ -193,16 +193,11 @@ class FeetechLink:
         self._servos = CalibratedServos(config.port, config.calibration, config.embodiment)
         self._bus, self._scale = self._servos.bus, self._servos.scale
         self._sent: deque[list[int]] = deque(maxlen=_REMEMBERED)
-        self.gripper = _Gripper(self)
+        self.gripper = _Gripper(self, max(self._bus.names))
 
     def open(self) -> None:
         """See ``ArmLink``. The arm is held from here on, where it stands."""
         self._servos.open()
-        for servo, name in self._bus.names.items():
-            torque = self._config.gripper_torque if name == GRIPPER else 1.0
-            self._bus.write(servo, OPERATING_MODE, 0)
-            self._bus.write(servo, ACCELERATION, _QUICKEST)
-            self._bus.write(servo, TORQUE_LIMIT, round(torque * _FULL_TORQUE))
         self._newest = self._servos.read()
         self.width = self.opening()[1]
         self._hold()
@@ -224,27 +219,32 @@ class FeetechLink:
 
     def fault(self) -> str:
         """See ``ArmLink``."""
-        for index, (name, state) in enumerate(
-            zip(self._bus.names.values(), self._newest.states, strict=True)
-        ):
-            reasons = [text for bit, text in STATUS_BITS.items() if state.status & bit]
-            if reasons:
-                return f"the servo {name} reports: {'; '.join(reasons)}"
-            if not state.torque:
-                return (
-                    f"the servo {name} does not hold any more: it was without power, or another program let "
-                    "it go. Support the arm"
-                )
-            if all(state.goal != goals[index] for goals in self._sent):
-                return (
-                    f"another program commands the servo {name}: it goes to {state.goal}, and "
-                    f"{self._sent[-1][index]} was sent. End that program"
-                )
+        return next(filter(None, map(self.servo_fault, self._bus.names)), "")
+
+    def servo_fault(self, servo: int) -> str:
+        """Returns why a servo does not follow; empty while it does."""
+        index, name = servo - 1, self._bus.names[servo]
+        state = self._newest.states[index]
+        reasons = [text for bit, text in STATUS_BITS.items() if state.status & bit]
+        if reasons:
+            return f"the servo {name} reports: {'; '.join(reasons)}"
+        if not state.torque:
+            return (
+                f"the servo {name} does not hold any more: it was without power, or another program let "
+                "it go. Support the arm"
+            )
+        if all(state.goal != goals[index] for goals in self._sent):
+            return (
+                f"another program commands the servo {name}: it goes to {state.goal}, and "
+                f"{self._sent[-1][index]} was sent. End that program"
+            )
         return ""
 
     def recover(self) -> None:
-        """See ``ArmLink``. The arm is held where it stands."""
+        """See ``ArmLink``. The arm is held where it stands; so is the gripper, where it had let go."""
         self._newest = self._servos.read()
+        if self.gripper.fault():
+            self.width = self.opening()[1]
         self._hold()
         if reason := self.fault():
             raise DeviceError(f"The stop is not released: {reason}.")
@@ -259,7 +259,15 @@ class FeetechLink:
         return time_ns, self._scale.width(counts)
 
     def _hold(self) -> None:
-        """Makes the arm hold where it stands; the gripper goes to its opening."""
+        """Makes the arm hold where it stands; the gripper goes to its opening.
+
+        What is set here, servos forget without power.
+        """
+        for servo, name in self._bus.names.items():
+            torque = self._config.gripper_torque if name == GRIPPER else 1.0
+            self._bus.write(servo, OPERATING_MODE, 0)
+            self._bus.write(servo, ACCELERATION, _QUICKEST)
+            self._bus.write(servo, TORQUE_LIMIT, round(torque * _FULL_TORQUE))
         self._send(self._scale.counts(self._scale.angles(self._newest.counts), self.width))
         self._bus.enable_torque(True)
         self._newest = self._servos.read()
@@ -273,8 +281,8 @@ class FeetechLink:
 class _Gripper:
     """The gripper's side of the link: it is read and sent with the arm."""
 
-    def __init__(self, link: FeetechLink) -> None:
-        self._link = link
+    def __init__(self, link: FeetechLink, servo: int) -> None:
+        self._link, self._servo = link, servo
 
     def open(self) -> None:
         """Is opened with the arm."""
@@ -286,10 +294,11 @@ class _Gripper:
         self._link.width = width
 
     def fault(self) -> str:
-        return ""  # told by the arm
+        return self._link.servo_fault(self._servo)
 
     def recover(self) -> None:
-        """Is recovered with the arm."""
+        """Rests where it stands: what it was to do before its fault is forgotten."""
+        self._link.width = self._link.opening()[1]
 
     def close(self) -> None:
         """Is closed with the arm."""

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from robopolicy_datasets.clock import now_ns, seconds_to_ns
 from robopolicy_datasets.errors import ConfigError, DeviceError, MissingExtraError
 from robopolicy_drivers.arms.feetech import FeetechLink, JointScale, servo_names
-from robopolicy_drivers.arms.feetech_bus import HOMING_OFFSET, LOCK, Register, ServoBus
+from robopolicy_drivers.arms.feetech_bus import HOMING_OFFSET, LOCK, TORQUE_LIMIT, Register, ServoBus
 from robopolicy_drivers.arms.feetech_calibration import JointRecording, write_joints
 from robopolicy_drivers.arms.gripping_arm import GrippingArm
 from robopolicy_drivers.arms.leader import LeaderArm
@@ -213,6 +213,35 @@ def test_a_loss_of_power_is_noticed(arm, peer, reaction):
     arm.release()
     time.sleep(0.1)
     np.testing.assert_allclose(place(arm)[:5], before[:5], atol=0.01)
+
+
+def test_a_gripper_that_had_let_go_stays_where_it_is_when_it_is_released(arm, peer):
+    goal = place(arm)
+    goal[5] = 0.08
+    reach(arm, goal, 0.002)
+    peer.do("power 6")
+    assert wait_until(lambda: stopped(arm))
+    peer.do("push 6 -600")  # a hand closes the jaw
+    assert wait_until(lambda: place(arm)[5] < 0.06)
+    time.sleep(0.3)
+    closed = place(arm)[5]
+    arm.release()
+    time.sleep(0.3)
+    assert abs(place(arm)[5] - closed) < 0.003
+    reach(arm, goal, 0.002)  # the opening of before is another wish now
+
+
+def test_servos_that_lost_their_power_are_set_up_again(own_config, own_peer):
+    link = FeetechLink(own_config)
+    link.open()
+    own_peer.do("power")
+    assert wait_until(lambda: link.read() and link.fault())
+    link.recover()
+    link.close()
+    bus = ServoBus(own_peer.port, NAMES)
+    bus.open()
+    assert [bus.read(servo, TORQUE_LIMIT) for servo in NAMES] == [1000, 1000, 1000, 1000, 1000, 500]
+    bus.close()
 
 
 def test_a_second_controller_is_noticed(arm, peer, reaction):
