@@ -5,6 +5,7 @@
 
 import signal
 import time
+from contextlib import closing
 
 import numpy as np
 import pytest
@@ -95,3 +96,38 @@ def test_a_killed_controller_ends_the_run(peer, reaction):
 def test_settings_that_make_no_sense_are_refused(settings, words):
     with pytest.raises(ConfigError, match=words):
         FrankaHandConfig(**settings)
+
+
+def test_what_was_wanted_during_a_motion_that_fails_waits_for_the_release(monkeypatch):
+    """The hand is a few lines of Python here: no peer's fingers jam."""
+    import franky
+
+    from robopolicy_drivers.grippers.franka_hand_link import FrankaHandLink
+
+    class JammingHand:
+        width, moves = 0.04, []
+
+        def __init__(self, host):
+            pass
+
+        def move(self, width, speed):
+            self.moves.append(width)
+            time.sleep(0.2)
+            if len(self.moves) == 1:
+                raise franky.CommandException("the fingers are jammed")
+            return True
+
+    monkeypatch.setattr(franky, "Gripper", JammingHand)
+    with closing(FrankaHandLink(FrankaHandConfig())) as link:
+        link.open()
+        link.send(0.08)
+        assert wait_until(lambda: JammingHand.moves)
+        link.send(0.02)  # while the first motion goes on
+        assert wait_until(link.fault)
+        time.sleep(0.3)
+        assert JammingHand.moves == [0.08]
+        link.recover()
+        assert not link.fault()
+        link.send(0.06)
+        assert wait_until(lambda: len(JammingHand.moves) > 1)
+        assert JammingHand.moves[1] == 0.06
