@@ -9,6 +9,7 @@ from robopolicy_datasets.errors import ConfigError, unknown_name
 from robopolicy_drivers.aerial.autopilots import AUTOPILOTS
 from robopolicy_drivers.hosting.facts import DeviceFacts, Evidence
 from robopolicy_drivers.safety.configs import SafetyConfig
+from robopolicy_drivers.setting_checks import require_numbers
 
 SET_POINTS = ("position", "velocity", "attitude")
 DETECTED = "auto"
@@ -79,6 +80,8 @@ class MavlinkConfig:
         for name in ("system_id", "component_id", "station_id", "station_component_id"):
             if not 1 <= getattr(self, name) <= 255:
                 raise ConfigError(f"robot.{name} is {getattr(self, name)}; give 1 to 255.")
+        for name in ("geofence_lower", "geofence_upper"):
+            require_numbers(f"robot.{name}", getattr(self, name), 3)
         if not (self.rate_hz > 0 and self.hover_limit_s > 0 and 0 < self.hover_thrust < 1):
             raise ConfigError(
                 f"robot.rate_hz is {self.rate_hz}, hover_limit_s {self.hover_limit_s} and hover_thrust "

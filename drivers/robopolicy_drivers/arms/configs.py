@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from typing import ClassVar
 
 from robopolicy_datasets.errors import ConfigError, unknown_name
 from robopolicy_drivers.safety.configs import SafetyConfig
+from robopolicy_drivers.setting_checks import require_numbers, require_rotation
 
 ACTIONS = ("pose", "joint")
-_LENGTHS = {"base_position": 3, "base_quaternion": 4, "workspace_lower": 3, "workspace_upper": 3}
 
 
 @dataclass
@@ -55,15 +54,9 @@ class ArmConfig:
                 f"robot.rate_hz is {self.rate_hz} and robot.force_limit {self.force_limit}; give numbers "
                 "above 0."
             )
-        for name, length in _LENGTHS.items():
-            values = getattr(self, name)
-            if len(values) != length or not all(map(math.isfinite, values)):
-                raise ConfigError(f"robot.{name} is {values}; give {length} finite numbers.")
-        if not any(self.base_quaternion):
-            raise ConfigError(
-                f"robot.base_quaternion is {self.base_quaternion}; give a rotation (wxyz), [1,0,0,0] for "
-                "none."
-            )
+        for name in ("base_position", "workspace_lower", "workspace_upper"):
+            require_numbers(f"robot.{name}", getattr(self, name), 3)
+        require_rotation("robot.base_quaternion", self.base_quaternion)
 
     @property
     def address(self) -> str:

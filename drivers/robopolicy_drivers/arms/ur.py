@@ -8,6 +8,7 @@ from typing import ClassVar
 from robopolicy_datasets.errors import ConfigError
 from robopolicy_drivers.arms.configs import ArmConfig
 from robopolicy_drivers.hosting.facts import DeviceFacts, Evidence
+from robopolicy_drivers.setting_checks import require_numbers
 
 
 @dataclass
@@ -59,6 +60,7 @@ class UrConfig(ArmConfig):
                 f"robot.rate_hz {self.rate_hz}; give a payload of at least 0, a lag above 0 and at most "
                 "500 Hz."
             )
+        require_numbers("robot.payload_center", self.payload_center, 3)
 
     @property
     def address(self) -> str:

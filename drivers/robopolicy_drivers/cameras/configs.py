@@ -79,6 +79,13 @@ class OpenCvCameraConfig(CameraConfig):
     address: str = "/dev/video0"
     fourcc: str = ""
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if len(self.fourcc) not in (0, 4):
+            raise ConfigError(
+                f"camera.fourcc is '{self.fourcc}'; give the four letters of a format, e.g. MJPG."
+            )
+
     @property
     def label(self) -> str:
         """What messages call it; a password is not told."""

@@ -8,6 +8,7 @@ from typing import ClassVar
 from robopolicy_datasets.errors import ConfigError
 from robopolicy_drivers.cameras.configs import OpenCvCameraConfig
 from robopolicy_drivers.hosting.facts import DeviceFacts, Evidence
+from robopolicy_drivers.setting_checks import require_numbers, require_rotation
 
 
 @dataclass
@@ -50,8 +51,8 @@ class AtiNetFtConfig:
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise ConfigError(f"{name} is {value}; give a number above 0.")
-        if not any(self.sensor_quaternion):
-            raise ConfigError("sensor_quaternion is all zero; give a rotation (wxyz), [1,0,0,0] for none.")
+        require_numbers("sensor_position", self.sensor_position, 3)
+        require_rotation("sensor_quaternion", self.sensor_quaternion)
 
 
 @dataclass

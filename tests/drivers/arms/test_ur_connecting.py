@@ -123,6 +123,7 @@ def test_a_missing_package_names_its_extra(controller, monkeypatch):
         ({"payload": -1.0}, "a payload of at least 0"),
         ({"largest_lag": 0.0}, "a lag above 0"),
         ({"rate_hz": 1000.0}, "at most 500 Hz"),
+        ({"payload_center": [0.0]}, "robot.payload_center is .* give 3 finite numbers"),
     ],
 )
 def test_settings_out_of_range_are_refused(settings, text):

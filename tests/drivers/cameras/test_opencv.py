@@ -219,6 +219,8 @@ def test_settings_that_no_camera_has_are_refused():
         OpenCvCameraConfig(fps=0)
     with pytest.raises(ConfigError, match=r"camera\.image_size is -1"):
         OpenCvCameraConfig(image_size=-1)
+    with pytest.raises(ConfigError, match=r"camera\.fourcc is 'MJP'; give the four letters"):
+        OpenCvCameraConfig(fourcc="MJP")
 
 
 class GrantsVga:

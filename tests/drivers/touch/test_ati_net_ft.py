@@ -217,6 +217,19 @@ def test_another_program_that_asks_for_the_records_is_noticed(box, reaction):
         reaction("a second reader", noticed(sensor, "to the last who asked"))
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"sensor_position": [0.0, 0.0]},
+        {"sensor_quaternion": [1.0, 0.0, 0.0]},
+        {"sensor_quaternion": [0.0] * 4},
+    ],
+)
+def test_a_place_that_is_none_is_refused(settings):
+    with pytest.raises(ConfigError, match=f"{next(iter(settings))} is .*; give"):
+        AtiNetFtConfig(**settings)
+
+
 def test_a_missing_sensor_is_refused():
     with pytest.raises(DeviceError, match=r"does not tell its calibration.*counts_per_force"):
         AtiNetFtSource(AtiNetFtConfig(host=HOST, web_port=9)).open()
