@@ -13,6 +13,7 @@ from robopolicy_drivers.setting_checks import require_numbers
 
 SET_POINTS = ("position", "velocity", "attitude")
 DETECTED = "auto"
+_SLOWEST_HZ = 2.0  # of set points, below which PX4 does not follow them
 
 
 @dataclass
@@ -82,8 +83,9 @@ class MavlinkConfig:
                 raise ConfigError(f"robot.{name} is {getattr(self, name)}; give 1 to 255.")
         for name in ("geofence_lower", "geofence_upper"):
             require_numbers(f"robot.{name}", getattr(self, name), 3)
-        if not (self.rate_hz > 0 and self.hover_limit_s > 0 and 0 < self.hover_thrust < 1):
+        if not (self.rate_hz > _SLOWEST_HZ and self.hover_limit_s > 0 and 0 < self.hover_thrust < 1):
             raise ConfigError(
                 f"robot.rate_hz is {self.rate_hz}, hover_limit_s {self.hover_limit_s} and hover_thrust "
-                f"{self.hover_thrust}; give numbers above 0, and a hover_thrust below 1."
+                f"{self.hover_thrust}; give a rate above {_SLOWEST_HZ:g} Hz, a limit above 0, and a thrust "
+                "between 0 and 1."
             )

@@ -167,16 +167,22 @@ class Pilot:
         self._watch(now_ns)
         self._proceed(now_ns)
         if self.guiding:
-            vehicle = self._link.vehicle
-            pose = self._guard.tick(now_ns, vehicle.pose, state_ns=vehicle.time_ns)
-            velocity = self._guard.gate.velocity[:3]
-            self._set_points.send(Reference(now_ns // 1_000_000, pose, velocity))
+            self._set_points.send(self._reference(now_ns))
 
     def leave(self) -> None:
         """Hands a vehicle that we guide over to its autopilot, which holds it where it is."""
         if self.guiding:
             self._link.leave_in(self._link.autopilot.hold)
         self.guiding = False
+
+    def _reference(self, now_ns: int) -> Reference:
+        """Returns where the vehicle is commanded to be at this tick."""
+        vehicle, time_ms = self._link.vehicle, now_ns // 1_000_000
+        if not (self._settled or self._maneuver):
+            # It does not follow yet: set points that went ahead would have it rush after them then.
+            return Reference(time_ms, self._guard.pose, np.zeros(3))
+        pose = self._guard.tick(now_ns, vehicle.pose, state_ns=vehicle.time_ns)
+        return Reference(time_ms, pose, self._guard.gate.velocity[:3])
 
     def _watch(self, now_ns: int) -> None:
         """Lets go of a vehicle that is not ours any more."""

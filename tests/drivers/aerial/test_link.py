@@ -6,10 +6,11 @@ import threading
 import time
 import tty
 
+import numpy as np
 import pytest
 from flights import free_port
 
-from robopolicy_datasets.clock import now_ns
+from robopolicy_datasets.clock import now_ns, seconds_to_ns
 from robopolicy_datasets.errors import DeviceError
 from robopolicy_drivers.aerial.autopilots import AUTOPILOTS
 from robopolicy_drivers.aerial.configs import MavlinkConfig
@@ -175,6 +176,33 @@ def test_arducopter_is_guided_first_then_armed_and_takes_off_by_its_own_command(
         assert [command for command, *_ in emulator.asked] == [SET_MODE, ARM, TAKE_OFF, SET_MODE]
         assert emulator.set_points[-1] == pytest.approx((1.0, 2.0, -4.5))  # stays there
     link.close()
+
+
+def test_set_points_wait_for_a_vehicle_that_does_not_follow_yet(quick):
+    port = free_port()
+    config = MavlinkConfig(address=f"udpin:127.0.0.1:{port}", geofence_upper=[3.0, 3.0, 6.0])
+    config.safety.stale_state_s = 5.0  # the emulator shares this process
+    link = MavlinkLink(config)
+    embodiment = load_embodiment("quadrotor")
+    with Emulator(port, answers=[(None, 0)] * 3) as emulator:  # it is in its mode for them after a second
+        emulator.base_mode |= 128
+        link.open()
+        pilot = Pilot(link, config, embodiment)
+        before, after, deadline = [], [], time.monotonic() + 20.0
+        goal = np.array([2.4, 1.0, 3.0, 0.0, 0.0, 0.5 * np.pi])
+        while not after or after[-1][1] < 2.39:
+            assert time.monotonic() < deadline
+            pilot.observe()
+            pilot.command(goal, now_ns() + seconds_to_ns(0.2), now_ns())
+            pilot.tick(now_ns())
+            time.sleep(0.02)
+            told = before if link.vehicle.custom_mode != GUIDED else after
+            told += emulator.set_points[len(before) + len(after) :]
+    link.close()
+    assert len(before) > 10
+    np.testing.assert_allclose(before, np.tile([1.0, 2.0, -3.0], (len(before), 1)), atol=1e-6)
+    steps = np.linalg.norm(np.diff([before[-1], *after], axis=0), axis=1)
+    assert steps.max() <= embodiment.flying_base.velocity_limit / config.rate_hz + 1e-6
 
 
 def test_a_command_is_repeated_until_it_is_answered_and_answers_to_others_do_not_count(quick):

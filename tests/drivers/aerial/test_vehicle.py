@@ -160,6 +160,8 @@ def test_wrong_settings_are_refused_before_anything_starts():
         MavlinkConfig(system_id=0)
     with pytest.raises(ConfigError, match=r"robot\.geofence_upper is .*give 3 finite numbers"):
         MavlinkConfig(geofence_upper=[3.0, 3.0])
+    with pytest.raises(ConfigError, match="give a rate above 2 Hz"):
+        MavlinkConfig(rate_hz=1.0)
     with pytest.raises(ConfigError, match="hover_thrust"):
         MavlinkConfig(hover_thrust=1.5)
     with pytest.raises(ConfigError, match="fixed base"):
