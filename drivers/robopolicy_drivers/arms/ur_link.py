@@ -29,7 +29,7 @@ from robopolicy_datasets.registry import load_target
 from robopolicy_drivers.arms.link import ArmReading
 from robopolicy_drivers.arms.ur import UrConfig
 from robopolicy_drivers.arms.ur_greeting import ControllerVersion, greet
-from robopolicy_drivers.arms.ur_program import WATCHDOG_HZ, UrProgram
+from robopolicy_drivers.arms.ur_program import CALL_ERRORS, WATCHDOG_HZ, UrProgram
 from robopolicy_drivers.hosting.device_clock import DeviceClock
 from robopolicy_drivers.realtime.scheduling import request_fifo
 
@@ -286,7 +286,7 @@ class UrLink:
         """Calls ur_rtde and raises its errors as DeviceError that say what to do."""
         try:
             return call(*arguments)
-        except (RuntimeError, ValueError, IndexError) as error:
+        except CALL_ERRORS as error:
             text = str(error)
             advice = next((advice for part, advice in _ADVICE.items() if part in text), "Check the pendant")
             raise DeviceError(f"{advice}. The controller at {self._config.host} said: {text}") from error

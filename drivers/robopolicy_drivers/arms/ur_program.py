@@ -16,6 +16,7 @@ from robopolicy_datasets.clock import now_ns, ns_to_seconds
 from robopolicy_drivers.arms.ur import UrConfig
 from robopolicy_drivers.realtime.scheduling import request_punctuality
 
+CALL_ERRORS = (RuntimeError, ValueError, IndexError)  # that ur_rtde raises, by the kinds of its C++ ones
 WATCHDOG_HZ = 5.0
 _BRAKING = 10.0  # rad/s^2
 _START_S = 5.0
@@ -80,7 +81,7 @@ class UrProgram:
                     self._restart()
                 elif target is not None and self._servo(target):
                     self._waiting_since_ns = 0
-            except RuntimeError as error:
+            except CALL_ERRORS as error:
                 self.failure = str(error)
         self._end()
 

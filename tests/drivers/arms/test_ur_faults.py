@@ -13,6 +13,7 @@ from ur_peer import EmulatedUr, RtdeClient, soon
 from robopolicy_datasets.errors import DeviceError
 from robopolicy_drivers.arms.arm import Arm
 from robopolicy_drivers.arms.ur import UrConfig
+from robopolicy_drivers.arms.ur_program import UrProgram
 
 pytest.importorskip("rtde_control", reason="the extra 'ur' is not installed")
 pytestmark = pytest.mark.realtime
@@ -186,3 +187,25 @@ def test_the_controller_stops_the_arm_by_itself_when_the_process_is_killed(contr
         move(arm)
         os.kill(arm.pid, signal.SIGKILL)
         reaction("a killed driver", lambda: controller.asked("running") == "Program running: false")
+
+
+@pytest.mark.parametrize("error", [RuntimeError, ValueError, IndexError])
+def test_whatever_a_call_of_ur_rtde_raises_is_told(error):
+    class Failing:
+        def setWatchdog(self, rate_hz):
+            return True
+
+        def servoJ(self, *arguments):
+            raise error("it says no")
+
+        def isConnected(self):
+            return False
+
+        def disconnect(self):
+            pass
+
+    program = UrProgram(Failing(), UrConfig())
+    program.follow(np.zeros(6))
+    assert wait_until(lambda: program.failure == "it says no")
+    program.close()
+    assert program.closed.wait(5.0)
