@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -14,7 +15,16 @@ from numpy.typing import NDArray
 
 from robopolicy_datasets.errors import ConfigError, DeviceError, SpecError
 from robopolicy_datasets.spec import Feature, Spec
-from robopolicy_drivers.interfaces import Camera, GoesHome, RecallsStates, ReportsLateness, Robot, Sensor
+from robopolicy_drivers.interfaces import (
+    Camera,
+    GoesHome,
+    HasMembers,
+    Member,
+    RecallsStates,
+    ReportsLateness,
+    Robot,
+    Sensor,
+)
 from robopolicy_drivers.realtime.statistics import LatenessSummary
 
 if TYPE_CHECKING:
@@ -33,8 +43,11 @@ class CompositeRobot:
     robot before them. Keys and frames that begin with ``robot`` and a number are renumbered so. The actions
     become one feature ``action``, in the order of the parts; ``layout`` says what is where.
 
-    A state is as old as its oldest part. A command goes to all parts or, where one refuses, to none: those
-    that had taken it hold. Each part keeps its own safety gate; a stop of the whole stops every part.
+    A state is that of the first robot, with every other part as it was then: where it is slower, its newest.
+    How old each is, is asked of the ``members``.
+
+    A command goes to all parts or, where one refuses, to none: those that had taken it hold. Each part keeps
+    its own safety gate; a stop of the whole stops every part.
 
     Args:
         parts: disconnected robots and sensors, of which the first is a robot.
@@ -70,6 +83,11 @@ class CompositeRobot:
         """The robots that it consists of, by name."""
         return {part.name: part.device for part in self._robots}
 
+    @property
+    def members(self) -> tuple[Member, ...]:
+        """The devices that it consists of, sensors too; a sensor is called by its first key."""
+        return tuple(member for part in self._parts for member in part.members())
+
     def connect(self) -> None:
         """Connects the parts in their order; where one fails, those before it are closed again."""
         with ExitStack() as undo:
@@ -79,17 +97,16 @@ class CompositeRobot:
             undo.pop_all()
 
     def state(self) -> tuple[int, State]:
-        """Returns the newest state of every part, and the time of the oldest of them [ns, monotonic]."""
-        return self._joined_state(_newest)
+        """Returns the newest state of the first part and its time [ns, monotonic], and the others' then."""
+        return self._joined(*self._parts[0].device.state())
 
     def state_at(self, time_ns: int) -> tuple[int, State]:
-        """Returns the states nearest to ``time_ns`` [ns, monotonic] and the time of the oldest of them.
+        """Returns the states nearest to ``time_ns`` [ns, monotonic], and the time of the first part's.
 
         Of parts that recall no states it is the newest.
         """
-        return self._joined_state(
-            lambda device: device.state_at(time_ns) if isinstance(device, RecallsStates) else _newest(device)
-        )
+        first_ns, state = _recalled(self._parts[0].device, time_ns)
+        return first_ns, self._joined(time_ns, state)[1]
 
     def command(self, target: NDArray, at_ns: int) -> NDArray:
         """Asks every part to be at its share of ``target`` ``[A]`` at the time ``at_ns`` [ns, monotonic].
@@ -170,13 +187,13 @@ class CompositeRobot:
     ) -> None:
         self.close()
 
-    def _joined_state(self, state_of: Callable[[Any], tuple[int, State]]) -> tuple[int, State]:
-        times, joined = [], {}
-        for part in self._parts:
-            time_ns, state = state_of(part.device)
-            times.append(time_ns)
-            joined.update({part.rename(key): value for key, value in state.items()})
-        return min(times), joined
+    def _joined(self, time_ns: int, first: State) -> tuple[int, State]:
+        """Joins the first part's state of a time with what the others recall of it; returns both."""
+        joined = dict(first)
+        for part in self._parts[1:]:
+            _, state = _recalled(part.device, time_ns)
+            joined |= {part.rename(key): value for key, value in state.items()}
+        return time_ns, joined
 
     @staticmethod
     def _each(parts: Sequence[_Part], what: str, action: Callable[[Any], None]) -> None:
@@ -203,10 +220,27 @@ class _Part:
 
     def rename(self, text: str) -> str:
         """Renumbers a key or frame."""
-        return _NUMBERED.sub(lambda match: f"robot{int(match[1]) + self.number}", text)
+        return _renumbered(text, self.number)
+
+    def members(self) -> list[Member]:
+        """Returns the device, or those that it consists of."""
+        if not isinstance(self.device, HasMembers):
+            return [Member(self.name, self.device, self.rename)]
+        return [
+            Member(self.rename(inner.name), inner.device, partial(self._rename_of, inner))
+            for inner in self.device.members
+        ]
+
+    def _rename_of(self, inner: Member, text: str) -> str:
+        return self.rename(inner.rename(text))
 
     def renamed(self, feature: Feature) -> Feature:
         return replace(feature, key=self.rename(feature.key), frame=self.rename(feature.frame))
+
+
+def _renumbered(text: str, first: int) -> str:
+    """Returns a key or frame of a robot, or a part's name, where the first robot has the number ``first``."""
+    return _NUMBERED.sub(lambda match: f"robot{int(match[1]) + first}", text)
 
 
 def _require_different_images(cameras: Sequence[Camera]) -> None:
@@ -222,7 +256,10 @@ def _is_sensor(device: Any) -> bool:
     return not device.spec.action
 
 
-def _newest(device: Any) -> tuple[int, State]:
+def _recalled(device: Any, time_ns: int) -> tuple[int, State]:
+    """Returns the state of a device at a time, or its newest where it recalls none, and when that was."""
+    if isinstance(device, RecallsStates):
+        return device.state_at(time_ns)
     newest: tuple[int, State] = device.read() if _is_sensor(device) else device.state()
     return newest
 
@@ -238,12 +275,13 @@ def _numbered(devices: Sequence[Robot | Sensor]) -> list[_Part]:
     for device in devices:
         action = device.spec.action
         size = _vector_size(action)
-        suffix = "_sensor" if not action else "_gripper" if action[0].kind == "width" else ""
-        if suffix and parts:
+        gripper = bool(action) and action[0].kind == "width"
+        if parts and (gripper or not action):
             number = following - 1
         else:
             number, following = following, following + _robots_in(device.spec)
-        parts.append(_Part(device, number, f"robot{number}{suffix}", size))
+        own = "robot0_gripper" if gripper and parts else "robot0" if action else device.spec.keys()[0]
+        parts.append(_Part(device, number, _renumbered(own, number), size))
     names = [part.name for part in parts if part.size]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:

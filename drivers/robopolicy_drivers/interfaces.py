@@ -10,7 +10,7 @@ are robots, and so is any composition of them (``robopolicy_drivers.composition`
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self, runtime_checkable
@@ -256,7 +256,7 @@ class Teleop(Device, Protocol):
 
 @runtime_checkable
 class RecallsStates(Protocol):
-    """A robot that also remembers past states, so that they can be aligned with images in time."""
+    """A robot or sensor that also remembers past states, so that they can be aligned with images in time."""
 
     def state_at(self, time_ns: int) -> tuple[int, dict[str, NDArray]]:
         """Returns the state at ``time_ns`` (see ``runtime.alignment``), or the nearest, and its time [ns]."""
@@ -302,6 +302,30 @@ class IsComposed(Protocol):
     @property
     def parts(self) -> Mapping[str, Robot]:
         """The robots that it consists of, by name."""
+
+
+@dataclass(frozen=True)
+class Member:
+    """A robot or sensor as a member of a robot that consists of several.
+
+    Attributes:
+        name: in the whole, e.g. ``"robot0"`` or, of a sensor, ``"robot0_wrench"``.
+        device: itself.
+        rename: gives a key or frame of the device's own the name that it has in the whole.
+    """
+
+    name: str
+    device: Robot | Sensor
+    rename: Callable[[str], str]
+
+
+@runtime_checkable
+class HasMembers(Protocol):
+    """A robot that consists of devices which measure at times and rates of their own."""
+
+    @property
+    def members(self) -> tuple[Member, ...]:
+        """The devices, sensors too; none of them consists of others."""
 
 
 @runtime_checkable

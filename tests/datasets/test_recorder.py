@@ -583,9 +583,76 @@ def test_repeated_times_and_other_clocks_are_told(tmp_path, sources):
         recorder.discard()
 
 
+def rated_step(number):
+    return {
+        "camera0_rgb": np.zeros(IMAGE, np.uint8),
+        "robot0_eef_pos": np.full(3, float(number)),
+        "action": np.zeros(2),
+    }
+
+
+def test_steps_that_are_given_have_streams_from_sources_beside_them(tmp_path, sources):
+    """All samples from half a second before the first step on; those before it and between belong to none."""
+    store, wrench = rated_store(tmp_path / "a.zarr"), sources[2]
+    with Recorder(store, [wrench]) as recorder:
+        for _ in range(2):
+            wrench.lost = 700  # while nobody recorded
+            recorder.start()
+            time.sleep(0.8)  # the policy warms up
+            for number in range(10):
+                recorder.step(rated_step(number))
+                time.sleep(0.05)
+            saved = recorder.save()
+            assert (saved.steps, saved.missing, saved.repeated, saved.fault) == (10, {}, {}, "")
+    for episode in DemoStore.open(store.path):
+        found = episode.streams["robot0_wrench"]
+        before_s = 1e-9 * (episode.time_ns[0] - found.time_ns[0])
+        assert before_s == pytest.approx(0.5, abs=0.002)
+        assert found.time_ns[-1] > episode.time_ns[-1]
+        np.testing.assert_array_equal(np.diff(found.value[:, 0]), 1)
+
+
+def test_steps_that_are_given_end_where_a_source_has_failed(tmp_path, sources):
+    store = rated_store(tmp_path / "a.zarr")
+    with Recorder(store, sources[2:]) as recorder:
+        recorder.start()
+        recorder.step(rated_step(0))
+        sources[2].error = OSError("the cable is out")
+        wait_for(lambda: recorder.fault)
+        with pytest.raises(StoreError, match="streams of this episode have ended: OSError: the cable is out"):
+            recorder.step(rated_step(1))
+        assert recorder.save().fault == "OSError: the cable is out"
+
+
+def test_a_stream_that_has_brought_nothing_is_told(tmp_path, sources, caplog):
+    store = rated_store(tmp_path / "a.zarr")
+    with Recorder(store, sources[2:]) as recorder:
+        sources[2].period_ns = 1e12
+        recorder.start()
+        recorder.step(rated_step(0))
+        saved = recorder.save()
+    assert saved.samples == {"robot0_wrench": 0}
+    assert "Episode 0 has no samples of the stream robot0_wrench" in caplog.text
+
+
+def test_a_source_can_bring_what_is_a_step_and_a_stream(tmp_path, sources):
+    spec = Spec((Feature("robot0_wrench", (6,)),), (Feature("action", (2,)),))
+    stream = Feature("robot0_wrench", (6,), rate_hz=1000)
+    store = DemoStore.create(tmp_path / "a.zarr", spec, rate_hz=20, streams=[stream])
+    with Recorder(store, [Clocked({"action": (2,)}, 200), sources[2]]) as recorder:
+        recorder.start()
+        wait_for(lambda: recorder.steps >= 5)
+        recorder.save()
+    (episode,) = store
+    found = episode.streams["robot0_wrench"]
+    newest = np.searchsorted(found.time_ns, episode.time_ns, side="right") - 1
+    np.testing.assert_array_equal(episode.data["robot0_wrench"], found.value[newest])
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        (lambda s: s[1:], "No source brings camera0_rgb"),
         (lambda s: s[:2], "No source brings robot0_wrench"),
         (lambda s: [*s, Clocked({"action": (2,)}, 10)], "Several sources bring action"),
         (lambda s: [*s, Clocked({"camera1_rgb": IMAGE}, 10)], "brings 'camera1_rgb'.* It holds: camera0_rgb"),

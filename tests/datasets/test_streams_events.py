@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import zarr
 
 from robopolicy_datasets.doctor.copying import EpisodeCopy, copy_episodes
 from robopolicy_datasets.doctor.merge import merge_stores
+from robopolicy_datasets.doctor.statistics import statistics
 from robopolicy_datasets.errors import StoreError
 from robopolicy_datasets.spec import Feature, Spec
 from robopolicy_datasets.store import DemoStore, Event, Stream
@@ -79,9 +81,40 @@ def test_streams_that_do_not_fit_are_refused(changes, message, tmp_path):
     assert len(DemoStore.open(store.path)) == 0
 
 
-def test_a_key_is_data_or_a_stream(tmp_path):
-    with pytest.raises(StoreError, match="more than once: pos"):
-        DemoStore.create(tmp_path / "a.zarr", SPEC, rate_hz=10, streams=(Feature("pos", (3,)),))
+def test_steps_may_show_a_stream_under_its_key(tmp_path):
+    shown = replace(WRENCH, rate_hz=10)
+    spec = Spec((*SPEC.observation, shown), SPEC.action)
+    store = DemoStore.create(tmp_path / "a.zarr", spec, rate_hz=10, streams=(WRENCH,))
+    rows = {**steps(), WRENCH.key: np.ones((len(steps()["pos"]), *WRENCH.shape), np.float32)}
+    wrench = samples(0)[WRENCH.key]
+    store.append_episode(rows, streams={WRENCH.key: wrench})
+    copy = copy_episodes(
+        [EpisodeCopy(store, 0)],
+        tmp_path / "b.zarr",
+        spec,
+        rate_hz=10,
+        metadata={},
+        done="copied",
+        streams=store.streams,
+    )
+    for kept in (DemoStore.open(store.path), copy):
+        np.testing.assert_array_equal(kept.array(WRENCH.key), rows[WRENCH.key])
+        np.testing.assert_array_equal(kept.stream(WRENCH.key, 0).value, wrench.value)
+        named = {one.key: one.count for one in statistics(kept)}
+        assert named[WRENCH.key] == len(rows[WRENCH.key])
+        assert named[f"streams/{WRENCH.key}"] == len(wrench.time_ns)
+
+
+@pytest.mark.parametrize(
+    ("streams", "message"),
+    [
+        ((Feature("pos", (7,)),), "'pos' has the key of a step's feature but is another one: .*own"),
+        ((WRENCH, WRENCH), "more than once: robot0_wrench"),
+    ],
+)
+def test_a_key_means_one_thing(streams, message, tmp_path):
+    with pytest.raises(StoreError, match=message):
+        DemoStore.create(tmp_path / "a.zarr", SPEC, rate_hz=10, streams=streams)
 
 
 @pytest.mark.parametrize("part", ["value", "time_ns", "episode_ends"])

@@ -31,6 +31,12 @@ class PracticeArmConfig(ArmConfig):
         return Path(self.folder).name
 
 
+class NumbPracticeArmConfig(PracticeArmConfig):
+    """The settings of an arm that measures no wrench, and so can have a sensor for it."""
+
+    measures_wrench: ClassVar[bool] = False
+
+
 class PracticeLink:
     """A folder with a file "fault" stops it, "cut" cuts the cable, "force" (newton) presses the tool.
 

@@ -73,7 +73,7 @@ def test_nothing_is_extrapolated(ring):
 class Recalling:
     """A robot whose values are the times of their stamps [ns]: what was taken when can be read off."""
 
-    spec = Spec((FEATURES[0], FEATURES[3]), ())
+    spec = Spec((FEATURES[0], FEATURES[3]), (Feature("action", (1,)),))
 
     def state(self):
         return self.state_at(now_ns())

@@ -11,6 +11,7 @@ from robopolicy_datasets.spec import Feature, Spec
 from robopolicy_datasets.store.events import Event
 from robopolicy_drivers.composition import CompositeRobot
 from robopolicy_drivers.conformance import check_driver, check_sensor
+from robopolicy_drivers.runtime.members import measured_ns
 
 POSE = (Feature("robot0_eef_pos", (3,), unit="m"), Feature("robot0_eef_rot_axis_angle", (3,), unit="rad"))
 WIDTH = Feature("robot0_gripper_width", (1,), kind="width", unit="m")
@@ -134,12 +135,14 @@ def test_every_part_gets_its_share_and_what_was_sent_comes_back(letters):
 
 
 @given(ROBOTS, st.lists(st.integers(1, 10**15), min_size=12, max_size=12))
-def test_a_state_has_all_keys_once_and_is_as_old_as_its_oldest_part(letters, times):
+def test_a_state_has_all_keys_once_and_is_that_of_the_first_robot(letters, times):
     parts = build(letters, times)
     with CompositeRobot(parts) as composite:
         time_ns, state = composite.state()
         assert composite.state_at(5)[0] == time_ns
-    assert time_ns == min(part.time_ns for part in parts)
+        measured = {member.name: measured_ns(member.device) for member in composite.members}
+    assert time_ns == parts[0].time_ns
+    assert list(measured.values()) == [part.time_ns for part in parts]
     keys = [feature.key for feature in composite.spec.observation]
     assert list(state) == keys
     assert len(keys) == sum(len(part.spec.observation) for part in parts)
@@ -228,6 +231,32 @@ def test_frames_are_renumbered_with_their_robots_and_one_robot_stays_as_it_is():
     composite = CompositeRobot([arm(), sensor(), arm(), sensor()])
     assert composite.spec["robot1_wrench"].frame == "robot1_tcp"
     assert CompositeRobot([arm()]).spec == arm().spec
+
+
+def test_each_member_has_a_name_of_its_own_in_any_grouping():
+    def cell(*cells):
+        return CompositeRobot([*cells, arm(), gripper(), sensor()])
+
+    nested = cell(cell(), cell())
+    assert [member.name for member in nested.members] == [
+        name
+        for number in range(3)
+        for name in (f"robot{number}", f"robot{number}_gripper", f"robot{number}_wrench")
+    ]
+    keys = [member.rename(f.key) for member in nested.members for f in member.device.spec.observation]
+    assert keys == [feature.key for feature in nested.spec.observation]
+
+
+def test_parts_are_seen_as_they_were_when_the_first_one_was():
+    class Recalling(Sensor):
+        def state_at(self, time_ns):
+            return time_ns, {"robot0_wrench": np.full(6, time_ns, np.float32)}
+
+    first, slow = arm(time_ns=1000), gripper(time_ns=10)
+    with CompositeRobot([first, slow, Recalling((WRENCH,), (), time_ns=2000)]) as composite:
+        time_ns, state = composite.state()
+        assert (time_ns, state["robot0_wrench"][0]) == (1000, 1000)
+        assert composite.state_at(700)[1]["robot0_wrench"][0] == 700
 
 
 def test_different_actions_together_are_generic():

@@ -138,6 +138,12 @@ def streamed(feature: Feature) -> bool:
     return feature.is_image or feature.size > _LARGE
 
 
+def stream_name(store: DemoStore, feature: Feature) -> str:
+    """Returns what a stream is called beside the steps: its key; where they have that too, its folder."""
+    steps = {step.key for step in store.spec.features}
+    return f"streams/{feature.key}" if feature.key in steps else feature.key
+
+
 def gather(store: DemoStore, progress: Callable[[int, int], None] | None = None) -> Evidence:
     """Reads a store, whole or damaged; of images only figures are kept.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from robopolicy_datasets.doctor.evidence import streamed
+from robopolicy_datasets.doctor.evidence import stream_name, streamed
 from robopolicy_datasets.doctor.frames import on_grid
 from robopolicy_datasets.spec import Feature
 from robopolicy_datasets.store.demo_store import DemoStore
@@ -72,21 +73,23 @@ def statistics(store: DemoStore, *, image_samples: int = 200) -> list[Statistics
     Raises:
         StoreError: bytes of the store are damaged.
     """
-    found = []
-    for feature in (*store.spec.features, *store.streams):
-        columns = _columns(store, feature, image_samples)
-        found += [
-            _of_component(feature.key, component, columns[:, component])
-            for component in range(columns.shape[1])
-        ]
-    return found
+    steps = ((feature.key, _columns(store, feature, image_samples)) for feature in store.spec.features)
+    streams = ((stream_name(store, feature), _samples(store, feature)) for feature in store.streams)
+    return [
+        _of_component(key, component, columns[:, component])
+        for key, columns in itertools.chain(steps, streams)
+        for component in range(columns.shape[1])
+    ]
+
+
+def _samples(store: DemoStore, feature: Feature) -> NDArray[Any]:
+    """Returns all samples of a stream ``[N, size]``."""
+    samples = [store.stream(feature.key, episode).value for episode in range(len(store))]
+    return np.concatenate([part.reshape(-1, feature.size) for part in samples or [np.empty(0)]])
 
 
 def _columns(store: DemoStore, feature: Feature, image_samples: int) -> NDArray[Any]:
     """Returns values ``[N, C]``: of images one column a channel, of other large samples a single one."""
-    if feature in store.streams:
-        samples = [store.stream(feature.key, episode).value for episode in range(len(store))]
-        return np.concatenate([part.reshape(-1, feature.size) for part in samples or [np.empty(0)]])
     if not streamed(feature):
         return store.array(feature.key).reshape(store.num_steps, feature.size)
     count = min(store.num_steps, image_samples)

@@ -14,7 +14,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import ArrayLike
 
-from robopolicy_datasets.clock import now_ns, wall_anchor_ns
+from robopolicy_datasets.clock import now_ns, seconds_to_ns, wall_anchor_ns
 from robopolicy_datasets.errors import StoreError
 from robopolicy_datasets.recording.aligner import StepAligner
 from robopolicy_datasets.recording.gaps import GapWatch
@@ -24,6 +24,7 @@ from robopolicy_datasets.store.live import LiveEpisode
 
 _log = logging.getLogger(__name__)
 _POLL_S = 0.005
+_LEAD_S = 0.5  # of streams before the first step, whose window is to show them too
 STEPS = "steps"  # the name under which missing steps are counted
 
 
@@ -55,14 +56,16 @@ class Recorder:
     """Records episodes into a store, which no other process can write to meanwhile; any can read it.
 
     Between ``start`` and ``save`` or ``discard`` either its ``sources`` are read in a thread, and steps at
-    the store's rate are made of their samples; or, without sources, the caller gives ``step`` after ``step``.
+    the store's rate are made of their samples; or the caller gives ``step`` after ``step``, and sources, if
+    any, bring the streams alone: from half a second before the first step on.
     Images are encoded in threads and written along the way. When these cannot keep up, at most ``memory``
     bytes wait for them and then whoever brings more does: nothing is left out. What sources lose meanwhile is
     counted, and kept as events of the kind ``"gap"``.
 
     Args:
         store: open for appending.
-        sources: where the samples of all keys and streams of the store come from.
+        sources: where the samples of all streams of the store come from, and of all keys of its steps or of
+            none.
         threads: that encode and write.
         memory: bytes that may wait for them.
         patience_s: how long a step waits for samples that come late [s].
@@ -83,6 +86,8 @@ class Recorder:
         if sources:
             check_sources(store, sources)
         self._store, self._sources = store, sources
+        brought = {key for source in sources for key in source.keys}
+        self._makes_steps = brought.issuperset(store.keys())
         self._threads, self._memory, self._patience_s = threads, memory, patience_s
         self._live: LiveEpisode | None = None
         self._held = ExitStack()
@@ -129,17 +134,12 @@ class Recorder:
         store, features = self._store, (*self._store.spec.features, *self._store.streams)
         self._gaps = GapWatch({feature.key: feature.rate_hz for feature in features} | {STEPS: store.rate_hz})
         self._aligner = StepAligner(store.keys(), rate_hz=store.rate_hz, patience_s=self._patience_s)
-        for source in self._sources:
-            source.read()  # what was before does not belong to the episode
-        self._readers = [SourceReader(source, now_ns()) for source in self._sources]
+        self._readers: list[SourceReader] = []
         self._live = store.live_episode(threads=self._threads, memory=self._memory)
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
-        if self._sources:
-            self._thread = threading.Thread(
-                target=self._read_until_ended, name="robopolicy-read", daemon=True
-            )
-            self._thread.start()
+        if self._makes_steps:
+            self._read_from(now_ns())
 
     def step(self, values: Mapping[str, ArrayLike], time_ns: int | None = None) -> None:
         """Adds one step; waits while too much is to be encoded.
@@ -149,10 +149,15 @@ class Recorder:
             time_ns: later than the step before [ns, monotonic]; now by default.
 
         Raises:
-            StoreError: the values do not fit, no episode is under way, or the disk is full.
+            StoreError: the values do not fit, no episode is under way, a source has failed, or the disk is
+                full.
         """
         time_ns = now_ns() if time_ns is None else time_ns
         self._under_way().add_step(values, time_ns)
+        if self._sources and self._thread is None:
+            self._read_from(time_ns - seconds_to_ns(_LEAD_S))
+        if self._fault:
+            raise StoreError(f"The streams of this episode have ended: {self._fault} Save or discard it.")
         self._gaps.saw(STEPS, np.array([time_ns]))
 
     def samples(self, key: str, value: ArrayLike, time_ns: ArrayLike) -> None:
@@ -204,9 +209,7 @@ class Recorder:
             fault=self._fault,
             save_s=time.monotonic() - started,
         )
-        if recorded.missing:
-            listed = ", ".join(f"{count} of '{key}'" for key, count in recorded.missing.items())
-            _log.warning("Episode %d lacks %s; see its events.", recorded.index, listed)
+        _tell(recorded)
         return recorded
 
     def discard(self) -> None:
@@ -233,6 +236,12 @@ class Recorder:
             raise StoreError("No episode is being recorded; call start() first.")
         return self._live
 
+    def _read_from(self, start_ns: int) -> None:
+        """Begins to read the sources; what was before does not belong to the episode."""
+        self._readers = [SourceReader(source, start_ns) for source in self._sources]
+        self._thread = threading.Thread(target=self._read_until_ended, name="robopolicy-read", daemon=True)
+        self._thread.start()
+
     def _end(self) -> None:
         self._ended.set()
         if self._thread is not None:
@@ -253,14 +262,33 @@ class Recorder:
                 _log.error("Recording has stopped: %s Save it as far as it goes, or discard it.", error)
 
     def _read_sources(self) -> None:
-        live, step_keys = self._under_way(), set(self._store.keys())
+        live = self._under_way()
+        step_keys = set(self._store.keys()) if self._makes_steps else set()
+        streams = {feature.key for feature in self._store.streams}
         for reader in self._readers:
             samples, keys = reader.read(), reader.source.keys
             self._gaps.saw(keys[0], samples.time_ns, samples.lost)
             for key in keys:
                 if key in step_keys:
                     self._aligner.put(key, samples.time_ns, samples.values[key])
-                else:
+                if key in streams:
                     live.add_samples(key, samples.values[key], samples.time_ns)
-        for time_ns, values in self._aligner.steps(now_ns()):
-            live.add_step(values, time_ns)
+        if step_keys:
+            for time_ns, values in self._aligner.steps(now_ns()):
+                live.add_step(values, time_ns)
+
+
+def _tell(recorded: RecordedEpisode) -> None:
+    """Warns of what a recording lacks."""
+    if recorded.missing:
+        _log.warning("Episode %d lacks %s; see its events.", recorded.index, _listed(recorded.missing))
+    if recorded.repeated:
+        text = "Episode %d is without %s, whose time was not after the one before: see the device's clock."
+        _log.warning(text, recorded.index, _listed(recorded.repeated))
+    empty = [key for key, count in recorded.samples.items() if not count]
+    if empty:
+        _log.warning("Episode %d has no samples of the stream %s.", recorded.index, ", ".join(empty))
+
+
+def _listed(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} of '{key}'" for key, count in counts.items())

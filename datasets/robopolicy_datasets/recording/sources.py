@@ -49,6 +49,8 @@ class Source(Protocol):
 class SourceReader:
     """Reads a source: from some time on, and only samples that are later than those before.
 
+    What a source has lost before it is read for the first time is not counted.
+
     Args:
         source: to read.
         start_ns: samples before it are left out [ns, monotonic].
@@ -60,6 +62,7 @@ class SourceReader:
     def __init__(self, source: Source, start_ns: int) -> None:
         self.source = source
         self.repeated = 0
+        self._read_before = False
         self._after_ns = self._start_ns = start_ns - 1
 
     def read(self) -> Samples:
@@ -84,17 +87,19 @@ class SourceReader:
         if later.any():
             self._after_ns = int(times[later][-1])
         values = {key: samples.values[key][later] for key in self.source.keys}
-        return Samples(times[later], values, samples.lost)
+        lost, self._read_before = samples.lost if self._read_before else 0, True
+        return Samples(times[later], values, lost)
 
 
 def check_sources(store: DemoStore, sources: Sequence[Source]) -> None:
-    """Checks that ``sources`` bring every key of the store's Spec, and nothing twice or unknown.
+    """Checks that ``sources`` bring all streams, all keys of the steps or none, and nothing twice or else.
 
     Raises:
         StoreError: says what is missing or too much.
     """
     brought = [key for source in sources for key in source.keys]
-    known = [*store.keys(), *(feature.key for feature in store.streams)]
+    streams = [feature.key for feature in store.streams]
+    known = list(dict.fromkeys([*store.keys(), *streams]))
     for key in brought:
         if key not in known:
             options = ", ".join(nearest_names(key, known))
@@ -104,7 +109,8 @@ def check_sources(store: DemoStore, sources: Sequence[Source]) -> None:
     twice = sorted({key for key in brought if brought.count(key) > 1})
     if twice:
         raise StoreError(f"Several sources bring {', '.join(twice)}; one of them is enough.")
-    missing = [key for key in known if key not in brought]
+    needed = streams if set(brought) <= set(streams) else known
+    missing = [key for key in needed if key not in brought]
     if missing:
         raise StoreError(
             f"No source brings {', '.join(missing)}, which {store.path} holds. Add one for each, or make a "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -46,10 +46,7 @@ def create_files(
         StoreError: the path exists, the Spec cannot be stored, or the disk cannot be written.
         ConfigError: a codec is none of ours, or for neither a key nor a kind of the features.
     """
-    keys = [*spec.keys(), *(feature.key for feature in streams)]
-    repeated = sorted({key for key in keys if keys.count(key) > 1})
-    if repeated:
-        raise StoreError(f"A store names each key once; given more than once: {', '.join(repeated)}.")
+    _check_keys(spec, streams)
     _check_codecs(codecs, (*spec.features, *streams))
     attributes = {
         SCHEMA_KEY: SCHEMA_VERSION,
@@ -63,7 +60,7 @@ def create_files(
         feature.key: ArrayLayout.of_feature(feature, _first_codec(feature, codecs))
         for feature in (*spec.features, *streams)
     }
-    arrays = {data_folder(checked_key(key)): chosen[key] for key in keys[: len(spec.features)]}
+    arrays = {data_folder(checked_key(feature.key)): chosen[feature.key] for feature in spec.features}
     for feature in streams:
         arrays |= StreamFiles.layouts(feature, chosen[checked_key(feature.key)])
     arrays |= {
@@ -96,6 +93,26 @@ def create_files(
         raise write_error(path, error) from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+
+
+def _check_keys(spec: Spec, streams: Sequence[Feature]) -> None:
+    """Checks that no two streams have one key, and that a stream is what the steps show under its key.
+
+    Raises:
+        StoreError: names the keys.
+    """
+    keys = [feature.key for feature in streams]
+    repeated = sorted({key for key in keys if keys.count(key) > 1})
+    if repeated:
+        raise StoreError(f"A store names each stream once; given more than once: {', '.join(repeated)}.")
+    steps = {feature.key: feature for feature in spec.features}
+    for stream in streams:
+        step = steps.get(stream.key, stream)
+        if replace(step, rate_hz=stream.rate_hz) != stream:
+            raise StoreError(
+                f"The stream '{stream.key}' has the key of a step's feature but is another one: "
+                f"{stream.describe()}; the steps have {step.describe()}. Give it a key of its own."
+            )
 
 
 def _check_codecs(codecs: Mapping[str, str], features: Sequence[Feature]) -> None:

@@ -65,7 +65,8 @@ class DemoStore:
                 encoded: ``raw``, ``lz4``, ``zstd`` or, for rgb images and not lossless, ``jpeg``, with a
                 level where wanted (``jpeg:90``); ``auto`` lets the first episodes decide between zstd
                 (drawn images) and jpeg (filmed ones). Else zstd.
-            streams: sensors with a rate of their own, stored sample by sample beside the steps.
+            streams: sensors with a rate of their own, stored sample by sample beside the steps; one that
+                the steps show too has the same key there.
 
         Raises:
             StoreError: the path exists or cannot be written, or the Spec cannot be stored.

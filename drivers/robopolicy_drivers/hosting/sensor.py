@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from robopolicy_datasets.spec import Spec
 from robopolicy_drivers.hosting.device import HostedDevice
+from robopolicy_drivers.runtime.alignment import state_at
 
 _CONTROL = "robopolicy_drivers.hosting.sensor_loop:sense"
 
@@ -21,7 +22,7 @@ class HostedSensor(HostedDevice):
         config: that it is built with; it must be picklable.
         spec: what it measures.
         name: for messages, e.g. ``"RealSense 8124"``.
-        slots: samples that are remembered.
+        slots: samples that are remembered, for ``state_at`` and for who records all of them.
         heartbeat_timeout_s: silence of the process after which it counts as stuck [s].
         start_timeout_s: until the first sample [s].
     """
@@ -52,6 +53,15 @@ class HostedSensor(HostedDevice):
         """Returns the newest sample and when it was measured [ns, monotonic]; does not wait."""
         record = self._newest()
         return record.time_ns, record.data
+
+    def state_at(self, time_ns: int) -> tuple[int, dict[str, NDArray]]:
+        """Returns the sample at ``time_ns`` and its time [ns, monotonic].
+
+        It is interpolated between the samples around it; of times before the oldest that is remembered, or
+        after the newest, it is that one.
+        """
+        self._running().check()
+        return state_at(self.ring, self.spec.observation, time_ns)
 
     def zero(self) -> None:
         """Takes the present load for none; what is read from then on is without it.

@@ -6,13 +6,14 @@ from typing import Any, Protocol, runtime_checkable
 
 from numpy.typing import NDArray
 
-from robopolicy_datasets.clock import now_ns, seconds_to_ns
+from robopolicy_datasets.clock import now_ns, ns_to_seconds, seconds_to_ns
 from robopolicy_datasets.errors import DeviceError
 from robopolicy_datasets.registry import load_target
 from robopolicy_drivers.hosting.device import RING
 from robopolicy_drivers.realtime.child import DeviceChannel, Message
 
 _FIRST_SAMPLE_S = 10.0
+_AHEAD_S = 0.1  # of our own clock: more than what mapping one clock to another is wrong by
 
 
 class Source(Protocol):
@@ -56,13 +57,14 @@ def serve_sensor(channel: DeviceChannel, source: Source) -> None:
     """Writes each sample into the ring until the channel closes.
 
     Raises:
-        DeviceError: no first sample has come for ten seconds, or the source failed.
+        DeviceError: no first sample has come for ten seconds, the source failed, or its clock jumped.
     """
     ring, first_until_ns = channel.rings[RING], now_ns() + seconds_to_ns(_FIRST_SAMPLE_S)
-    waiting = True
+    waiting, newest_ns = True, 0
     while not channel.closing:
         sample = source.read()
         if sample is not None:
+            newest_ns = _checked_ns(sample[0], newest_ns)
             ring.write(*sample)
         if waiting and sample is not None:
             waiting = False
@@ -79,6 +81,18 @@ def serve_sensor(channel: DeviceChannel, source: Source) -> None:
                 message.refuse("it has no zero that could be set.")
             else:
                 _zero(source, message)
+
+
+def _checked_ns(time_ns: int, before_ns: int) -> int:
+    """Returns the time of a sample; DeviceError where it cannot be that of one after ``before_ns``."""
+    ahead_s = ns_to_seconds(time_ns - now_ns())
+    if time_ns < before_ns or ahead_s > _AHEAD_S:
+        what = f"{ahead_s:.3g} s ahead of now" if ahead_s > _AHEAD_S else "before the sample before it"
+        raise DeviceError(
+            f"Its clock has jumped: a sample has a time {what}. Connect again; where it happens again, its "
+            "driver must take the time of arrival."
+        )
+    return time_ns
 
 
 def _zero(source: Zeroes, message: Message) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -13,30 +13,39 @@ from robopolicy_drivers.realtime.ring import Ring
 class RingSource:
     """Reads every record of a ring once (a ``Source`` of ``robopolicy_datasets.recording``).
 
+    A record with the time of the one before is the same sample, told again, and is left out.
+
     Args:
         ring: to read. Its slots must last for the time between two reads, else records are lost, and counted.
         keys: of the ring's features; all by default.
+        rename: gives each key the name under which it is brought.
     """
 
-    def __init__(self, ring: Ring, keys: Sequence[str] = ()) -> None:
+    def __init__(
+        self, ring: Ring, keys: Sequence[str] = (), rename: Callable[[str], str] = lambda key: key
+    ) -> None:
         self._ring = ring
-        self._features = [f for f in ring.features if not keys or f.key in keys]
+        self._names = {f: rename(f.key) for f in ring.features if not keys or f.key in keys}
         self._number = ring.latest  # of the newest record that was read
+        self._time_ns: int | None = None
 
     @property
     def keys(self) -> list[str]:
-        """The keys of the ring's features that are read."""
-        return [feature.key for feature in self._features]
+        """The names of the ring's features that are read."""
+        return list(self._names.values())
 
     def read(self) -> Samples:
         """Returns the records since the last call."""
         records = self._ring.newer_than(self._number)
         newest = records[-1].number if records else self._number
         lost, self._number = newest - self._number - len(records), newest
+        times = [self._time_ns, *(record.time_ns for record in records)]
+        records = [record for record, before in zip(records, times, strict=False) if record.time_ns != before]
+        self._time_ns = times[-1]
         values = {
-            feature.key: np.array([record.data[feature.key] for record in records], feature.dtype).reshape(
+            name: np.array([record.data[feature.key] for record in records], feature.dtype).reshape(
                 len(records), *feature.shape
             )
-            for feature in self._features
+            for feature, name in self._names.items()
         }
         return Samples(np.array([record.time_ns for record in records], np.int64), values, lost)

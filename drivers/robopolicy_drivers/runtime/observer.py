@@ -13,6 +13,7 @@ from robopolicy_datasets.clock import now_ns, ns_to_seconds, seconds_to_ns
 from robopolicy_datasets.errors import ConfigError, DeviceError, nearest_names
 from robopolicy_datasets.spec import Feature, Spec
 from robopolicy_drivers.interfaces import Camera, Observation, RecallsStates, Robot
+from robopolicy_drivers.runtime.members import measured_ns, members_of
 
 MAX_OBSERVATION_AGE_S = 0.5
 
@@ -54,7 +55,11 @@ class Observer:
             )
 
         self._cameras = [(camera, latest_ns(camera.spec.observation)) for camera in cameras]
-        self._robot_latency_ns = latest_ns(robot.spec.observation)
+        self._members = [
+            (member, latest_ns(robot.spec[member.rename(f.key)] for f in member.device.spec.observation))
+            for member in members_of(robot)
+        ]
+        self._robot_latency_ns = self._members[0][1]  # whose time is that of the state
         self._state_latencies: dict[int, list[str]] = {}
         for feature in robot.spec.observation:
             self._state_latencies.setdefault(latest_ns((feature,)), []).append(feature.key)
@@ -63,21 +68,18 @@ class Observer:
         """Returns the newest images and the robot's state at their time; the time is the oldest image's.
 
         Raises:
-            DeviceError: that time is too long ago.
+            DeviceError: a camera or a device of the robot has died, or has measured nothing for too long.
         """
         observation: dict[str, NDArray] = {}
-        times = []
+        times: dict[str, int] = {}
         for camera, latency_ns in self._cameras:
             image_ns, images = camera.read()
-            times.append(image_ns - latency_ns)
+            times[camera.spec.keys()[0]] = image_ns - latency_ns
             observation |= images
-        time_ns, state = self._state(min(times) if times else None)
-        age_s = ns_to_seconds(now_ns() - time_ns)
-        if age_s > MAX_OBSERVATION_AGE_S:
-            raise DeviceError(
-                f"The newest observation is {age_s:.2f} s old (allowed: {MAX_OBSERVATION_AGE_S} s); the "
-                "robot was stopped. Check that the cameras and the robot still deliver data."
-            )
+        time_ns, state = self._state(min(times.values()) if times else None)
+        _require_new(
+            times | {member.name: measured_ns(member.device) - late_ns for member, late_ns in self._members}
+        )
         observation |= state
         self._history.append({feature.key: observation[feature.key] for feature in self._features})
         return time_ns, observation
@@ -102,6 +104,17 @@ class Observer:
             _, recalled = self._robot.state_at(image_ns + latency_ns)
             state |= {key: recalled[key] for key in keys}
         return image_ns, state
+
+
+def _require_new(times: Mapping[str, int]) -> None:
+    """Checks that what each device has measured last [ns, monotonic], by its name, can still be acted on."""
+    ages_s = {name: ns_to_seconds(now_ns() - time_ns) for name, time_ns in times.items()}
+    old = [f"{name} {age_s:.2f} s" for name, age_s in ages_s.items() if age_s > MAX_OBSERVATION_AGE_S]
+    if old:
+        raise DeviceError(
+            f"The newest observation is too old: {', '.join(old)} (allowed: {MAX_OBSERVATION_AGE_S} s); the "
+            "robot was stopped. Check that each of these still delivers data."
+        )
 
 
 def _check(latencies_s: Mapping[str, float], keys: Sequence[str]) -> None:

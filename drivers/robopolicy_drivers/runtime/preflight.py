@@ -14,8 +14,9 @@ from robopolicy_datasets.clock import now_ns, ns_to_seconds
 from robopolicy_datasets.errors import DeviceError, RobopolicyError
 from robopolicy_datasets.spec import Spec
 from robopolicy_drivers.conformance import holding_target
-from robopolicy_drivers.interfaces import Camera, ChunkPolicy, IsComposed, IsGuarded, Robot
+from robopolicy_drivers.interfaces import Camera, ChunkPolicy, HasMembers, IsComposed, IsGuarded, Robot
 from robopolicy_drivers.runtime.certificate import check_certificate
+from robopolicy_drivers.runtime.members import measured_ns
 from robopolicy_drivers.safety.configs import Mode
 
 _PATIENCE_S = 1.0
@@ -76,7 +77,7 @@ def preflight(robot: Robot, cameras: Sequence[Camera], candidates: Sequence[Cand
     for name, look in (
         *fit,
         *each("certificate", _certificate),
-        ("state", lambda: _lives("state", robot.state)),
+        ("state", lambda: _state(robot)),
         *((f"camera {number}", lambda c=camera: _camera(c)) for number, camera in enumerate(cameras)),
         *commands,
         ("stop", lambda: _stop(robot)),
@@ -139,6 +140,17 @@ def _certificate(candidate: Candidate) -> str:
     if candidate.checkpoint is None:
         return "not known: the policy is on a server"
     return check_certificate(candidate.checkpoint)
+
+
+def _state(robot: Robot) -> str:
+    """Says how old the state of each device is."""
+    if not isinstance(robot, HasMembers):
+        return _lives("state", robot.state)
+    return "; ".join(
+        f"{member.name}: "
+        + _lives(f"state of {member.name}", lambda m=member: (measured_ns(m.device), robot.state()[1]))  # type: ignore[misc]
+        for member in robot.members
+    )
 
 
 def _lives(what: str, read: Callable[[], tuple[int, dict[str, NDArray]]]) -> str:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robopolicy_datasets.clock import NANOSECONDS
-from robopolicy_datasets.doctor.evidence import streamed
+from robopolicy_datasets.doctor.evidence import stream_name, streamed
 from robopolicy_datasets.doctor.motion import flat, groups
 from robopolicy_datasets.errors import StoreError
 from robopolicy_datasets.spec import Feature
@@ -106,7 +106,8 @@ def _charts(
     for feature in store.streams:
         stream = store.stream(feature.key, episode)
         if len(stream.time_ns) and not streamed(feature):
-            drawn += feature_charts(feature, stream.value, _since_start(store, stream.time_ns, start))
+            named = replace(feature, key=stream_name(store, feature))
+            drawn += feature_charts(named, stream.value, _since_start(store, stream.time_ns, start))
     bands = []
     for event in store.events(episode):
         times = _since_start(store, np.array([event.start_ns, event.end_ns]), start)

@@ -12,7 +12,7 @@ import rerun
 from numpy.typing import NDArray
 
 from robopolicy_datasets.clock import NANOSECONDS
-from robopolicy_datasets.doctor.evidence import streamed
+from robopolicy_datasets.doctor.evidence import stream_name, streamed
 from robopolicy_datasets.doctor.motion import flat
 from robopolicy_datasets.errors import StoreError
 from robopolicy_datasets.spec import Feature
@@ -78,7 +78,8 @@ def _write_episode(recording: rerun.RecordingStream, store: DemoStore, episode: 
                 _write_series(recording, f"{top}/{feature.key}", values, time_ns - first_ns)
         for feature in store.streams:
             samples = store.stream(feature.key, episode)
-            _write_series(recording, f"{top}/{feature.key}", samples.value, samples.time_ns - first_ns)
+            entity = f"{top}/{stream_name(store, feature)}"
+            _write_series(recording, entity, samples.value, samples.time_ns - first_ns)
         _write_texts(recording, top, store, episode, first_ns)
     except StoreError as error:
         told = f"This episode cannot be read: {error}"

@@ -58,10 +58,14 @@ class Deployment:
         reports: seed and report of each episode.
         judged: whether the robot or a person can tell success.
         taken_over: whether a person may take the robot over.
+        samples: of streams that were stored.
+        missing: samples of streams that are known to be missing.
     """
 
     judged: bool
     taken_over: bool = False
+    samples: int = 0
+    missing: int = 0
     cycles: CycleSummary | None = None
     reports: list[tuple[int, EpisodeReport]] = field(default_factory=list)
 
@@ -80,6 +84,8 @@ class Deployment:
             "retreats": sum(report.retreats for report in reports),
             "skipped_steps": sum(report.skipped for report in reports),
             "dropped_rows": sum(report.dropped_rows for report in reports),
+            "samples": self.samples,
+            "missing_samples": self.missing,
         }
         if self.taken_over:
             figures |= {
@@ -203,6 +209,7 @@ def deploy(
             with store.episode(info), progress.showing(live.text):
                 report = run_one(robot, cameras, policy, seconds, seed, recorders, runtime, operator)
             store.finish(report.success if judged else None, report.events)
+            deployment.samples, deployment.missing = store.samples, store.missing
             deployment.reports.append((seed, report))
             if isinstance(robot, ReportsCycles):
                 deployment.cycles = robot.cycles()

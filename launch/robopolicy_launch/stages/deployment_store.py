@@ -11,7 +11,9 @@ from typing import Any, Self
 from robopolicy_datasets.clock import now_ns
 from robopolicy_datasets.errors import RobopolicyError
 from robopolicy_datasets.recording import Recorder
+from robopolicy_datasets.recording.recorder import STEPS
 from robopolicy_datasets.store import DemoStore, EpisodeInfo, Event
+from robopolicy_drivers.hosting.streams import streams_of
 from robopolicy_drivers.interfaces import Camera, Robot
 from robopolicy_drivers.runtime.preflight import offered_spec
 from robopolicy_drivers.runtime.records import StepRecord
@@ -22,16 +24,21 @@ CODECS = {"rgb": "jpeg"}
 class DeploymentStore:
     """A new store with an episode for each that a policy or a person drove.
 
-    A step is kept when something was sent to the robot: what was observed, and what was really sent. What the
-    safety gate did, and an error that ended the episode, are its events.
+    A step is kept when something was sent to the robot: what was observed, and what was really sent. Beside
+    the steps, all samples of sensors and of faster robots are kept as streams, see ``streams_of``. What the
+    safety gate did, an error that ended the episode, and where samples are missing, are its events.
 
     Args:
         path: of the store.
-        robot: what is driven.
+        robot: what is driven; connected.
         cameras: what it is seen with.
         dt: time of one control step [s].
         metadata: plain JSON data to keep with the store.
         codecs: by key or kind; None: images as JPEG.
+
+    Attributes:
+        samples: of the streams that were kept so far.
+        missing: samples of streams that are known to be missing.
     """
 
     def __init__(
@@ -43,12 +50,16 @@ class DeploymentStore:
         metadata: dict[str, Any],
         codecs: Mapping[str, str] | None = None,
     ) -> None:
+        self.samples = self.missing = 0
         self._robot = robot
         self._spec = offered_spec(robot, cameras)
         self._action = self._spec.action[0].key
         codecs = CODECS if codecs is None else codecs
-        store = DemoStore.create(path, self._spec, rate_hz=1.0 / dt, metadata=metadata, codecs=codecs)
-        self._recorder = Recorder(store)
+        streams, sources = streams_of(robot, 1.0 / dt)
+        store = DemoStore.create(
+            path, self._spec, rate_hz=1.0 / dt, metadata=metadata, codecs=codecs, streams=streams
+        )
+        self._recorder = Recorder(store, sources)
 
     def __enter__(self) -> Self:
         return self
@@ -108,6 +119,8 @@ class DeploymentStore:
         for event in events:
             self._recorder.event(event)
         if self._newest_ns:  # the recorder counts what is encoded already
-            self._recorder.save(success)
+            recorded = self._recorder.save(success)
+            self.samples += sum(recorded.samples.values())
+            self.missing += sum(count for key, count in recorded.missing.items() if key != STEPS)
         else:
             self._recorder.discard()

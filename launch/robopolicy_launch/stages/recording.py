@@ -79,7 +79,8 @@ def record(
         settings: see there.
 
     Returns:
-        The figures: episodes, discarded, steps, seconds, megabytes.
+        The figures: episodes, discarded, steps, samples of streams and how many of them are
+        missing, seconds, megabytes.
 
     Raises:
         StoreError: the store exists or cannot be written, or nothing was kept.
@@ -121,6 +122,8 @@ def record(
         "episodes": len(stored),
         "discarded": session.discarded,
         "steps": stored.num_steps,
+        "samples": store.samples,
+        "missing_samples": store.missing,
         "seconds": time.monotonic() - started,
         "megabytes": summarise(stored).disk_bytes / 1e6,
     }

@@ -1,0 +1,24 @@
+"""The devices of a robot, each of which measures at times of its own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from robopolicy_drivers.interfaces import HasMembers, Member, Robot
+
+
+def members_of(robot: Robot) -> tuple[Member, ...]:
+    """Returns the devices of a robot; one that consists of no others is its own only one."""
+    if isinstance(robot, HasMembers):
+        return robot.members
+    return (Member("robot", robot, lambda key: key),)
+
+
+def measured_ns(device: Any) -> int:
+    """Returns when a robot or sensor has measured last [ns, monotonic].
+
+    Raises:
+        DeviceError: it is not connected, or has died.
+    """
+    time_ns: int = (device.state() if device.spec.action else device.read())[0]
+    return time_ns
