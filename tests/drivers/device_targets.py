@@ -116,6 +116,24 @@ def count(channel, rate_hz):
             message.reply(number)
 
 
+class JumpingSource:
+    """A sensor at 100 Hz; after 20 samples its clock jumps by ``jump_ns``, or where that is 0 it is silent."""
+
+    def __init__(self, jump_ns):
+        self.jump_ns, self.number = jump_ns, 0
+
+    def open(self): ...
+
+    def read(self):
+        time.sleep(0.01)
+        self.number += 1
+        if self.number > 20 and not self.jump_ns:
+            return None
+        return now_ns() + (self.jump_ns if self.number > 20 else 0), {"x": np.array(self.number)}
+
+    def close(self): ...
+
+
 def alive(pid: int) -> bool:
     try:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")")[1].split()[0] != "Z"

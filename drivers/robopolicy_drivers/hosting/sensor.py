@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from numpy.typing import NDArray
 
-from robopolicy_datasets.spec import Spec
+from robopolicy_datasets.spec import Feature, Spec
 from robopolicy_drivers.hosting.device import HostedDevice
 from robopolicy_drivers.runtime.alignment import state_at
 
@@ -23,6 +23,7 @@ class HostedSensor(HostedDevice):
         spec: what it measures.
         name: for messages, e.g. ``"RealSense 8124"``.
         slots: samples that are remembered, for ``state_at`` and for who records all of them.
+        hidden: features that the source gives besides the spec's, e.g. ``ring_source.LOST``.
         heartbeat_timeout_s: silence of the process after which it counts as stuck [s].
         start_timeout_s: until the first sample [s].
     """
@@ -35,6 +36,7 @@ class HostedSensor(HostedDevice):
         *,
         name: str,
         slots: int = 256,
+        hidden: Sequence[Feature] = (),
         heartbeat_timeout_s: float = 2.0,
         start_timeout_s: float = 30.0,
     ) -> None:
@@ -45,6 +47,7 @@ class HostedSensor(HostedDevice):
             spec,
             name=name,
             slots=slots,
+            hidden=hidden,
             heartbeat_timeout_s=heartbeat_timeout_s,
             start_timeout_s=start_timeout_s,
         )
@@ -52,7 +55,7 @@ class HostedSensor(HostedDevice):
     def read(self) -> tuple[int, dict[str, NDArray]]:
         """Returns the newest sample and when it was measured [ns, monotonic]; does not wait."""
         record = self._newest()
-        return record.time_ns, record.data
+        return record.time_ns, {feature.key: record.data[feature.key] for feature in self.spec.observation}
 
     def state_at(self, time_ns: int) -> tuple[int, dict[str, NDArray]]:
         """Returns the sample at ``time_ns`` and its time [ns, monotonic].

@@ -7,7 +7,7 @@ from dataclasses import replace
 from robopolicy_datasets.spec import Feature
 from robopolicy_drivers.hosting.device import HostedDevice
 from robopolicy_drivers.interfaces import Robot
-from robopolicy_drivers.realtime.ring_source import RingSource
+from robopolicy_drivers.realtime.ring_source import LOST, RingSource
 from robopolicy_drivers.runtime.members import members_of
 
 
@@ -15,8 +15,9 @@ def streams_of(robot: Robot, steps_hz: float) -> tuple[list[Feature], list[RingS
     """Returns what a store can keep sample by sample, beside the steps, and what brings these samples.
 
     It is all numbers of the sensors, and those of the robots that are declared to be faster than the steps.
-    How often a robot really measures anew its driver does not say, so that these streams declare no rate.
-    A device that is not hosted in a process of its own keeps no samples, and has no stream.
+    Where a device counts what it loses, or is a robot, which does not say how often it really measures anew,
+    the stream declares no rate: its times are no evidence of what is missing. A device that is not hosted in
+    a process of its own keeps no samples, and has no stream; images are for the steps.
 
     Args:
         robot: connected.
@@ -40,7 +41,7 @@ def streams_of(robot: Robot, steps_hz: float) -> tuple[list[Feature], list[RingS
                     feature,
                     key=member.rename(feature.key),
                     frame=member.rename(feature.frame),
-                    rate_hz=feature.rate_hz if is_sensor else 0.0,
+                    rate_hz=feature.rate_hz if is_sensor and LOST not in device.ring.features else 0.0,
                 )
                 for feature in kept
             ]

@@ -7,13 +7,18 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from robopolicy_datasets.recording.sources import Samples
+from robopolicy_datasets.spec import Feature
 from robopolicy_drivers.realtime.ring import Ring
+
+LOST = Feature("lost", (), "int64")
+"""Samples that the device has lost so far, where it counts them; in the ring only, of no spec."""
 
 
 class RingSource:
     """Reads every record of a ring once (a ``Source`` of ``robopolicy_datasets.recording``).
 
-    A record with the time of the one before is the same sample, told again, and is left out.
+    A record with the time of the one before is the same sample, told again, and is left out. What the device
+    says that it has ``LOST`` counts as lost too.
 
     Args:
         ring: to read. Its slots must last for the time between two reads, else records are lost, and counted.
@@ -25,9 +30,11 @@ class RingSource:
         self, ring: Ring, keys: Sequence[str] = (), rename: Callable[[str], str] = lambda key: key
     ) -> None:
         self._ring = ring
-        self._names = {f: rename(f.key) for f in ring.features if not keys or f.key in keys}
+        features = [feature for feature in ring.features if feature != LOST]
+        self._names = {f: rename(f.key) for f in features if not keys or f.key in keys}
         self._number = ring.latest  # of the newest record that was read
         self._time_ns: int | None = None
+        self._device_lost: int | None = None
 
     @property
     def keys(self) -> list[str]:
@@ -39,6 +46,9 @@ class RingSource:
         records = self._ring.newer_than(self._number)
         newest = records[-1].number if records else self._number
         lost, self._number = newest - self._number - len(records), newest
+        if records and LOST in self._ring.features:
+            before, self._device_lost = self._device_lost, int(records[-1].data[LOST.key])
+            lost += 0 if before is None else self._device_lost - before
         times = [self._time_ns, *(record.time_ns for record in records)]
         records = [record for record, before in zip(records, times, strict=False) if record.time_ns != before]
         self._time_ns = times[-1]

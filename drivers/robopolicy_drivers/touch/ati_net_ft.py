@@ -17,6 +17,7 @@ from robopolicy_datasets.errors import DeviceError
 from robopolicy_datasets.geometry import quaternion_to_matrix
 from robopolicy_datasets.spec import Feature, Spec
 from robopolicy_drivers.hosting.sensor import HostedSensor
+from robopolicy_drivers.realtime.ring_source import LOST
 from robopolicy_drivers.touch import rdt
 from robopolicy_drivers.touch.configs import AtiNetFtConfig
 
@@ -53,6 +54,7 @@ class AtiNetFt(HostedSensor):
             Spec((wrench,), ()),
             name=f"ATI Net F/T {config.host}",
             slots=max(256, round(config.rate_hz)),  # a second of them
+            hidden=(LOST,),
         )
 
 
@@ -128,7 +130,7 @@ class AtiNetFtSource:
         sensed = self._scale * record.counts
         self._recent.append(sensed)
         wrench = self._to_tcp @ (sensed - self._bias)
-        return self._time_ns, {KEY: wrench.astype(np.float32)}
+        return self._time_ns, {KEY: wrench.astype(np.float32), LOST.key: np.array(self.lost)}
 
     def zero(self) -> None:
         """Takes the mean of the last 0.2 s for no load.

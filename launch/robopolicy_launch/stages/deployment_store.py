@@ -18,8 +18,6 @@ from robopolicy_drivers.interfaces import Camera, Robot
 from robopolicy_drivers.runtime.preflight import offered_spec
 from robopolicy_drivers.runtime.records import StepRecord
 
-CODECS = {"rgb": "jpeg"}
-
 
 class DeploymentStore:
     """A new store with an episode for each that a policy or a person drove.
@@ -54,7 +52,8 @@ class DeploymentStore:
         self._robot = robot
         self._spec = offered_spec(robot, cameras)
         self._action = self._spec.action[0].key
-        codecs = CODECS if codecs is None else codecs
+        if codecs is None:
+            codecs = {feature.key: "jpeg" for feature in self._spec.observation if feature.kind == "rgb"}
         streams, sources = streams_of(robot, 1.0 / dt)
         store = DemoStore.create(
             path, self._spec, rate_hz=1.0 / dt, metadata=metadata, codecs=codecs, streams=streams

@@ -219,9 +219,9 @@ def test_a_gripper_that_had_let_go_stays_where_it_is_when_it_is_released(arm, pe
     goal = place(arm)
     goal[5] = 0.08
     reach(arm, goal, 0.002)
-    peer.do("power 6")
+    peer.say("power 6")
     assert wait_until(lambda: stopped(arm))
-    peer.do("push 6 -600")  # a hand closes the jaw
+    peer.say("push 6 -600")  # a hand closes the jaw
     assert wait_until(lambda: place(arm)[5] < 0.06)
     time.sleep(0.3)
     closed = place(arm)[5]
@@ -234,7 +234,7 @@ def test_a_gripper_that_had_let_go_stays_where_it_is_when_it_is_released(arm, pe
 def test_servos_that_lost_their_power_are_set_up_again(own_config, own_peer):
     link = FeetechLink(own_config)
     link.open()
-    own_peer.do("power")
+    own_peer.say("power")
     assert wait_until(lambda: link.read() and link.fault())
     link.recover()
     link.close()

@@ -186,12 +186,12 @@ def test_a_second_controller_is_noticed(gripper, peer, reaction):
 
 
 def test_a_gripper_that_another_program_paused_keeps_its_grip_when_it_is_released(gripper, peer):
-    peer.do("object 120")
+    peer.say("object 120")
     go(gripper, 0.0)
     held = RobotiqConfig().width(120)
     assert wait_until(lambda: abs(width(gripper) - held) < 1e-4)
     time.sleep(0.3)
-    peer.do("pause")
+    peer.say("pause")
     assert wait_until(lambda: stopped(gripper))
     gripper.release()
     widest = max(float(record.data["robot0_gripper_width"][0]) for record in gripper.ring.history(20))
