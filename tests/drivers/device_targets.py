@@ -117,7 +117,7 @@ def count(channel, rate_hz):
 
 
 class JumpingSource:
-    """A sensor at 100 Hz; after 20 samples its clock jumps by ``jump_ns``, or where that is 0 it is silent."""
+    """A sensor at 100 Hz; after 20 samples its clock jumps by ``jump_ns``, or, by 0, it falls silent."""
 
     def __init__(self, jump_ns):
         self.jump_ns, self.number = jump_ns, 0

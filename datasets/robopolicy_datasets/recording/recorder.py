@@ -266,8 +266,8 @@ class Recorder:
         step_keys = set(self._store.keys()) if self._makes_steps else set()
         streams = {feature.key for feature in self._store.streams}
         for reader in self._readers:
-            samples, keys = reader.read(), reader.source.keys
-            self._gaps.saw(keys[0], samples.time_ns, samples.lost)
+            (samples, lost), keys = reader.read(), reader.source.keys
+            self._gaps.saw(keys[0], samples.time_ns, lost)
             for key in keys:
                 if key in step_keys:
                     self._aligner.put(key, samples.time_ns, samples.values[key])

@@ -23,12 +23,13 @@ class Samples:
     Attributes:
         time_ns: int64 ``[n]``, increasing [ns, monotonic]; n may be 0.
         values: ``[n, *shape]`` by key.
-        lost: samples that there were in between and that the source could not keep.
+        lost: samples that there were in between and that the source could not keep: before the first one, or
+            ``[n]`` before each.
     """
 
     time_ns: NDArray[np.int64]
     values: Mapping[str, NDArray]
-    lost: int = 0
+    lost: int | NDArray[np.int64] = 0
 
 
 class Source(Protocol):
@@ -62,11 +63,11 @@ class SourceReader:
     def __init__(self, source: Source, start_ns: int) -> None:
         self.source = source
         self.repeated = 0
-        self._read_before = False
+        self._has_read = False
         self._after_ns = self._start_ns = start_ns - 1
 
-    def read(self) -> Samples:
-        """Returns the samples since the last call.
+    def read(self) -> tuple[Samples, int]:
+        """Returns the samples since the last call, and how many were lost since the one before them.
 
         Raises:
             StoreError: their times are of another clock than ours.
@@ -87,8 +88,11 @@ class SourceReader:
         if later.any():
             self._after_ns = int(times[later][-1])
         values = {key: samples.values[key][later] for key in self.source.keys}
-        lost, self._read_before = samples.lost if self._read_before else 0, True
-        return Samples(times[later], values, lost)
+        lost = np.sum(samples.lost)
+        if not self._has_read:  # before the first one that counts
+            lost = np.sum(samples.lost[later][1:]) if isinstance(samples.lost, np.ndarray) else 0
+        self._has_read = True
+        return Samples(times[later], values), int(lost)
 
 
 def check_sources(store: DemoStore, sources: Sequence[Source]) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 
 from robopolicy_datasets.recording.sources import Samples
 from robopolicy_datasets.spec import Feature
-from robopolicy_drivers.realtime.ring import Ring
+from robopolicy_drivers.realtime.ring import Record, Ring
 
 LOST = Feature("lost", (), "int64")
 """Samples that the device has lost so far, where it counts them; in the ring only, of no spec."""
@@ -35,6 +35,7 @@ class RingSource:
         self._number = ring.latest  # of the newest record that was read
         self._time_ns: int | None = None
         self._device_lost: int | None = None
+        self._lost = 0  # since the newest sample
 
     @property
     def keys(self) -> list[str]:
@@ -43,19 +44,26 @@ class RingSource:
 
     def read(self) -> Samples:
         """Returns the records since the last call."""
-        records = self._ring.newer_than(self._number)
-        newest = records[-1].number if records else self._number
-        lost, self._number = newest - self._number - len(records), newest
-        if records and LOST in self._ring.features:
-            before, self._device_lost = self._device_lost, int(records[-1].data[LOST.key])
-            lost += 0 if before is None else self._device_lost - before
-        times = [self._time_ns, *(record.time_ns for record in records)]
-        records = [record for record, before in zip(records, times, strict=False) if record.time_ns != before]
-        self._time_ns = times[-1]
+        records, lost = [], []
+        for record in self._ring.newer_than(self._number):
+            self._lost += self._lost_before(record)
+            if record.time_ns != self._time_ns:
+                records.append(record)
+                lost.append(self._lost)
+                self._time_ns, self._lost = record.time_ns, 0
         values = {
             name: np.array([record.data[feature.key] for record in records], feature.dtype).reshape(
                 len(records), *feature.shape
             )
             for feature, name in self._names.items()
         }
-        return Samples(np.array([record.time_ns for record in records], np.int64), values, lost)
+        times = np.array([record.time_ns for record in records], np.int64)
+        return Samples(times, values, np.array(lost, np.int64))
+
+    def _lost_before(self, record: Record) -> int:
+        """Returns what the ring and the device have lost since the record before."""
+        device_lost = int(record.data[LOST.key]) if LOST.key in record.data else 0
+        known = device_lost if self._device_lost is None else self._device_lost
+        lost = record.number - self._number - 1 + device_lost - known
+        self._number, self._device_lost = record.number, device_lost
+        return lost
