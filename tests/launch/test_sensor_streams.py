@@ -30,6 +30,7 @@ sys.path.append(str(Path(__file__).parents[1] / "drivers"))
 from emulated import Emulated
 from practice_arm import NumbPracticeArmConfig
 
+pytestmark = pytest.mark.realtime
 HOST = "127.0.0.1"
 RATE_HZ = 20.0
 
@@ -101,7 +102,7 @@ def test_all_samples_are_kept_beside_the_steps(cell, tmp_path):
 @pytest.mark.soak
 @pytest.mark.parametrize("rate_hz", [1000, 7000])
 def test_what_was_sent_is_stored_or_told_as_missing(rate_hz, tmp_path):
-    box = Emulator("net_ft", HOST, rate_hz)
+    box = Emulated("net_ft", HOST, rate_hz)
     port, web_port = map(int, box.told)
     force = AtiNetFt(AtiNetFtConfig(host=HOST, rate_hz=rate_hz, port=port, web_port=web_port))
     robot = CompositeRobot([Arm(NumbPracticeArmConfig(folder=str(tmp_path))), force])

@@ -238,7 +238,7 @@ def test_servos_that_lost_their_power_are_set_up_again(own_config, own_peer):
     assert wait_until(lambda: link.read() and link.fault())
     link.recover()
     link.close()
-    bus = ServoBus(own_peer.port, NAMES)
+    bus = ServoBus(own_peer.told[0], NAMES)
     bus.open()
     assert [bus.read(servo, TORQUE_LIMIT) for servo in NAMES] == [1000, 1000, 1000, 1000, 1000, 500]
     bus.close()

@@ -65,7 +65,7 @@ def test_an_image_without_markers_is_refused(image):
 
 
 def test_another_grid_is_refused_and_named():
-    with pytest.raises(DeviceError, match=r"8 x 10 markers.*7 x 9 was seen.*markers=\[rows,columns\]"):
+    with pytest.raises(DeviceError, match=r"8 x 10 markers.*7 x 9 was seen.*set rows= and columns="):
         MarkerTracker((8, 10)).start(gel_image(REST))
     with pytest.raises(DeviceError, match="7 x 9 was seen"):
         MarkerTracker((5, 9)).start(gel_image(REST))
