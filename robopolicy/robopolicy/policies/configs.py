@@ -241,6 +241,24 @@ class ActConfig(ChunkNetConfig):
 
 
 @dataclass
+class MixtureConfig(ChunkPolicyConfig):
+    """One step for a sample: a regression for each of a few codes, one of which is drawn.
+
+    Attributes:
+        normalization: ``standard`` by default.
+        codes: chunks that can be sampled for one observation; each can hold one way of doing the task.
+        channels: of each step of the chunk in the net, divisible by 8.
+        blocks: residual blocks of the net.
+    """
+
+    target: ClassVar[str] = "robopolicy.policies.mixture:MixturePolicy"
+    normalization: str = "standard"
+    codes: int = 4
+    channels: int = 64
+    blocks: int = 4
+
+
+@dataclass
 class LipschitzFlowConfig(ChunkPolicyConfig):
     """A flow whose sampled chunk follows the observation no further than a certified bound.
 
@@ -249,14 +267,15 @@ class LipschitzFlowConfig(ChunkPolicyConfig):
         bound: on what a sampled chunk moves per unit of the observation window, the noise being the same;
             l2 of the normalized numbers of both.
         codes: noises that chunks are sampled from; each can hold one way of doing the task.
-        teacher: run folder or checkpoint of a ``flow`` whose chunks are learnt; empty: the demonstrated ones.
+        teacher: run or checkpoint of a ``mixture`` whose chunks are learnt; empty: the demonstrated ones.
+        teacher_noise: largest standard deviation by which observations are moved for the teacher, alike at
+            all steps of a window, in normalized numbers.
         sampling_steps: Euler steps at inference. Under the same bound each further one leaves less of it to
             the observation.
         point_gain: on what an estimate moves per unit of the noisy chunk, where there are several steps.
-        net: ``mlp``, a perceptron, or ``temporal``, convolutions over the chunk's time.
-        width: of the net; of the second it is the channels of each step.
-        depth: its hidden layers or residual blocks.
-        layer: of the perceptron: ``sandwich``, ``sll``, ``sll_tanh``, ``aol`` or ``spectral``. The first
+        width: of the net's hidden layers.
+        depth: how many there are.
+        layer: of the net: ``sandwich``, ``sll``, ``sll_tanh``, ``aol`` or ``spectral``. The first
             bends most.
     """
 
@@ -265,9 +284,9 @@ class LipschitzFlowConfig(ChunkPolicyConfig):
     bound: float = 50.0
     codes: int = 4
     teacher: str = ""
+    teacher_noise: float = 0.1
     sampling_steps: int = 1
     point_gain: float = 1.0
-    net: str = "mlp"
     width: int = 128
     depth: int = 5
     layer: str = "sandwich"

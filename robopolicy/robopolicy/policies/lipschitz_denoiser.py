@@ -7,63 +7,30 @@ choose the mode (left or right of the obstacle) abruptly, since it does not depe
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor, nn
 
 from robopolicy.nets.lipschitz.mlp import LipschitzMlp
-from robopolicy.nets.lipschitz.temporal import LipschitzTemporal
 from robopolicy.policies.configs import LipschitzFlowConfig
 from robopolicy.sampling.sensitivity import StepGain, euler_bounds
-from robopolicy_datasets.errors import unknown_name
 
 _FIRST_CODES = 0.1  # spread of what untrained codes do: all begin at the mean, and part as it is learnt
-
-
-def _mlp(
-    config: LipschitzFlowConfig, action_size: int, bound: float, input_bounds: list[float]
-) -> LipschitzMlp:
-    return LipschitzMlp(
-        len(input_bounds),
-        config.horizon * action_size,
-        config.width,
-        config.depth,
-        config.layer,
-        input_bounds=input_bounds,
-        output_bounds=bound,
-    )
-
-
-def _temporal(
-    config: LipschitzFlowConfig, action_size: int, bound: float, input_bounds: list[float]
-) -> LipschitzTemporal:
-    return LipschitzTemporal(
-        len(input_bounds), config.horizon, action_size, config.width, config.depth, bound, input_bounds
-    )
-
-
-BuildNet = Callable[[LipschitzFlowConfig, int, float, list[float]], LipschitzMlp | LipschitzTemporal]
-NETS: dict[str, BuildNet] = {"mlp": _mlp, "temporal": _temporal}
-"""How the net that a config names is built."""
 
 
 class LipschitzDenoiser(nn.Module):
     """Estimates clean chunks at the N points that Euler's method visits on the straight path.
 
     Args:
-        config: names the net, gives its sizes, the steps, the codes and the bounds.
+        config: gives the net's layer and sizes, the steps, the codes and the bounds.
         condition_size: numbers that describe the observation.
         action_size: numbers in one action.
 
     Raises:
-        ConfigError: there is no such net, or a size or a bound is impossible.
+        ConfigError: there is no such layer, or a size or a bound is impossible.
     """
 
     def __init__(self, config: LipschitzFlowConfig, condition_size: int, action_size: int) -> None:
         super().__init__()
-        if config.net not in NETS:
-            raise unknown_name("policy.net", config.net, NETS)
         self.condition_size, self.steps = condition_size, config.sampling_steps
         # the estimate of the first step does not look at the noise, so one of one step has no such input
         self.point_size = config.horizon * action_size if self.steps > 1 else 0
@@ -71,7 +38,15 @@ class LipschitzDenoiser(nn.Module):
         gain = config.bound / unit
         sizes = (condition_size, self.point_size, config.width)
         budgets = [1.0] * sizes[0] + [config.point_gain / gain] * sizes[1] + [1.0] * sizes[2]
-        self.net = NETS[config.net](config, action_size, gain, budgets)
+        self.net = LipschitzMlp(
+            len(budgets),
+            config.horizon * action_size,
+            config.width,
+            config.depth,
+            config.layer,
+            input_bounds=budgets,
+            output_bounds=gain,
+        )
         first_codes = torch.randn(self.steps, config.codes, config.width)
         self.codes = nn.Parameter(_FIRST_CODES / (gain * config.width**0.5) * first_codes)
 

@@ -89,6 +89,23 @@ class ObservationEncoder(nn.Module):
                 parts.append(self._reading(feature, value, generator).flatten(1))
         return torch.cat(parts, dim=-1)
 
+    def moved(self, condition: Tensor, most: float, generator: torch.Generator | None = None) -> Tensor:
+        """Moves encoded observations without images or histories, as if their sensors were shifted.
+
+        Args:
+            condition: ``[B, C]``.
+            most: largest standard deviation of the movement; each row has its own, from 0 on. A feature moves
+                alike at all steps of the window, so that its speed stays plausible.
+            generator: of the movement.
+        """
+        device = condition.device if generator is None else generator.device
+        batch, parts = len(condition), []
+        for feature in self.spec.observation:
+            drawn = torch.randn(batch, observation_size(feature), generator=generator, device=device)
+            parts.append(drawn.repeat(1, 1 if feature.kind == "language" else self.steps))
+        spread = most * torch.rand(batch, 1, generator=generator, device=device)
+        return condition + (spread * torch.cat(parts, -1)).to(condition.device)
+
     def _image(self, feature: Feature, value: Tensor) -> Tensor:
         images = value.flatten(0, 1).permute(0, 3, 1, 2)
         images = images.contiguous().float() / 127.5 - 1.0
