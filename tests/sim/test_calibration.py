@@ -47,7 +47,7 @@ def test_corners_are_found_where_they_are_projected(world):
 def test_intrinsics_within_one_per_cent(world, fit, record_property):
     truth = world.intrinsics(CAMERA)
     focal = fit.intrinsics.matrix[0, 0] / truth.matrix[0, 0] - 1
-    record_property("focal error", focal)
+    record_property("focal error", float(focal))
     print(f"focal length {100 * focal:+.2f} %, rms {fit.intrinsics.rms:.2f} px")
     np.testing.assert_allclose(fit.intrinsics.matrix, truth.matrix, rtol=0.01, atol=1e-9)
 
