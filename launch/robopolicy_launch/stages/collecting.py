@@ -86,7 +86,8 @@ def collect(
                 progress(done, episodes)
     except KeyboardInterrupt as interrupt:
         if store is not None:
-            interrupt.add_note(f"{len(store)} of {episodes} demonstrations are in {path}, which can be used.")
+            kept = len(DemoStore.open(path))  # of the disk: the last one may not be counted yet
+            interrupt.add_note(f"{kept} of {episodes} demonstrations are in {path}, which can be used.")
         raise
     if store is None:
         raise StoreError(
