@@ -84,9 +84,9 @@ class Deployment:
             "retreats": sum(report.retreats for report in reports),
             "skipped_steps": sum(report.skipped for report in reports),
             "dropped_rows": sum(report.dropped_rows for report in reports),
-            "samples": self.samples,
-            "missing_samples": self.missing,
         }
+        if self.samples or self.missing:
+            figures |= {"samples": self.samples, "missing_samples": self.missing}
         if self.taken_over:
             figures |= {
                 "human_steps": sum(report.human for report in reports),
