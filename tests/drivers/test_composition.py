@@ -11,7 +11,7 @@ from robopolicy_datasets.spec import Feature, Spec
 from robopolicy_datasets.store.events import Event
 from robopolicy_drivers.composition import CompositeRobot
 from robopolicy_drivers.conformance import check_driver, check_sensor
-from robopolicy_drivers.runtime.members import measured_ns
+from robopolicy_drivers.runtime.members import newest_of
 
 POSE = (Feature("robot0_eef_pos", (3,), unit="m"), Feature("robot0_eef_rot_axis_angle", (3,), unit="rad"))
 WIDTH = Feature("robot0_gripper_width", (1,), kind="width", unit="m")
@@ -140,7 +140,7 @@ def test_a_state_has_all_keys_once_and_is_that_of_the_first_robot(letters, times
     with CompositeRobot(parts) as composite:
         time_ns, state = composite.state()
         assert composite.state_at(5)[0] == time_ns
-        measured = {member.name: measured_ns(member.device) for member in composite.members}
+        measured = {member.name: newest_of(member.device)[0] for member in composite.members}
     assert time_ns == parts[0].time_ns
     assert list(measured.values()) == [part.time_ns for part in parts]
     keys = [feature.key for feature in composite.spec.observation]

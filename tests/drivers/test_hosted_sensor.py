@@ -8,7 +8,7 @@ from robopolicy_datasets.clock import seconds_to_ns
 from robopolicy_datasets.errors import DeviceError
 from robopolicy_datasets.spec import Feature, Spec
 from robopolicy_drivers.hosting.sensor import HostedSensor
-from robopolicy_drivers.runtime.members import measured_ns
+from robopolicy_drivers.runtime.members import newest_of
 
 COUNT = Feature("x", (), "int64", rate_hz=100)
 
@@ -36,7 +36,7 @@ def test_a_sensor_that_falls_silent_keeps_its_age():
     with sensor(0.0) as silent:
         assert wait_until(lambda: silent.ring.latest == 20)
         newest_ns, sample = silent.read()
-        assert measured_ns(silent) == newest_ns
+        assert newest_of(silent)[0] == newest_ns
         assert silent.state_at(newest_ns + seconds_to_ns(1.0)) == (newest_ns, sample)
         oldest = silent.ring.history(20)[0]
         assert silent.state_at(0) == (oldest.time_ns, {"x": 1})

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from numpy.typing import NDArray
+
 from robopolicy_drivers.interfaces import HasMembers, Member, Robot
 
 
@@ -14,11 +16,11 @@ def members_of(robot: Robot) -> tuple[Member, ...]:
     return (Member("robot", robot, lambda key: key),)
 
 
-def measured_ns(device: Any) -> int:
-    """Returns when a robot or sensor has measured last [ns, monotonic].
+def newest_of(device: Any) -> tuple[int, dict[str, NDArray]]:
+    """Returns what a robot or sensor has measured last, and when [ns, monotonic].
 
     Raises:
         DeviceError: it is not connected, or has died.
     """
-    time_ns: int = (device.state() if device.spec.action else device.read())[0]
-    return time_ns
+    newest: tuple[int, dict[str, NDArray]] = device.state() if device.spec.action else device.read()
+    return newest

@@ -13,7 +13,7 @@ from robopolicy_datasets.clock import now_ns, ns_to_seconds, seconds_to_ns
 from robopolicy_datasets.errors import ConfigError, DeviceError, nearest_names
 from robopolicy_datasets.spec import Feature, Spec
 from robopolicy_drivers.interfaces import Camera, Observation, RecallsStates, Robot
-from robopolicy_drivers.runtime.members import measured_ns, members_of
+from robopolicy_drivers.runtime.members import members_of, newest_of
 
 MAX_OBSERVATION_AGE_S = 0.5
 
@@ -78,7 +78,7 @@ class Observer:
             observation |= images
         time_ns, state = self._state(min(times.values()) if times else None)
         _require_new(
-            times | {member.name: measured_ns(member.device) - late_ns for member, late_ns in self._members}
+            times | {member.name: newest_of(member.device)[0] - late_ns for member, late_ns in self._members}
         )
         observation |= state
         self._history.append({feature.key: observation[feature.key] for feature in self._features})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from robopolicy_datasets.spec import Spec
 from robopolicy_drivers.conformance import holding_target
 from robopolicy_drivers.interfaces import Camera, ChunkPolicy, HasMembers, IsComposed, IsGuarded, Robot
 from robopolicy_drivers.runtime.certificate import check_certificate
-from robopolicy_drivers.runtime.members import measured_ns
+from robopolicy_drivers.runtime.members import newest_of
 from robopolicy_drivers.safety.configs import Mode
 
 _PATIENCE_S = 1.0
@@ -147,8 +148,7 @@ def _state(robot: Robot) -> str:
     if not isinstance(robot, HasMembers):
         return _lives("state", robot.state)
     return "; ".join(
-        f"{member.name}: "
-        + _lives(f"state of {member.name}", lambda m=member: (measured_ns(m.device), robot.state()[1]))  # type: ignore[misc]
+        f"{member.name}: {_lives(f'state of {member.name}', partial(newest_of, member.device))}"
         for member in robot.members
     )
 
