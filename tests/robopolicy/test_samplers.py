@@ -55,7 +55,7 @@ def test_the_schedule_the_noising_and_the_velocity_equal_diffusers(levels):
 @pytest.mark.parametrize("prediction", PREDICTIONS)
 @pytest.mark.parametrize(
     ("kind", "levels", "steps", "eta"),
-    [("ddpm", 50, 50, 0.0), ("ddim", 100, 10, 0.0), ("ddim", 100, 16, 0.5), ("ddim", 100, 10, 1.0)],
+    [("ddpm", 50, 50, 0.0), ("ddim", 100, 10, 0.0), ("ddim", 96, 16, 0.5), ("ddim", 100, 10, 1.0)],
 )
 def test_sampling_equals_diffusers(kind, levels, steps, eta, prediction):
     reference = scheduler(kind, levels, prediction)
@@ -167,6 +167,19 @@ def test_a_gaussian_is_sampled(name):
     samples = samples_of(gaussian, name)
     assert float(samples.mean()) == pytest.approx(MEAN, abs=0.005)
     assert float(samples.std()) == pytest.approx(DEVIATION, rel=0.05)
+
+
+@pytest.mark.parametrize("steps", [34, 51, 60, 75, 99])
+def test_steps_that_do_not_divide_the_levels_begin_at_the_noisy_end_too(steps):
+    """Else what is pure noise would be taken for a chunk that is half there."""
+    sampler = DiffusionSampler("ddim", 100, steps)
+    assert len(set(sampler.levels)) == sampler.evaluations == steps
+    assert sampler.levels[0] >= 97
+    assert sampler.levels[-1] == 0
+    draw = draws(3, (8_000, 1, 1))
+    samples = sampler.sample(gaussian(sampler.path), draw())
+    assert float(samples.mean()) == pytest.approx(MEAN, abs=0.006)
+    assert float(samples.std()) == pytest.approx(DEVIATION, rel=0.1)
 
 
 @pytest.mark.parametrize("name", SAMPLERS)

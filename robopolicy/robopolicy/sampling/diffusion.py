@@ -58,14 +58,14 @@ class DiffusionPath:
 
 
 class DiffusionSampler:
-    """Samples by denoising from level ``levels - 1`` down to 0, estimates clipped.
+    """Samples by denoising down to level 0, estimates clipped.
 
     DDPM (Ho et al. 2020, fixed small variance) is DDIM (Song et al. 2021) with ``eta = 1`` and all levels.
 
     Args:
         kind: ``ddpm`` or ``ddim``.
         levels: of the training schedule.
-        steps: taken by DDIM; DDPM takes all levels.
+        steps: taken by DDIM, evenly over the levels; DDPM takes all of them.
         eta: how much of DDPM's noise DDIM adds on the way, from 0 (none) to 1.
         clip: estimates lie between minus this and this.
 
@@ -87,8 +87,9 @@ class DiffusionSampler:
         self.eta = 1.0 if kind == "ddpm" else eta
         self.clip = clip
         steps = levels if kind == "ddpm" else steps
-        self._stride = levels // steps
-        self.levels = list(range(0, levels, self._stride))[:steps][::-1]
+        self._stride = round(levels / steps)
+        # evenly over all levels: were a remainder left out at the noisy end, pure noise would pass for less
+        self.levels = [levels * step // steps for step in reversed(range(steps))]
         self._alphas = [*self.path.alphas[self.levels].tolist(), 1.0]
 
     @property
@@ -97,7 +98,7 @@ class DiffusionSampler:
         return len(self.levels)
 
     def before(self, level: Tensor) -> Tensor:
-        """Returns the levels one step before ``level [B]``, the noisiest at most."""
+        """Returns the levels about one step before ``level [B]``, the noisiest at most."""
         return (level + self._stride).clamp_max(len(self.path.alphas) - 1)
 
     def clipped(self, clean: Tensor) -> Tensor:
