@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 from collections.abc import Callable, Mapping
@@ -202,13 +203,15 @@ def load_policy(path: str | Path, *, device: str = "cpu", threads: int | None = 
 
 def _build(content: Mapping[str, Any], file: Path) -> ChunkPolicy:
     """Builds the policy that a checkpoint's ``config.json`` describes."""
-    config = typed_config(policies.config_class(content["policy"]), content["config"], str(file))
-    config.encoder.pretrained = ""  # the checkpoint has its own weights; the file may be gone
     try:
+        config = typed_config(policies.config_class(content["policy"]), content["config"], str(file))
+        config.encoder.pretrained = ""  # the checkpoint has its own weights; the file may be gone
         spec, dt = Spec.from_json(content["spec"]), float(content["dt"])
+        if not 0 < dt < math.inf:
+            raise ValueError(f"dt is {dt}, and must be a time above 0 s.")
+        policy: ChunkPolicy = policies.build(content["policy"], config, spec, dt)
     except (SpecError, TypeError, ValueError) as error:
-        raise CheckpointError(f"'{file}' cannot be used: {error} Restore the checkpoint.") from error
-    policy: ChunkPolicy = policies.build(content["policy"], config, spec, dt)
+        raise CheckpointError(f"'{file}' cannot be used: {one_line(error)} Restore the checkpoint.") from error
     return policy
 
 

@@ -115,6 +115,10 @@ DAMAGE = {
     "config is no mapping": (lambda c: edit(c, lambda j: j.update(config=3)), "does not fit FlowConfig"),
     "no Spec": (lambda c: edit(c, lambda j: j.update(spec={"a": 1})), "not a Spec"),
     "no dt": (lambda c: edit(c, lambda j: j.update(dt="soon")), "soon"),
+    "dt of nothing": (lambda c: edit(c, lambda j: j.update(dt=0.0)), "dt is 0.0"),
+    "dt is not finite": (lambda c: edit(c, lambda j: j.update(dt=float("nan"))), "dt is nan"),
+    "policy is no name": (lambda c: edit(c, lambda j: j.update(policy=["flow"])), "cannot be used"),
+    "sizes are no numbers": (lambda c: edit(c, lambda j: j["config"]["unet"].update(channels=[[8]])), "cannot be"),
     "other sizes": (lambda c: edit(c, other_sizes), "size mismatch"),
 }
 

@@ -32,6 +32,7 @@ from robopolicy.training.ema import AveragedWeights
 from robopolicy.training.metrics import MetricsLog, read_metrics
 from robopolicy.training.trainer import Trainer, train
 from robopolicy_datasets.errors import CheckpointError, ConfigError, StoreError
+from robopolicy_datasets.registry import policies
 from robopolicy_datasets.store.demo_store import DemoStore
 from robopolicy_datasets.windows import KeyWindow, WindowSampler, prefetch, split_episodes
 
@@ -671,6 +672,13 @@ def test_a_training_that_diverges_stops_and_keeps_its_checkpoint(make_store, tmp
         trainer.run(resume=False)
     assert json.loads((tmp_path / "run/checkpoints/last/config.json").read_text())["steps"] == 20
     load_policy(tmp_path / "run")
+
+
+@pytest.mark.parametrize("name", ["flow", "act", "mixture", "flow_lipschitz"])
+def test_a_learning_rate_far_too_high_is_told_whatever_the_policy(make_store, tmp_path, name):
+    config = settings(steps=10, learning_rate=1e30, gradient_clip=1e9)
+    with pytest.raises(ConfigError, match=r"diverged: the loss is (nan|inf) at step 5.*learning_rate"):
+        train(name, tiny(policies.config_class(name)), config, make_store(), tmp_path / "run")
 
 
 def test_gradients_that_are_not_finite_never_reach_the_checkpoint(make_store, tmp_path):

@@ -58,7 +58,8 @@ def draw_codes(
     code = torch.arange(codes, device=device).repeat(batch)
     estimates = estimate(condition.repeat_interleave(codes, 0), code).unflatten(0, (batch, codes))
     error = (estimates - chunk[:, None]).square().sum(-1)
-    likely = torch.softmax(-error / (2 * (2 * log_spread).exp()), dim=-1)
+    # of a training that has diverged any code will do: the trainer tells it, by the loss
+    likely = torch.softmax(-error / (2 * (2 * log_spread).exp()), dim=-1).nan_to_num()
     weights = (1 - _RANDOM_CODES) * likely + _RANDOM_CODES / codes
     source = device if generator is None else generator.device
     return torch.multinomial(weights.to(source), 1, generator=generator)[:, 0].to(device)
