@@ -211,7 +211,9 @@ def _build(content: Mapping[str, Any], file: Path) -> ChunkPolicy:
             raise ValueError(f"dt is {dt}, and must be a time above 0 s.")
         policy: ChunkPolicy = policies.build(content["policy"], config, spec, dt)
     except (SpecError, TypeError, ValueError) as error:
-        raise CheckpointError(f"'{file}' cannot be used: {one_line(error)} Restore the checkpoint.") from error
+        raise CheckpointError(
+            f"'{file}' cannot be used: {one_line(error)} Restore the checkpoint."
+        ) from error
     return policy
 
 

@@ -118,7 +118,10 @@ DAMAGE = {
     "dt of nothing": (lambda c: edit(c, lambda j: j.update(dt=0.0)), "dt is 0.0"),
     "dt is not finite": (lambda c: edit(c, lambda j: j.update(dt=float("nan"))), "dt is nan"),
     "policy is no name": (lambda c: edit(c, lambda j: j.update(policy=["flow"])), "cannot be used"),
-    "sizes are no numbers": (lambda c: edit(c, lambda j: j["config"]["unet"].update(channels=[[8]])), "cannot be"),
+    "sizes are no numbers": (
+        lambda c: edit(c, lambda j: j["config"]["unet"].update(channels=[[8]])),
+        "cannot be",
+    ),
     "other sizes": (lambda c: edit(c, other_sizes), "size mismatch"),
 }
 

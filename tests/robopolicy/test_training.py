@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 import torch
 import zarr
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from robopolicy.checkpoint import find_checkpoint, load_policy
@@ -659,6 +659,62 @@ def test_resuming_what_does_not_fit_is_told(uninterrupted, make_store, tmp_path)
         with pytest.raises(CheckpointError, match="cannot be resumed"):
             train("flow", POLICY, settings(), store, copy, resume=True)
     assert curve(whole) == rows
+
+
+def test_a_training_state_without_its_parts_is_no_training_state(uninterrupted, tmp_path):
+    """Moments that are left out silently would begin again at nothing."""
+    store, whole = uninterrupted
+    for number, (name, change) in enumerate(
+        [
+            ("training_progress.json", lambda file: file.write_text("{}")),
+            ("training_progress.json", lambda file: file.write_text("[40]")),
+            ("training_state.safetensors", lambda file: rename_tensors(file, "optimizer.", None)),
+            ("training_state.safetensors", lambda file: rename_tensors(file, "optimizer.", "optimizer.7.")),
+        ]
+    ):
+        shutil.copytree(whole, copy := tmp_path / str(number))
+        change(copy / "checkpoints" / "last" / name)
+        with pytest.raises(CheckpointError, match="cannot be resumed"):
+            train("flow", POLICY, settings(), store, copy, resume=True)
+
+
+def rename_tensors(file, prefix, fresh):
+    """Gives the tensors whose names begin with a prefix another one, or leaves them out."""
+    kept = {}
+    for name, value in load_file(file).items():
+        if not name.startswith(prefix):
+            kept[name] = value
+        elif fresh is not None:
+            kept[fresh + name.removeprefix(prefix)] = value
+    save_file(kept, file)
+
+
+def test_a_damaged_line_of_metrics_is_told(tmp_path):
+    for line in (b"\0\0\0", b"3", b"{}", b'{"step": 1,'):
+        (tmp_path / "metrics.jsonl").write_bytes(b'{"step": 1, "loss": 2.0}\n' + line + b'\n{"step": 2}\n')
+        with pytest.raises(ConfigError, match=r"metrics.jsonl' is damaged in line 2"):
+            read_metrics(tmp_path)
+
+
+# --- the optimizer ------------------------------------------------------------------------------------------
+
+
+def test_the_weights_of_layers_decay_and_nothing_else(make_store, tmp_path):
+    policy = tiny(FlowConfig, net="transformer", observation_keys=["agent_pos"])
+    config = settings(weight_decay=0.5, learning_rate=0.1)
+    trainer = Trainer("flow", policy, config, [make_store()], tmp_path / "run")
+    before = {name: value.detach().clone() for name, value in trainer.policy.named_parameters()}
+    for parameter in trainer.policy.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    trainer.optimizer.step()
+    decayed = {
+        name for name, value in trainer.policy.named_parameters() if not torch.equal(value, before[name])
+    }
+    assert decayed == {name for name in before if name.endswith("weight") and "norm" not in name}
+    assert {"net.output.weight", "net.layers.0.self_attn.in_proj_weight"} <= decayed
+    assert {"net.output.bias", "net.layers.0.norm1.weight", "net.places"} <= before.keys() - decayed
+    for name in decayed:
+        torch.testing.assert_close(dict(trainer.policy.named_parameters())[name], 0.95 * before[name])
 
 
 def test_a_training_that_diverges_stops_and_keeps_its_checkpoint(make_store, tmp_path):

@@ -33,7 +33,7 @@ class TrainerConfig:
         batch_size: windows in a step, on each process.
         learning_rate: peak, after a linear warm-up; it then falls to zero along a cosine.
         warmup_steps: of the learning rate.
-        weight_decay: AdamW's.
+        weight_decay: AdamW's, of the layers' weights; not of biases, normalizations and embeddings.
         betas: AdamW's.
         gradient_clip: largest gradient norm.
         ema_decay: largest decay of the averaged weights, which are what is saved and evaluated.

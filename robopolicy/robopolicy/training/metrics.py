@@ -65,9 +65,20 @@ def read_metrics(folder: str | Path) -> list[dict[str, float]]:
     """Returns the rows of a run's ``metrics.jsonl``; none when it does not exist.
 
     A last line that a killed run left half written is passed over.
+
+    Raises:
+        ConfigError: a line before it is damaged.
     """
     path = Path(folder) / METRICS
     if not path.is_file():
         return []
-    lines = path.read_text().splitlines(keepends=True)
-    return [json.loads(line) for line in lines if line.endswith("\n")]
+    rows = []
+    for number, line in enumerate(path.read_bytes().splitlines(keepends=True), start=1):
+        if not line.endswith(b"\n"):
+            break
+        try:
+            rows.append(row := json.loads(line))
+            int(row["step"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise ConfigError(f"'{path}' is damaged in line {number}: {error}. Take the line out.") from error
+    return rows

@@ -26,7 +26,8 @@ from robopolicy.training.data import TrainingData
 from robopolicy.training.distributed import Ranks, join
 from robopolicy.training.ema import AveragedWeights
 from robopolicy.training.metrics import MetricsLog, read_metrics
-from robopolicy.training.state import load_state, save_state
+from robopolicy.training.optimizer import learning_rate, make_optimizer
+from robopolicy.training.state import Progress, load_state, save_state
 from robopolicy.training.validation import Validation
 from robopolicy_datasets.errors import ConfigError, StoreError
 from robopolicy_datasets.registry import policies
@@ -138,13 +139,7 @@ class Trainer:
         held_out = data.held_out_windows(self.policy)
         self.validation = Validation(self.policy, held_out, self.device, config.seed)
         self.model = self.ranks.wrap(self.policy)
-        self.optimizer = torch.optim.AdamW(
-            self.policy.parameters(),
-            lr=config.learning_rate,
-            betas=config.betas,
-            weight_decay=config.weight_decay,
-            fused=True,
-        )
+        self.optimizer = make_optimizer(self.policy, config)
         self.average = AveragedWeights(self.policy, config.ema_decay)
         self.generator = torch.Generator(self.device)
         self._log: MetricsLog | None = None
@@ -223,7 +218,7 @@ class Trainer:
             return {}
         metrics = {
             "train_loss": float(torch.stack(self._losses).mean()),
-            "learning_rate": self._learning_rate(step),
+            "learning_rate": learning_rate(config, step),
             "seconds": self._seconds,
         }
         for name, value in (("loss", metrics["train_loss"]), ("gradient", float(self._largest_norm))):
@@ -278,7 +273,7 @@ class Trainer:
 
     def _step(self, step: int, batch: WindowBatch) -> Tensor:
         config = self.config
-        rate = self._learning_rate(step)
+        rate = learning_rate(config, step)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         seeds = np.random.SeedSequence([config.seed, step, self.ranks.rank]).generate_state(3, np.uint64)
@@ -298,18 +293,8 @@ class Trainer:
         self.average.update(self.policy, step)
         return loss.detach()
 
-    def _learning_rate(self, step: int) -> float:
-        config = self.config
-        warm = min(1.0, step / max(config.warmup_steps, 1))
-        return config.learning_rate * warm * 0.5 * (1 + math.cos(math.pi * (step - 1) / config.steps))
-
     def _save(self, step: int) -> None:
-        progress = {
-            "step": step,
-            "seconds": self._seconds,
-            "losses": [float(loss) for loss in self._losses],
-            "data_fingerprint": self.fingerprint,
-        }
+        progress = Progress(step, self._seconds, [float(loss) for loss in self._losses], self.fingerprint)
         save_policy(
             self.policy,
             self._last,
@@ -330,15 +315,15 @@ class Trainer:
         """Restores the training and returns the last step taken."""
         last = find_checkpoint(self._last)
         progress = load_state(last, self.policy, self.optimizer)
-        if progress["data_fingerprint"] != self.fingerprint:
+        if progress.data_fingerprint != self.fingerprint:
             raise StoreError(
                 f"'{self.folder}' was trained on other data than this store; resume with the same data, or "
                 "start a new run."
             )
         self.average.restore(last / MODEL)
-        self._losses = [torch.tensor(loss, device=self.device) for loss in progress["losses"]]
-        self._seconds = float(progress["seconds"])
-        return int(progress["step"])
+        self._losses = [torch.tensor(loss, device=self.device) for loss in progress.losses]
+        self._seconds = progress.seconds
+        return progress.step
 
     def _progress(self, first: int) -> tqdm[Any]:
         return tqdm(
