@@ -109,6 +109,7 @@ def exact_norm(function, *shape):
         nn.AvgPool2d(3, stride=2, padding=1),
         nn.AvgPool2d(3, stride=1),
         nn.AvgPool2d((2, 3), divisor_override=2),
+        nn.AvgPool2d(2, divisor_override=-4),
         scaled_average_pool(2),
         scaled_average_pool(3),
     ],
@@ -149,3 +150,67 @@ def test_maximum_pooling(size, stride):
 def test_what_the_formulas_do_not_hold_for_is_refused(module, words):
     with pytest.raises(ConfigError, match=words):
         product_bound(module)
+
+
+class Residual(nn.Sequential):
+    """Adds its input, which the product of its layers' norms knows nothing of."""
+
+    def forward(self, x):
+        return x + super().forward(x)
+
+
+class Doubled(nn.Linear):
+    """A dense layer, twice."""
+
+    def forward(self, x):
+        return 2 * super().forward(x)
+
+
+def hooked(module):
+    module.register_forward_hook(lambda _, inputs, output: 9 * output)
+    return module
+
+
+def own_forward(module):
+    module.forward = lambda x: 9 * x
+    return module
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        *(Residual(nn.Linear(3, 3)), Doubled(3, 3), hooked(nn.Linear(3, 3)), own_forward(nn.ReLU())),
+        *(hooked(nn.Identity()), hooked(nn.Conv2d(3, 3, 1)), nn.Sequential(hooked(nn.Tanh()))),
+    ],
+)
+def test_a_layer_that_computes_something_of_its_own_is_refused(module):
+    with pytest.raises(ConfigError, match="forward or hooks of its own"):
+        product_bound(module)
+    if not isinstance(module, nn.Conv2d):
+        with pytest.raises(ConfigError, match="forward or hooks of its own"):
+            eclipse_fast_bound(
+                module if isinstance(module, nn.Sequential) else nn.Sequential(nn.Linear(3, 3), module)
+            )
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # the hook of the old weight_norm sets the weight late
+def test_a_weight_that_a_hook_makes_is_refused():
+    with pytest.raises(ConfigError, match="hooks of its own"):
+        product_bound(nn.utils.weight_norm(nn.Linear(3, 3)))
+
+
+def test_parametrized_layers_are_bounded_by_the_weight_that_they_use():
+    layer = nn.utils.parametrizations.weight_norm(nn.Linear(3, 3))
+    with torch.no_grad():
+        layer.parametrizations.weight.original0.mul_(10)
+    exact = float(torch.linalg.matrix_norm(layer.weight.detach().double(), 2))
+    assert product_bound(layer) == pytest.approx(exact)
+
+
+def test_an_activation_that_jumps_is_refused():
+    jumps = nn.Softplus(threshold=1.0)
+    edge = torch.tensor([1.0, 1.001])
+    assert float((jumps(edge)[1] - jumps(edge)[0]) / 0.001) < -300
+    for bound in (product_bound, eclipse_fast_bound):
+        with pytest.raises(ConfigError, match="jumps where it turns linear: its threshold is 1, below 20"):
+            bound(nn.Sequential(nn.Linear(3, 3), jumps))

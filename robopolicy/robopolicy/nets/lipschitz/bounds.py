@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from functools import singledispatch
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +28,7 @@ _SLOPES: dict[type[nn.Module], tuple[float, float]] = {
     nn.GELU: (-0.13, 1.13),
     nn.Mish: (-0.113, 1.0885),
 }
+_SMOOTH = 20.0  # Softplus's threshold from which its jump is below the rounding of float32
 _KEEPS_DISTANCE = (nn.Identity, nn.Flatten, nn.Unflatten)
 _NORMALIZATIONS = (
     *(nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.LocalResponseNorm),
@@ -47,16 +49,16 @@ def product_bound(module: nn.Module) -> float:
         ConfigError: a layer has no Lipschitz bound; says which and why.
         RobopolicyError: a weight is not finite.
     """
-    if isinstance(module, _KEEPS_DISTANCE):
-        return 1.0
-    slopes = slope_range(module)
+    slopes = (1.0, 1.0) if isinstance(module, _KEEPS_DISTANCE) else slope_range(module)
     if slopes is None:
         raise unbounded(module)
+    _check_unchanged(module)
     return max(-slopes[0], slopes[1])
 
 
 @product_bound.register
 def _sequence(module: nn.Sequential) -> float:
+    _check_unchanged(module)
     return math.prod(product_bound(part) for part in module)
 
 
@@ -67,11 +69,13 @@ def _proven(module: LipschitzModule) -> float:
 
 @product_bound.register
 def _dense(module: nn.Linear) -> float:
+    _check_unchanged(module)
     return spectral_norm(module.weight)
 
 
 @product_bound.register
 def _convolution(module: nn.Conv2d) -> float:
+    _check_unchanged(module)
     bounded = (
         module.groups == 1
         and set(module.dilation) == {1}
@@ -85,17 +89,27 @@ def _convolution(module: nn.Conv2d) -> float:
 
 @product_bound.register
 def _average_pool(module: nn.AvgPool2d) -> float:
+    _check_unchanged(module)
     if module.ceil_mode or (module.padding and not module.count_include_pad):
         raise unbounded(module, "divides by fewer pixels at the edge")
     size, windows = _windows(module)
-    return math.sqrt(size * windows) / (module.divisor_override or size)
+    return math.sqrt(size * windows) / abs(module.divisor_override or size)
 
 
 @product_bound.register
 def _maximum_pool(module: nn.MaxPool2d) -> float:
+    _check_unchanged(module)
     if _pair(module.dilation) != (1, 1):
         raise unbounded(module, "is dilated")
     return math.sqrt(_windows(module)[1])
+
+
+def _check_unchanged(module: nn.Module) -> None:
+    """Refuses a layer that computes something else than torch's of its kind."""
+    kind: Any = next(base for base in type(module).__mro__ if base.__module__.startswith("torch.nn."))
+    own = "forward" in vars(module) or type(module).forward is not kind.forward
+    if own or module._forward_hooks or module._forward_pre_hooks:
+        raise unbounded(module, "has a forward or hooks of its own, which may compute anything")
 
 
 def _windows(module: nn.AvgPool2d | nn.MaxPool2d) -> tuple[int, int]:
@@ -143,6 +157,7 @@ def dense_weights(net: nn.Sequential) -> list[Tensor]:
     """
     weights: list[Tensor] = []
     follows = False  # a dense layer, with no activation between
+    _check_unchanged(net)
     for module in net:
         if isinstance(module, nn.Linear):
             weight = module.weight.detach().double().cpu()
@@ -159,13 +174,22 @@ def dense_weights(net: nn.Sequential) -> list[Tensor]:
                     f"ECLipsE-Fast needs nn.Linear layers with activations of slope in [0, 1] between them; "
                     f"{type(module).__name__} {reason}. Use ReLU, Tanh or Softplus, or the product bound."
                 )
+        _check_unchanged(module)
     if not weights:
         raise ConfigError("The net has no nn.Linear layer; ECLipsE-Fast bounds dense nets.")
     return weights
 
 
 def slope_range(module: nn.Module) -> tuple[float, float] | None:
-    """Returns an elementwise activation's least and largest slope; None if the module is none we know."""
+    """Returns an elementwise activation's least and largest slope; None if the module is none we know.
+
+    Raises:
+        ConfigError: it jumps.
+    """
+    if isinstance(module, nn.Softplus) and module.threshold < _SMOOTH:
+        raise unbounded(
+            module, f"jumps where it turns linear: its threshold is {module.threshold:g}, below {_SMOOTH:g}"
+        )
     if isinstance(module, nn.LeakyReLU):
         slope = float(module.negative_slope)
         return min(slope, 1.0), max(slope, 1.0)
