@@ -58,7 +58,7 @@ class LipschitzPolicy(ChunkPolicy):
             activation="maxmin" if config.layer in ("aol", "spectral") else "relu",
         )
         self.search = SmallestBound(config.margin) if config.margin > 0 else None
-        self._folded: tuple[list[tuple[int, int]], nn.Module] | None = None
+        self._folded: tuple[list[Tensor], nn.Module] | None = None
 
     def fit_normalizer(self, observation: Mapping[str, Array], windows: Mapping[str, Any]) -> None:
         """Fits the normalizer on training data, see ``ChunkPolicy``.
@@ -127,11 +127,13 @@ class LipschitzPolicy(ChunkPolicy):
         return flat.unflatten(-1, (self.config.horizon, self.action.size))
 
     def _plain_net(self) -> nn.Module:
-        """Returns the net's plain layers, made anew whenever a weight was written to or replaced."""
-        tensors = [*self.net.parameters(), *self.net.buffers()]
-        state = [(tensor.data_ptr(), tensor._version) for tensor in tensors]
-        if self._folded is None or self._folded[0] != state:
-            self._folded = state, self.net.fold()
+        """Returns the net's plain layers, made anew whenever a weight has changed.
+
+        Their values are compared: fused optimizers and writes to ``.data`` leave no other trace.
+        """
+        weights = [*self.net.parameters(), *self.net.buffers()]
+        if self._folded is None or not all(map(_equal, weights, self._folded[0])):
+            self._folded = [weight.detach().clone() for weight in weights], self.net.fold()
         return self._folded[1]
 
 
@@ -155,6 +157,10 @@ class SmallestBound(nn.Module):
         """Returns what to minimize for a loss ``error``."""
         excess, multiplier = error / self.margin - 1, F.softplus(self.multiplier)
         return self.log_scale + multiplier.detach() * excess - multiplier * excess.detach()
+
+
+def _equal(one: Tensor, other: Tensor) -> bool:
+    return (one.device, one.dtype) == (other.device, other.dtype) and torch.equal(one, other)
 
 
 def _action_bounds(config: LipschitzConfig, size: int) -> list[float]:
