@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import math
 
 import numpy as np
@@ -272,6 +273,34 @@ def test_a_sweep_begins_undisturbed_and_leaves_its_table(tmp_path):
     assert [float(row["score"]) for row in table] == [row.score for row in rows]
 
 
+def test_episodes_that_were_kept_are_not_run_again_and_give_the_same(tmp_path, monkeypatch):
+    policy, texts = LinearPolicy(POINT_SPEC).eval(), {}
+    monkeypatch.setattr("robopolicy.evaluation.robustness.KEPT_TOGETHER", 3)
+
+    def keep(settings, compute):
+        key = json.dumps(settings)
+        texts[key] = texts.get(key) or json.dumps(compute())
+        return json.loads(texts[key])
+
+    def measure(name, seeds, **options):
+        disturbance = RandomMoveConfig([0.0, 0.1 + 0.2])
+        return sweep(
+            policy, Reach, disturbance, seeds=seeds, folder=tmp_path / name, lipschitz=9.0, **options
+        )
+
+    def never(*_, **__):
+        raise AssertionError("an episode was run again")
+
+    first = measure("first", range(8), keep=keep)
+    assert [json.loads(key)["seeds"] for key in texts] == 2 * [[0, 1, 2], [3, 4, 5], [6, 7]]
+    monkeypatch.setattr(policy, "infer", never)
+    assert measure("again", range(8), keep=keep) == first
+    for file in ("robustness.csv", "size-0.3/episodes.csv"):
+        assert (tmp_path / "again" / file).read_text() == (tmp_path / "first" / file).read_text()
+    with pytest.raises(AssertionError, match="run again"):
+        measure("other", range(1, 9), keep=keep)
+
+
 def test_the_certificate_beside_a_checkpoint_is_read_where_it_is_of_its_files(tmp_path):
     for name in POLICY_FILES:
         (tmp_path / name).write_text(name)
@@ -292,6 +321,8 @@ def test_what_cannot_be_disturbed_is_told(tmp_path):
     for sizes in ([], [-0.1], [float("nan")]):
         with pytest.raises(ConfigError, match="at least one size"):
             sweep(policy, Reach, RandomMoveConfig(sizes), seeds=[0], folder=tmp_path)
+    with pytest.raises(ConfigError, match="occurs twice"):  # they would share a folder and a figure's name
+        sweep(policy, Reach, RandomMoveConfig([0.1, 0.2, 0.1]), seeds=[0], folder=tmp_path)
     with pytest.raises(ConfigError, match="at least 1, or disturbance=random"):
         sweep(policy, Reach, GreedyMoveConfig([0.1], 0), seeds=[0], folder=tmp_path)
     images = Spec((Feature("camera0_rgb", (32, 32, 3), "uint8", "rgb"),), (ACTION,))

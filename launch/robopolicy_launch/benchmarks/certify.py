@@ -20,8 +20,8 @@ import numpy as np
 from robopolicy.certify.hover import NETS, HoverConfig, run_cell
 from robopolicy.evaluation.statistics import mean_interval
 from robopolicy_launch.benchmarks import Row
-from robopolicy_launch.benchmarks._cells import cell
 from robopolicy_launch.benchmarks._timing import threads
+from robopolicy_launch.cells import Cells
 from robopolicy_launch.run_folder import write_text_atomic
 
 FOLDER = Path("runs/bench-cells/certify")
@@ -135,7 +135,7 @@ def _cost(folder: Path, config: HoverConfig) -> float:
 
 def _result(folder: Path, config: HoverConfig, disturbances: tuple[float, ...]) -> dict[str, Any]:
     settings = {**asdict(config), "disturbances": disturbances}
-    return cell(folder, settings, functools.partial(run_cell, config, disturbances))
+    return Cells(folder)(settings, functools.partial(run_cell, config, disturbances))
 
 
 def _report(

@@ -30,8 +30,8 @@ from robopolicy_datasets.store.demo_store import DemoStore
 from robopolicy_drivers.interfaces import Prefix, noise_seed
 from robopolicy_launch import console
 from robopolicy_launch.benchmarks import Row
-from robopolicy_launch.benchmarks._cells import cell
 from robopolicy_launch.benchmarks._timing import threads
+from robopolicy_launch.cells import Cells
 from robopolicy_launch.settings import compose, registered_name
 from robopolicy_launch.stages.collecting import collect
 from robopolicy_launch.stages.training import train
@@ -113,7 +113,7 @@ def run(
         for name, method in METHODS.items():
             settings = {"method": name, "delay": delay, "episodes": episodes, "arguments": list(arguments)}
             compute = partial(_cell, folder, method, delay, episodes, arguments)
-            found = figures[name] = cell(folder / "cells", settings, compute)
+            found = figures[name] = Cells(folder / "cells")(settings, compute)
             low, high = wilson_interval(round(found["success"] * episodes), episodes)
             console.line(
                 f"delay {delay}, {name}: success {found['success']:.2f} ({low:.2f} to {high:.2f}), jump "

@@ -27,8 +27,8 @@ from robopolicy.sampling.guidance import Guidance
 from robopolicy_datasets.spec import Feature, Spec
 from robopolicy_launch import console
 from robopolicy_launch.benchmarks import Row
-from robopolicy_launch.benchmarks._cells import cell
 from robopolicy_launch.benchmarks._timing import threads
+from robopolicy_launch.cells import Cells
 
 FOLDER = Path("runs/bench/flowbender")
 HORIZON, BATCH = 16, 256
@@ -190,7 +190,7 @@ def run(
         for seed in seeds:
             ways = [way for way, _, _ in variants(name, torch.zeros(0, 1))]
             settings = {"kind": name, "seed": seed, "steps": steps, "tests": tests, "ways": ways}
-            cells.append(cell(folder, settings, partial(_cell, name, seed, steps, tests)))
+            cells.append(Cells(folder)(settings, partial(_cell, name, seed, steps, tests)))
         for key in cells[0]:
             values = [figures[key] for figures in cells]
             means[key] = float(np.mean(values))

@@ -21,9 +21,9 @@ from robopolicy.policies.configs import FlowConfig, LipschitzFlowConfig, MlpConf
 from robopolicy.policies.generative import FlowPolicy
 from robopolicy.policies.lipschitz_flow import LipschitzFlowPolicy
 from robopolicy_launch.benchmarks import Row
-from robopolicy_launch.benchmarks._cells import cell as kept
 from robopolicy_launch.benchmarks._timing import threads
 from robopolicy_launch.benchmarks._two_ways import SPEC, TwoWays, demonstrate, distances, quality, train
+from robopolicy_launch.cells import Cells
 from robopolicy_launch.run_folder import write_text_atomic
 
 FOLDER = Path("runs/bench-cells/lipschitz_flow")
@@ -81,7 +81,7 @@ def run(
     with threads(1):
         for cell in grid(seeds) if cells is None else cells:
             settings = {"kind": "Cell", **asdict(cell)}
-            results[cell] = kept(folder, settings, partial(measure, cell))
+            results[cell] = Cells(folder)(settings, partial(measure, cell))
             write_text_atomic(folder / "table.md", table(results))
     plot(results, folder / "pareto.png")
     yield from _rows(results)

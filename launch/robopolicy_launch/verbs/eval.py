@@ -6,6 +6,8 @@ reporting, the ones below for tuning.
 
 With disturbance=NAME it is measured over growing sizes of a disturbance, with the same seeds for each:
 success, how far actions are moved, and how far a certified policy's can be (evaluation/robustness.csv).
+A sweep that was interrupted goes on when the same command is given again: what was finished lies in
+RUNS/eval-cells until all is.
 """
 
 from __future__ import annotations
@@ -98,6 +100,7 @@ def _evaluate_disturbed(settings: Settings, checkpoint: Path, folder: Path) -> d
         settings.task,
         settings.disturbance,
         folder,
+        Path(settings.runs).expanduser() / "eval-cells",
         episodes=settings.episodes,
         first_seed=settings.first_seed,
         batch_size=settings.batch_size,

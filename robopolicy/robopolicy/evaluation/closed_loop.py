@@ -25,7 +25,6 @@ def evaluate(
     batch_size: int = 50,
     workers: int = 1,
     videos: int = 0,
-    action_steps: int | None = None,
     progress: Callable[[EpisodeResult], None] | None = None,
 ) -> dict[str, float]:
     """Runs one episode a seed and summarises them.
@@ -38,7 +37,6 @@ def evaluate(
         batch_size: environments that run at the same time.
         workers: processes that step them; 1 steps them here.
         videos: episodes of which a video is written, the first ones.
-        action_steps: actions executed from each chunk; the policy's own number if None.
         progress: called with each result as soon as it is there.
 
     Returns:
@@ -67,7 +65,6 @@ def evaluate(
         policy,
         task_config,
         seeds,
-        action_steps=action_steps,
         batch_size=batch_size,
         workers=workers,
         video_seeds=list(seeds)[:videos],
@@ -75,7 +72,7 @@ def evaluate(
     )
     summary = summarise(results)
     if folder is not None:
-        _write_table(results, folder)
+        write_table(results, folder)
     return summary
 
 
@@ -106,7 +103,13 @@ def summarise(results: Sequence[EpisodeResult]) -> dict[str, float]:
     }
 
 
-def _write_table(results: Sequence[EpisodeResult], folder: Path) -> None:
+def write_table(results: Sequence[EpisodeResult], folder: Path) -> None:
+    """Writes ``episodes.csv``, one row a seed.
+
+    Args:
+        results: of the episodes.
+        folder: for the file; made where it is missing.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "episodes.csv").open("w", newline="") as file:
         table = csv.writer(file)

@@ -5,22 +5,27 @@ from __future__ import annotations
 import csv
 import json
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, astuple, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from robopolicy.evaluation.closed_loop import evaluate
+from robopolicy.evaluation.closed_loop import summarise, write_table
 from robopolicy.evaluation.disturbed_policy import Change, DisturbedPolicy
 from robopolicy.policies.chunk_policy import ChunkPolicy
 from robopolicy_datasets.errors import ConfigError
 from robopolicy_datasets.registry import load_target
 from robopolicy_drivers.runtime.certificate import CERTIFICATE, check_certificate
-from robopolicy_sim.rollout import EpisodeResult
+from robopolicy_sim.rollout import EpisodeResult, rollout
 
 TABLE = "robustness.csv"
+KEPT_TOGETHER = 100  # episodes of a size; of fewer, environments would wait more often for the last of them
+
+Keep = Callable[[Mapping[str, Any], Callable[[], Mapping[str, Any]]], Mapping[str, Any]]
+"""Returns what a function makes, or what it made before with the same settings; both are plain data."""
 
 
 @dataclass(frozen=True)
@@ -71,9 +76,9 @@ def sweep(
     folder: str | Path,
     batch_size: int = 50,
     workers: int = 1,
-    action_steps: int | None = None,
     lipschitz: float | None = None,
-    progress: Callable[[EpisodeResult], None] | None = None,
+    progress: Callable[[EpisodeResult], None] = lambda result: None,
+    keep: Keep = lambda settings, compute: compute(),
 ) -> list[RobustnessRow]:
     """Evaluates a policy under one disturbance of growing size, always with the same seeds.
 
@@ -85,35 +90,57 @@ def sweep(
         folder: gets ``robustness.csv`` and, in a folder for each size, ``episodes.csv``.
         batch_size: environments that run at the same time.
         workers: processes that step them.
-        action_steps: actions executed from each chunk; the policy's own number if None.
         lipschitz: certified constant of the policy's chunks, as of ``certified_lipschitz``.
         progress: called with each result as soon as it is there.
+        keep: may return what some episodes gave before in place of running them again. It is asked with the
+            size and the seeds; all else that episodes depend on, ``batch_size`` for their last bits, is the
+            caller's to tell apart.
 
     Raises:
-        ConfigError: there are no sizes, one is negative or not finite, or the task cannot be disturbed so.
+        ConfigError: there are no sizes, one is negative or not finite, two are the same, or the task cannot
+            be disturbed so.
         SpecError: the policy observes nothing that could be disturbed so.
     """
     sizes = disturbance.sizes
     if not sizes or not all(math.isfinite(size) and size >= 0 for size in sizes):
         raise ConfigError(f"disturbance.sizes is {list(sizes)}; give at least one size, all 0 or more.")
+    if len({f"{size:g}" for size in sizes}) < len(sizes):
+        raise ConfigError(f"disturbance.sizes is {list(sizes)}, in which a size occurs twice; give it once.")
     disturb = load_target(disturbance.target)
     # all are built before the first episode, so that what does not fit is told at once
     cells = [(policy, task) if size == 0 else disturb(policy, task, size, disturbance) for size in sizes]
     rows = []
     for size, (disturbed, disturbed_task) in zip(sizes, cells, strict=True):
-        figures = evaluate(
-            disturbed,
-            disturbed_task,
-            seeds=seeds,
-            folder=Path(folder) / f"size-{size:g}",
-            batch_size=batch_size,
-            workers=workers,
-            action_steps=action_steps,
-            progress=progress,
-        )
-        rows.append(_row(policy, disturbed, size, figures, lipschitz))
+        run = partial(_run, disturbed, disturbed_task, batch_size, workers, progress)
+        results: list[EpisodeResult] = []
+        changes: list[Change] = []
+        for first in range(0, len(seeds), KEPT_TOGETHER):
+            block = [int(seed) for seed in seeds[first : first + KEPT_TOGETHER]]
+            figures = keep({"size": size, "seeds": block}, partial(run, block))
+            results += [EpisodeResult(**row) for row in figures["episodes"]]
+            changes += [Change(*row) for row in figures["changes"]]
+        rows.append(_row(policy, size, results, changes, lipschitz))
+        write_table(results, Path(folder) / f"size-{size:g}")
         _write_table(rows, Path(folder) / TABLE)
     return rows
+
+
+def _run(
+    policy: Any,
+    task: Any,
+    batch_size: int,
+    workers: int,
+    progress: Callable[[EpisodeResult], None],
+    seeds: Sequence[int],
+) -> dict[str, Any]:
+    """Runs one episode a seed; returns the results and all changes of chunks as plain data."""
+    changes = policy.changes if isinstance(policy, DisturbedPolicy) else []
+    changes.clear()
+    results = rollout(policy, task, seeds, batch_size=batch_size, workers=workers, progress=progress)
+    return {
+        "episodes": [asdict(result) for result in results],
+        "changes": [astuple(change) for change in changes],
+    }
 
 
 def certified_lipschitz(checkpoint: Path) -> float | None:
@@ -134,13 +161,17 @@ def certified_lipschitz(checkpoint: Path) -> float | None:
 
 
 def _row(
-    policy: ChunkPolicy, disturbed: Any, size: float, figures: dict[str, float], lipschitz: float | None
+    policy: ChunkPolicy,
+    size: float,
+    results: Sequence[EpisodeResult],
+    changes: Sequence[Change],
+    lipschitz: float | None,
 ) -> RobustnessRow:
+    figures = summarise(results)
     kept = ("success", "success_low", "success_high", "score", "score_low", "score_high")
     row = {key: figures[key] for key in kept}
-    changes = disturbed.changes if isinstance(disturbed, DisturbedPolicy) else []
     measured = _changes(policy, changes, lipschitz) if changes else {}
-    return RobustnessRow(size=size, episodes=int(figures["episodes"]), **row, **measured)
+    return RobustnessRow(size=size, episodes=len(results), **row, **measured)
 
 
 def _changes(policy: ChunkPolicy, changes: Sequence[Change], lipschitz: float | None) -> dict[str, float]:
