@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import io
+import itertools
 import json
 import math
 import os
@@ -17,9 +18,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from scipy.stats import binomtest
+from scipy.stats import binomtest, multinomial
 
-from robopolicy.evaluation.statistics import difference_interval, paired_p_value
+from robopolicy.evaluation.statistics import paired_difference_interval, paired_p_value
 from robopolicy_datasets.errors import ConfigError
 from robopolicy_datasets.store.demo_store import DemoStore
 from robopolicy_launch.stages import comparing
@@ -147,14 +148,33 @@ def test_what_cannot_be_compared_is_refused(tmp_path):
             compare(policies, [], None, tmp_path, pairs=pairs, first_seed=0, seconds=1.0, ask=False)
 
 
-def test_the_interval_of_a_difference_is_newcombe_s():
-    """His examples: Statistics in Medicine 17 (1998), table II."""
-    for counts, expected in (
-        (((56, 70), (48, 80)), (0.0524, 0.3339)),
-        (((9, 10), (3, 10)), (0.1705, 0.8090)),
-        (((5, 56), (0, 29)), (-0.0381, 0.1926)),
-    ):
-        np.testing.assert_allclose(difference_interval(*counts), expected, atol=1e-4)
+@pytest.mark.parametrize(
+    ("counts", "expected"),
+    [((36, 12, 2, 0), (0.0569, 0.3404)), ((36, 14, 0, 0), (0.1528, 0.4167)), ((0, 0, 0, 0), (-1.0, 1.0))],
+)
+def test_the_interval_of_a_paired_difference_is_newcombe_s(counts, expected):
+    """His examples: Statistics in Medicine 17 (1998) 2635, method 10."""
+    np.testing.assert_allclose(paired_difference_interval(*counts), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "shares", [(0.4, 0.3, 0.05, 0.25), (0.25, 0.25, 0.25, 0.25), (0.05, 0.45, 0.45, 0.05)]
+)
+def test_the_interval_of_a_paired_difference_holds_it_19_times_in_20(shares):
+    """By the sum over all outcomes of 20 pairs."""
+    covered = 0.0
+    for first in itertools.product(range(21), repeat=3):
+        if (last := 20 - sum(first)) >= 0:
+            counts = (*first, last)
+            low, high = paired_difference_interval(*counts)
+            assert np.allclose(
+                paired_difference_interval(counts[0], counts[2], counts[1], counts[3]), (-high, -low)
+            )
+            likely = multinomial.pmf(counts, 20, shares)
+            covered += likely * (
+                low <= shares[1] - shares[2] + 1e-12 and shares[1] - shares[2] <= high + 1e-12
+            )
+    assert 0.94 < covered < 0.98
 
 
 def test_the_p_value_is_the_sign_test_s():

@@ -118,7 +118,11 @@ def compare(
 
 def figures(trials: Sequence[Trial]) -> dict[str, Any]:
     """Returns the figures of the complete pairs."""
-    from robopolicy.evaluation.statistics import difference_interval, paired_p_value, wilson_interval
+    from robopolicy.evaluation.statistics import (
+        paired_difference_interval,
+        paired_p_value,
+        wilson_interval,
+    )
 
     by_pair: dict[int, dict[int, bool]] = {}
     for trial in trials:
@@ -134,8 +138,9 @@ def figures(trials: Sequence[Trial]) -> dict[str, Any]:
             f"success_{letter}_low": low,
             f"success_{letter}_high": high,
         }
-    low, high = difference_interval((wins[0], count), (wins[1], count))
     only = [sum(pair[mine] and not pair[1 - mine] for pair in complete) for mine in (0, 1)]
+    both = wins[0] - only[0]
+    low, high = paired_difference_interval(both, *only, count - both - sum(only))
     return summary | {
         "difference": (wins[0] - wins[1]) / max(count, 1),
         "difference_low": low,

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+from scipy.special import stdtrit
 
 
 def wilson_interval(successes: int, trials: int, z: float = 1.959964) -> tuple[float, float]:
@@ -19,21 +20,37 @@ def wilson_interval(successes: int, trials: int, z: float = 1.959964) -> tuple[f
     return max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale)
 
 
-def difference_interval(one: tuple[int, int], other: tuple[int, int]) -> tuple[float, float]:
-    """Returns the 95 % interval of the difference of two success rates, the first less the second.
+def paired_difference_interval(
+    both: int, only_one: int, only_other: int, neither: int
+) -> tuple[float, float]:
+    """Returns the 95 % interval of the difference of two success rates in the same trials, first less second.
 
-    Newcombe's hybrid score interval: Statistics in Medicine 17 (1998), method 10.
+    Newcombe's hybrid score interval for paired data: Statistics in Medicine 17 (1998) 2635, method 10. It
+    is (-1, 1) without trials.
 
     Args:
-        one: successes and trials.
-        other: likewise.
+        both: pairs in which both succeeded.
+        only_one: pairs in which only the first did.
+        only_other: pairs in which only the second did.
+        neither: pairs in which none did.
     """
-    rates = [successes / trials if trials else 0.0 for successes, trials in (one, other)]
-    (low, high), (other_low, other_high) = (wilson_interval(*counts) for counts in (one, other))
-    difference = rates[0] - rates[1]
-    down = math.hypot(rates[0] - low, other_high - rates[1])
-    up = math.hypot(high - rates[0], rates[1] - other_low)
-    return max(-1.0, difference - down), min(1.0, difference + up)
+    pairs = both + only_one + only_other + neither
+    if pairs == 0:
+        return -1.0, 1.0
+    wins = both + only_one, both + only_other
+    rate, other = (successes / pairs for successes in wins)
+    (low, high), (other_low, other_high) = (wilson_interval(successes, pairs) for successes in wins)
+    together = both * neither - only_one * only_other
+    if together > 0:
+        together = max(together - pairs / 2, 0)  # a correction for continuity
+    spread = math.sqrt(math.prod(wins) * (pairs - wins[0]) * (pairs - wins[1]))
+    correlation = together / spread if spread else 0.0
+
+    def hypotenuse(one: float, two: float) -> float:
+        return math.sqrt(one * one - 2 * correlation * one * two + two * two)
+
+    down, up = hypotenuse(rate - low, other_high - other), hypotenuse(high - rate, other - other_low)
+    return max(-1.0, rate - other - down), min(1.0, rate - other + up)
 
 
 def paired_p_value(only_one: int, only_other: int) -> float:
@@ -48,8 +65,9 @@ def paired_p_value(only_one: int, only_other: int) -> float:
     return min(1.0, 2.0 * tail / 2**pairs)
 
 
-def mean_interval(values: Sequence[float], z: float = 1.959964) -> tuple[float, float]:
-    """Returns the normal interval of a mean (95 % by default)."""
+def mean_interval(values: Sequence[float]) -> tuple[float, float]:
+    """Returns the 95 % interval of a mean by Student's t; of a single value, which has none, that value."""
     array = np.asarray(values, dtype=np.float64)
-    error = z * array.std(ddof=1) / math.sqrt(len(array)) if len(array) > 1 else 0.0
+    count = len(array)
+    error = stdtrit(count - 1, 0.975) * array.std(ddof=1) / math.sqrt(count) if count > 1 else 0.0
     return float(array.mean() - error), float(array.mean() + error)
