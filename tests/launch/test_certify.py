@@ -13,9 +13,10 @@ from omegaconf import OmegaConf
 from safetensors.torch import load_file, save_file
 
 from robopolicy.certify.configs import CertificateConfig
-from robopolicy.checkpoint import MODEL, save_policy
-from robopolicy.policies.configs import LipschitzConfig
+from robopolicy.checkpoint import MODEL, load_policy, save_policy
+from robopolicy.policies.configs import BehaviorCloningConfig, LipschitzConfig, MlpConfig
 from robopolicy.policies.lipschitz import LipschitzPolicy
+from robopolicy.policies.regression import BehaviorCloningPolicy
 from robopolicy_datasets.errors import CheckpointError
 from robopolicy_datasets.spec import Feature, Spec
 from robopolicy_drivers.runtime.certificate import CERTIFICATE, check_certificate
@@ -63,6 +64,22 @@ def test_several_are_laid_side_by_side(tmp_path):
     assert "Certificate 2" in html
 
 
+def test_what_has_no_bound_is_laid_beside_the_others_without_one(tmp_path):
+    bounded = made(tmp_path / "bounded", bound=2.0)
+    spec, dt = load_policy(bounded).spec, 0.1
+    config = BehaviorCloningConfig(horizon=8, action_steps=4, mlp=MlpConfig(width=16))
+    plain = save_policy(BehaviorCloningPolicy(config, spec, dt), tmp_path / "plain", name="bc")
+    folder = RunFolder.create("certify", root=tmp_path, config=OmegaConf.create())
+    asked = CertificateConfig(points=2, empirical=True)
+    figures = certify_each([plain, bounded], asked, folder.path / "certification")
+    assert {"measured_1", "measured_2", "lipschitz_2", "tightness_2"} <= set(figures)
+    assert not {"lipschitz_1", "tightness_1", "window_radius_1"} & set(figures)  # 0 would say something else
+    json.loads((folder.path / "certification" / "side_by_side.json").read_text(), parse_constant=pytest.fail)
+    html = report.write(folder, "Certificate").read_text()
+    for told in ("tightness", "window_radius"):
+        assert f"<th>{told}</th>" in html
+
+
 def test_a_policy_without_bounds_is_refused(refused, copied, tmp_path):
     told = refused("certify", str(copied), f"runs={tmp_path}")
     assert "'flow' cannot have a certificate" in told
@@ -85,7 +102,10 @@ def test_a_certificate_is_of_its_weights_and_no_others(robopolicy, copied, tmp_p
     assert "Movement of each action" in page
     assert "base frame" in page
     assert len(list((folder / "plots").glob("*.png"))) >= 2
-    assert json.loads((folder / "summary.json").read_text())["measured"] > 0
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["measured"] > 0
+    assert not {"tightness", "window_radius", "limited_by"} & set(summary)
+    assert "of the bound" not in page
 
     weights = load_file(last / MODEL)
     next(iter(weights.values())).view(-1)[0] += 1.0

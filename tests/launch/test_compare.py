@@ -164,13 +164,11 @@ def test_the_interval_of_a_paired_difference_holds_it_19_times_in_20(shares):
     """By the sum over all outcomes of 20 pairs."""
     covered = 0.0
     for first in itertools.product(range(21), repeat=3):
-        if (last := 20 - sum(first)) >= 0:
-            counts = (*first, last)
-            low, high = paired_difference_interval(*counts)
-            assert np.allclose(
-                paired_difference_interval(counts[0], counts[2], counts[1], counts[3]), (-high, -low)
-            )
-            likely = multinomial.pmf(counts, 20, shares)
+        if (neither := 20 - sum(first)) >= 0:
+            both, one, other = first
+            low, high = paired_difference_interval(both, one, other, neither)
+            assert np.allclose(paired_difference_interval(both, other, one, neither), (-high, -low))
+            likely = multinomial.pmf((both, one, other, neither), 20, shares)
             covered += likely * (
                 low <= shares[1] - shares[2] + 1e-12 and shares[1] - shares[2] <= high + 1e-12
             )

@@ -150,10 +150,16 @@ def test_a_sweep_over_a_disturbance_is_one_chart_with_what_is_certified(tmp_path
     check(html)
     (svg,) = re.findall(r"<svg.*?</svg>", html, re.DOTALL)
     root = ElementTree.fromstring(svg)
-    assert len(root.findall("polyline")) == 4  # success, score, moved, certified
+    lines = root.findall("polyline")
+    assert len(lines) == 4  # success, score, moved, certified
+    xs, ys = zip(*(map(float, point.split(",")) for point in lines[3].get("points").split()), strict=True)
+    assert len(xs) == 3  # from nothing to the point above the chart: the page cuts it at the frame
+    assert ys[2] < 0 < ys[1]
     assert len([line for line in root.findall("line") if "s0" in line.get("class")]) == 3  # whiskers
     assert [point.text for point in root.findall("circle/title")].count("0.1: 0.5") == 1  # within the chart
     assert "0.4: 2" not in svg  # above it
+    assert "0.9 [0.8, 0.95]" in html
+    assert '<div class="value">10 %</div><div class="name">success at size 0.4</div>' in html
     assert "No chunk moved by more than 45.0% of what is certified" in html
     assert (folder.path / "plots" / "under_disturbance.png").is_file()
 

@@ -62,9 +62,8 @@ def tables(content: Mapping[str, Any]) -> str:
     html = page.paragraph(
         f"Lipschitz constant of the whole chunk: {_value(chunk)} ({chunk['kind']}). {chunk['assumption']}"
     )
-    html += page.paragraph(
-        f"Steepest found: {_value(measured)}, which is {content['lipschitz']['tightness']:.1%} of the bound."
-    )
+    of_bound = f", which is {content['lipschitz']['tightness']:.1%} of the bound" if chunk["value"] else ""
+    html += page.paragraph(f"Steepest found: {_value(measured)}{of_bound}.")
     html += "".join(page.paragraph(note) for note in content["notes"])
     header = ("", "action", "unit", "bound", "measured", "tolerance", "radius of the window", "kind")
     rows = [
@@ -80,13 +79,15 @@ def tables(content: Mapping[str, Any]) -> str:
         )
         for number, one in enumerate(content["actions"], start=1)
     ]
-    html += page.table(rows, header)
+    html += page.heading("How far each action moves") + page.table(rows, header)
     observed = [
         (number, one["name"], one["unit"], one["radius"]["value"] or None, one["radius"]["kind"])
         for number, one in enumerate(content["observations"], start=1)
     ]
+    html += page.heading("How wrong each observation may be")
     html += page.table(observed, ("", "observation", "unit", "may be wrong by", "kind"))
     if content["findings"]:
+        html += page.heading("What follows")
         html += page.table(_findings(content["findings"]), ("finding", "value", "kind", "vacuous", "because"))
     return html
 
@@ -98,7 +99,7 @@ def pareto(rows: Sequence[Mapping[str, Any]]) -> charts.LineChart:
         rows: of ``side_by_side.json``.
     """
     lines = {
-        name: sorted((row["lipschitz"], row[key]) for row in rows if row.get(key) and row["lipschitz"])
+        name: sorted((row["lipschitz"], row[key]) for row in rows if row.get(key) and row.get("lipschitz"))
         for key, name in (("held_out_mean", "mean held-out error"), ("measured", "measured slope"))
     }
     shown = {name: points for name, points in lines.items() if points}

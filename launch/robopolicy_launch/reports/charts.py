@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 WIDTH, HEIGHT = 480, 250
-LEFT, RIGHT, TOP, BOTTOM = 50, 12, 26, 42
+LEFT, RIGHT, TOP, BOTTOM = 50, 12, 26, 42  # the frame, at which page.html cuts lines
 MAX_POINTS = 400  # a line's points in the SVG; more would only make the page heavy
 BINS = 48
 COLOURS = ("#3b76d6", "#d9772b", "#2f9e77", "#a35bc4")
@@ -29,7 +29,7 @@ class LineChart:
         x_label, y_label: at the axes, with units.
         lines: name to points ``(x, y)``; points that are not finite are left out.
         logarithmic: whether the y axis is logarithmic.
-        y_range: fixed range of the y axis, or None to fit the lines.
+        y_range: fixed range of the y axis, beyond which lines are cut; or None to fit the lines.
         x_range: of the x axis, likewise.
         bands: (name, first x, last x) of parts to be shaded.
         intervals: name of a line to its intervals ``(x, low, high)``, drawn as whiskers.
@@ -193,7 +193,7 @@ def _lines_svg(chart: LineChart) -> str:
     for index, (name, points) in enumerate(lines.items()):
         for at, low, high in chart.intervals.get(name, ()):
             ends = f'x1="{x(at):.1f}" x2="{x(at):.1f}" y1="{y(low):.1f}" y2="{y(high):.1f}"'
-            parts.append(f'<line class="line s{index % len(COLOURS)}" {ends}/>')
+            parts.append(f'<line class="line whisker s{index % len(COLOURS)}" {ends}/>')
         if not chart.x_names:
             path = " ".join(f"{x(a):.1f},{y(b):.1f}" for a, b in points)
             parts.append(f'<polyline class="line s{index % len(COLOURS)}" points="{path}"/>')
@@ -202,6 +202,7 @@ def _lines_svg(chart: LineChart) -> str:
                 f'<circle class="dot s{index % len(COLOURS)}" cx="{x(a):.1f}" cy="{y(b):.1f}" r="3">'
                 f"<title>{a:.5g}: {b:.4g}</title></circle>"
                 for a, b in points
+                if y.low <= b <= y.high
             ]
     parts += _legend(list(lines))
     return "".join(parts)

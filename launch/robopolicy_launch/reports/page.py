@@ -14,6 +14,7 @@ from robopolicy_launch.console import format_value
 from robopolicy_launch.run_folder import write_text_atomic
 
 MAX_VIDEO_BYTES = 4_000_000  # larger videos are named, not embedded
+LONGEST_LINE = 60  # of a table's cell; longer ones are broken
 
 TEMPLATE = Path(__file__).parent / "page.html"
 
@@ -68,13 +69,21 @@ def paragraph(text: str) -> str:
     return f"<p>{escape(text)}</p>"
 
 
+def heading(text: str) -> str:
+    """Returns the heading of a part of a section."""
+    return f"<h3>{escape(text)}</h3>"
+
+
 def table(rows: Sequence[Sequence[Any]], header: Sequence[str]) -> str:
-    """Returns a table that scrolls sideways on a narrow screen."""
+    """Returns a table that scrolls sideways on a narrow screen; sentences in it are broken into lines."""
     head = "".join(f"<th>{escape(name)}</th>" for name in header)
-    body = "".join(
-        "<tr>" + "".join(f"<td>{escape(format_value(cell))}</td>" for cell in row) + "</tr>" for row in rows
-    )
+    body = "".join("<tr>" + "".join(_cell(format_value(value)) for value in row) + "</tr>" for row in rows)
     return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+def _cell(text: str) -> str:
+    kind = ' class="text"' if len(text) > LONGEST_LINE else ""
+    return f"<td{kind}>{escape(text)}</td>"
 
 
 def folded(title: str, html: str) -> str:

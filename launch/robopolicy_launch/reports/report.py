@@ -47,7 +47,7 @@ def write(
         folder.path / "report.html",
         title=title,
         subtitle=str(folder.path),
-        figures=_key_figures(summary),
+        figures=_key_figures(summary) | robustness.cards(robustness.read(folder.path / "evaluation")),
         sections=sections,
     )
 
@@ -149,6 +149,10 @@ def _evaluation(folder: RunFolder, summary: Mapping[str, Any]) -> page.Section |
             f"Success {value:.1%} over {len(rows)} unseen seeds (95 % interval {low:.1%} to {high:.1%})."
         )
         html += page.interval_bar(value, low, high)
+    if errors := summary.get(f"{prefix}errors"):
+        html += page.paragraph(
+            f"{errors:g} of them ended by an error of the simulation and count as failures."
+        )
     html += page.outcome_strip(rows)
     html += _videos(folder.path / "evaluation" / "videos", rows)
     html += page.folded("Every seed", _episode_table(rows))
@@ -161,7 +165,7 @@ def _robustness(folder: RunFolder, summary: Mapping[str, Any]) -> page.Section |
         return None
     chart = robustness.chart(rows, summary["disturbance_unit"])
     html = page.paragraph(robustness.reading(rows)) + _figures([chart], folder)
-    html += page.table([list(row.values()) for row in rows], list(rows[0]))
+    html += robustness.table(rows)
     return page.Section("Under disturbance", html)
 
 
@@ -218,8 +222,9 @@ def _certification(folder: RunFolder) -> page.Section | None:
     rows = certificate.side_by_side(place)
     if not rows:
         return None
-    html = _figures([certificate.pareto(rows)], folder)
-    html += page.table([[row.get(key) for key in rows[0]] for row in rows], list(rows[0]))
+    html = _figures([chart for chart in [certificate.pareto(rows)] if chart.lines], folder)
+    header = list(dict.fromkeys(key for row in rows for key in row))
+    html += page.table([[row.get(key) for key in header] for row in rows], header)
     for row in rows:
         if content := certificate.read(place / str(row["number"])):
             html += page.folded(f"Certificate {row['number']}", certificate.tables(content))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import time
 from collections.abc import Sequence
@@ -115,16 +116,16 @@ def _data(stores: Sequence[str], *, seed: int) -> TrainingData | None:
 
 def _figures(certificate: Certificate) -> dict[str, Any]:
     """Returns the flat figures of the summary; what is not known has none."""
-    figures: dict[str, Any] = {
-        "policy": certificate.policy,
-        "lipschitz": certificate.chunk.value,
-        "lipschitz_kind": certificate.chunk.kind,
-        "measured": certificate.measured.value,
-        "tightness": certificate.tightness,
-        "window_radius": certificate.tightest.radius.value,
-        "limited_by": certificate.tightest.quantity.name,
-        **certificate.figures,
-    }
+    figures: dict[str, Any] = {"policy": certificate.policy}
+    if math.isfinite(certificate.chunk.value):
+        figures |= {
+            "lipschitz": certificate.chunk.value,
+            "lipschitz_kind": certificate.chunk.kind,
+            "tightness": certificate.tightness,
+            "window_radius": certificate.tightest.radius.value,
+            "limited_by": certificate.tightest.quantity.name,
+        }
+    figures |= {"measured": certificate.measured.value, **certificate.figures}
     for name, finding in certificate.findings.items():
         figures[name] = finding.value
         figures[f"{name}_kind"] = f"{finding.kind}, vacuous" if finding.vacuous else finding.kind

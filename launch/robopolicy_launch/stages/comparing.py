@@ -138,14 +138,14 @@ def figures(trials: Sequence[Trial]) -> dict[str, Any]:
             f"success_{letter}_low": low,
             f"success_{letter}_high": high,
         }
-    only = [sum(pair[mine] and not pair[1 - mine] for pair in complete) for mine in (0, 1)]
-    both = wins[0] - only[0]
-    low, high = paired_difference_interval(both, *only, count - both - sum(only))
+    only_a, only_b = (sum(pair[mine] and not pair[1 - mine] for pair in complete) for mine in (0, 1))
+    both = wins[0] - only_a
+    low, high = paired_difference_interval(both, only_a, only_b, count - both - only_a - only_b)
     return summary | {
         "difference": (wins[0] - wins[1]) / max(count, 1),
         "difference_low": low,
         "difference_high": high,
-        "p_value": paired_p_value(*only),
+        "p_value": paired_p_value(only_a, only_b),
     }
 
 

@@ -44,6 +44,7 @@ class RobustnessRow:
         score_low: 95 %.
         score_high: likewise.
         episodes: how many.
+        errors: of these, whose simulation failed: they count as failures.
         executed_mean: mean change of the executed actions of a chunk.
         executed_max: largest.
         chunk_max: largest change of a chunk, in the frame that was observed.
@@ -60,6 +61,7 @@ class RobustnessRow:
     score_low: float
     score_high: float
     episodes: int
+    errors: int
     executed_mean: float | None = None
     executed_max: float | None = None
     chunk_max: float | None = None
@@ -171,7 +173,7 @@ def _row(
     kept = ("success", "success_low", "success_high", "score", "score_low", "score_high")
     row = {key: figures[key] for key in kept}
     measured = _changes(policy, changes, lipschitz) if changes else {}
-    return RobustnessRow(size=size, episodes=len(results), **row, **measured)
+    return RobustnessRow(size=size, episodes=len(results), errors=int(figures["errors"]), **row, **measured)
 
 
 def _changes(policy: ChunkPolicy, changes: Sequence[Change], lipschitz: float | None) -> dict[str, float]:

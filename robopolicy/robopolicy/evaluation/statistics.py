@@ -40,9 +40,9 @@ def paired_difference_interval(
     wins = both + only_one, both + only_other
     rate, other = (successes / pairs for successes in wins)
     (low, high), (other_low, other_high) = (wilson_interval(successes, pairs) for successes in wins)
-    together = both * neither - only_one * only_other
+    together = float(both * neither - only_one * only_other)
     if together > 0:
-        together = max(together - pairs / 2, 0)  # a correction for continuity
+        together = max(together - pairs / 2, 0.0)  # a correction for continuity
     spread = math.sqrt(math.prod(wins) * (pairs - wins[0]) * (pairs - wins[1]))
     correlation = together / spread if spread else 0.0
 
