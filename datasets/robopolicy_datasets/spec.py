@@ -41,6 +41,8 @@ class Feature:
         unit: SI unit of the values, e.g. ``"m"``; ``""`` where there is none.
         rate_hz: samples per second; ``0`` where no rate is declared.
         frame: the frame that the values are expressed in, e.g. ``"world"``.
+        history: whether one value is points in time ``[n, ...]`` of a faster sensor, ``rate_hz`` apart, the
+            newest last; see ``history``.
     """
 
     key: str
@@ -50,12 +52,15 @@ class Feature:
     unit: str = ""
     rate_hz: float = 0.0
     frame: str = ""
+    history: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "shape", tuple(int(size) for size in self.shape))
         if self.kind not in KINDS:
             options = ", ".join(nearest_names(self.kind, KINDS))
             raise SpecError(f"Feature '{self.key}' has the unknown kind '{self.kind}'. Allowed: {options}.")
+        if self.history and not self.shape:
+            raise SpecError(f"Feature '{self.key}' is a history without points; its shape begins with them.")
         if any(size < 1 for size in self.shape):
             raise SpecError(f"Feature '{self.key}' has the shape {self.shape}; every size is at least 1.")
         if self.kind == "rgb" and (self.dtype != "uint8" or len(self.shape) != 3 or self.shape[2] != 3):
@@ -84,7 +89,8 @@ class Feature:
         """Returns one line for messages and tables."""
         unit = f" [{self.unit}]" if self.unit else ""
         frame = f" in {self.frame}" if self.frame else ""
-        return f"{self.key}: {self.dtype}{list(self.shape)} {self.kind}{unit}{frame}"
+        history = f", points at {self.rate_hz:g} Hz" if self.history else ""
+        return f"{self.key}: {self.dtype}{list(self.shape)} {self.kind}{unit}{frame}{history}"
 
 
 @dataclass(frozen=True)
@@ -192,10 +198,12 @@ def _feature_from_json(row: Mapping[str, Any]) -> Feature:
     known = {field.name for field in fields(Feature)}
     given = {name: value for name, value in row.items() if name in known}
     for name, value in given.items():
-        if name not in ("shape", "rate_hz") and not isinstance(value, str):
+        if name not in ("shape", "rate_hz", "history") and not isinstance(value, str):
             raise TypeError(f"a feature's {name} is {value!r:.40}, not a text")
     if not all(type(size) is int for size in given["shape"]):
         raise TypeError(f"a feature's shape is {given['shape']!r:.40}, not whole numbers")
+    if not isinstance(given.get("history", False), bool):
+        raise TypeError(f"a feature's history is {given['history']!r:.40}, not true or false")
     if not 0 <= given.get("rate_hz", 0.0) < math.inf:
         raise TypeError(f"a feature's rate is {given['rate_hz']!r:.40}, not a number of Hz")
     return Feature(**given)

@@ -12,11 +12,11 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, get_args, get_origin, get_type_hints
 
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
@@ -243,9 +243,15 @@ class _Composer:
         for one in keys:
             self._check_key(one.key)
         # Hydra's "++" adds a key where it is missing; after the checks that is in free mappings only.
-        words = [f"++{one.key}={one.in_grammar(type_text(self._base, one.key))}" for one in keys]
+        words = [f"++{self._assignment(one)}" for one in keys]
         config = self._config([*named, *words]) if words else self._base
         return config, [*named, *(f"{one.key}={one.text}" for one in keys)]
+
+    def _assignment(self, given: _Given) -> str:
+        """Returns an argument in Hydra's grammar; an entry of a mapping of configs is given as a whole."""
+        mapping, name, rest = _entry(self._base, given.key)
+        text = given.in_grammar(type_text(self._base, given.key))
+        return f"{mapping}={{{name}: {{{rest}: {text}}}}}" if rest else f"{given.key}={text}"
 
     def _store_nodes(self, store: ConfigStore, group: str) -> None:
         names = REGISTRIES[group].names() if group in REGISTRIES else list(OWN_NODES.get(group, {}))
@@ -295,6 +301,7 @@ class _Composer:
             if isinstance(node, DictConfig):
                 allowed = [str(key) for key in node]
                 if part not in allowed and OmegaConf.get_type(node) is dict and walked:
+                    self._check_entry(key)
                     return  # a free mapping takes any key
                 if not walked:
                     allowed += [group for group in self.groups if group not in allowed]
@@ -304,6 +311,14 @@ class _Composer:
                 raise ConfigError(self._unknown_key(key, walked, part, allowed))
             walked.append(part)
             node = OmegaConf.select(self._base, ".".join(walked))
+
+    def _check_entry(self, key: str) -> None:
+        """Refuses a key of a new entry of a mapping of configs that these do not have."""
+        mapping, name, rest = _entry(self._base, key)
+        allowed = list(getattr(_element_type(self._base, mapping), "__dataclass_fields__", {}))
+        if allowed and rest not in allowed:
+            walked = [*mapping.split("."), name]
+            raise ConfigError(self._unknown_key(key, walked, rest, allowed))
 
     def _unknown_key(self, key: str, walked: list[str], part: str, allowed: list[str]) -> str:
         where = f"'{'.'.join(walked)}'" if walked else f"'robopolicy {self.verb}'"
@@ -351,6 +366,25 @@ class _Composer:
             return f"{given} is not valid: {key} takes {type_text(self._base, key)}."
         cause = error.__cause__
         return text + (f" ({_first_line(cause)})" if cause is not None else "")
+
+
+def _element_type(config: DictConfig, key: str) -> type[Any] | None:
+    """Returns the config class of the entries of a mapping, by its dotted key; None for any other key."""
+    parent_key, _, name = key.rpartition(".")
+    parent_type = OmegaConf.get_type(OmegaConf.select(config, parent_key))
+    declared = get_type_hints(parent_type).get(name) if is_dataclass(parent_type) else None
+    entry: Any = get_args(declared)[-1] if get_origin(declared) is dict else None
+    return entry if is_dataclass(entry) else None  # type: ignore[return-value]
+
+
+def _entry(config: DictConfig, key: str) -> tuple[str, str, str]:
+    """Splits the dotted key of a value in an entry of a mapping of configs in three; else into nothing."""
+    parts = key.split(".")
+    for length in range(2, len(parts)):
+        mapping = ".".join(parts[:length])
+        if _element_type(config, mapping) is not None:
+            return mapping, parts[length], ".".join(parts[length + 1 :])
+    return "", "", ""
 
 
 def _choices_in(overrides: Sequence[str]) -> dict[str, str]:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from robopolicy.policies.chunk_nets import make_net
-from robopolicy.policies.configs import DiffusionConfig, FlowConfig
+from robopolicy.policies.configs import DiffusionConfig, FlowConfig, StreamConfig
 from robopolicy.training.configs import TrainerConfig
 from robopolicy_datasets.errors import ConfigError
 from robopolicy_datasets.registry import policies, tasks
@@ -190,3 +190,32 @@ def test_a_broken_plug_in_is_told_only_when_chosen(monkeypatch):
     )
     with pytest.raises(ModuleNotFoundError, match="no_such_package"):
         compose("train", "data=x", "policy=broken")
+
+
+STREAMS = {"robot0_wrench": StreamConfig(64, 0.2), "robot0_tactile0_markers": StreamConfig(4)}
+BY_KEYS = [
+    "policy.streams.robot0_wrench.samples=64",
+    "policy.streams.robot0_wrench.seconds=0.2",
+    "policy.streams.robot0_tactile0_markers.samples=4",
+]
+
+
+@pytest.mark.parametrize("chosen", ["flow", "bc"])
+def test_entries_of_a_mapping_of_configs_are_given_by_their_keys(chosen):
+    composed = compose("train", "data=a.zarr", f"policy={chosen}", *BY_KEYS)
+    assert composed.settings.policy.streams == STREAMS
+    again = compose("train", *composed.config.command)
+    assert again.settings.policy.streams == STREAMS
+
+
+@pytest.mark.parametrize(
+    ("word", "told"),
+    [
+        ("policy.streams.robot0_wrench.sampels=8", "Did you mean 'policy.streams.robot0_wrench.samples'"),
+        ("policy.streams.robot0_wrench=8", "takes: samples, seconds"),
+        ("policy.streams.robot0_wrench.samples=many", "policy.streams takes dict"),
+    ],
+)
+def test_a_wrong_key_of_such_an_entry_is_told(word, told):
+    with pytest.raises(ConfigError, match=told):
+        compose("train", "data=a.zarr", word)

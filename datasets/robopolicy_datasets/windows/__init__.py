@@ -5,7 +5,7 @@ of its streams around it. ``WindowSampler`` draws windows of one store, ``Window
 """
 
 from robopolicy_datasets.windows.batches import StreamBatch, WindowBatch, Windows
-from robopolicy_datasets.windows.key_window import Edges, KeyWindow
+from robopolicy_datasets.windows.key_window import Edges, HistoryWindow, KeyWindow
 from robopolicy_datasets.windows.mixture import WindowMixture
 from robopolicy_datasets.windows.prefetch import prefetch
 from robopolicy_datasets.windows.sampler import WindowSampler
@@ -14,6 +14,7 @@ from robopolicy_datasets.windows.streams import Ragged, Resampled, StreamWindow
 
 __all__ = [
     "Edges",
+    "HistoryWindow",
     "KeyWindow",
     "Ragged",
     "Resampled",

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from robopolicy_datasets.errors import ConfigError
+from robopolicy_datasets.history import points_of
+from robopolicy_datasets.spec import Feature
+from robopolicy_datasets.stream_samples import StreamSamples, Times
 
 
 class Edges(StrEnum):
@@ -83,3 +87,26 @@ class KeyWindow:
     def offsets(self) -> NDArray[np.int64]:
         """All steps shown, relative to the present one: ``[steps]``."""
         return self.first + self.stride * np.arange(self.steps, dtype=np.int64)
+
+
+@dataclass(frozen=True)
+class HistoryWindow(KeyWindow):
+    """The history of a stream, as it was at each of the steps that a window shows; see ``history_of``.
+
+    Attributes:
+        history: what is seen of the stream.
+    """
+
+    history: Feature = field(kw_only=True)
+
+    def gather(self, samples: StreamSamples, now: Times, episode: NDArray[np.intp]) -> NDArray[Any]:
+        """Gathers the histories of B windows ``[B, steps, points, *shape]``.
+
+        Args:
+            samples: of the stream.
+            now: ``[B, steps]``, times of the steps [ns].
+            episode: ``[B]``.
+        """
+        steps = now.reshape(-1, 1)
+        value, _ = samples.at(steps + points_of(self.history), np.repeat(episode, self.steps))
+        return value.reshape(*now.shape, *value.shape[1:])

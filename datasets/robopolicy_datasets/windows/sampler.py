@@ -19,9 +19,9 @@ from robopolicy_datasets.store.demo_store import DemoStore
 from robopolicy_datasets.store.episode import first_not_finite
 from robopolicy_datasets.store.layout import TIME_KEY
 from robopolicy_datasets.windows.batches import WindowBatch, Windows, share_of_rank
-from robopolicy_datasets.windows.key_window import Edges, KeyWindow
+from robopolicy_datasets.windows.key_window import Edges, HistoryWindow, KeyWindow
 from robopolicy_datasets.windows.presents import Presents
-from robopolicy_datasets.windows.streams import StreamSamples, StreamWindow
+from robopolicy_datasets.windows.streams import StreamWindow, stream_samples
 
 _log = logging.getLogger(__name__)
 
@@ -35,7 +35,8 @@ class WindowSampler(Windows):
 
     Args:
         store: where the steps come from.
-        observation: by key, the steps to show of it.
+        observation: by key, the steps to show of it; with a ``HistoryWindow``, the history of a stream at
+            each of them.
         action: the same for the store's one action feature.
         streams: by key, the samples to show of a stream.
         episodes: the episodes to use; all by default.
@@ -67,21 +68,25 @@ class WindowSampler(Windows):
         self.edges = _checked_edges(edges, pad_after)
         self.episodes = _checked_episodes(store, episodes)
         self._action_key = _action_key(store)
-        _check_keys(store, list(observation))
+        self._histories = {
+            key: window for key, window in self.observation.items() if isinstance(window, HistoryWindow)
+        }
+        steps = {key: window for key, window in self.observation.items() if key not in self._histories}
+        _check_keys(store, list(steps))
         self._presents = self._all_presents(pad_after)
-        self._on_disk = _keys_on_disk(store, list(observation), image_memory)
-        in_memory = [key for key in observation if key not in self._on_disk]
+        self._on_disk = _keys_on_disk(store, list(steps), image_memory)
+        in_memory = [key for key in steps if key not in self._on_disk]
         for key in dict.fromkeys([*in_memory, self._action_key]):
             _check_finite(store, key, self.episodes)
         self._arrays = {key: store.array(key) for key in in_memory}
         self._action, self._action_offsets = store.array(self._action_key), action.offsets
-        self._samples = {key: StreamSamples(store, key, self.episodes) for key in self.streams}
-        self._time = store.array(TIME_KEY) if self.streams else None
+        keys = dict.fromkeys([*self.streams, *self._histories])
+        self._samples = {key: stream_samples(store, key, self.episodes) for key in keys}
+        self._time = store.array(TIME_KEY) if keys else np.zeros(0, np.int64)
         # the rows are found once for all keys that show the same steps
-        windows = dict.fromkeys(self.observation.values())
         self._groups = [
-            (window.offsets, [key for key, its in self.observation.items() if its == window])
-            for window in windows
+            (window.offsets, [key for key, its in steps.items() if its == window])
+            for window in dict.fromkeys(steps.values())
         ]
 
     def __len__(self) -> int:
@@ -97,7 +102,8 @@ class WindowSampler(Windows):
         """What the windows show, by key, the action and the streams included."""
         spec, streams = self.store.spec, {feature.key: feature for feature in self.store.streams}
         keys = dict.fromkeys([*self.observation, self._action_key])
-        return {**{key: spec[key] for key in keys}, **{key: streams[key] for key in self.streams}}
+        steps = {key: spec[key] for key in keys if key not in self._histories}
+        return {**steps, **{key: streams[key] for key in self._samples}}
 
     def gather(self, indices: ArrayLike) -> WindowBatch:
         """Gathers windows.
@@ -112,16 +118,19 @@ class WindowSampler(Windows):
             for key in keys:
                 held = self._arrays.get(key)
                 observation[key] = self._read(key, rows) if held is None else held.take(rows, axis=0)
+        for key, window in self._histories.items():
+            now = self._time[places.rows(window.offsets)]
+            observation[key] = window.gather(self._samples[key], now, places.episode)
         action = self._action.take(places.rows(self._action_offsets), axis=0)
         batch: WindowBatch = {"observation": observation, "action": action}
         if self.edges is Edges.MASK:
             inside = {key: places.inside(window.offsets) for key, window in self.observation.items()}
             batch["mask"] = {"observation": inside, "action": places.inside(self.action.offsets)}
-        if self._time is not None:
-            now = self._time[places.present]
+        if self.streams:
+            present = self._time[places.present]
             batch["streams"] = {
-                key: window.gather(self._samples[key], now, places.episode)
-                for key, window in self.streams.items()
+                key: shown.gather(self._samples[key], present, places.episode)
+                for key, shown in self.streams.items()
             }
         return batch
 

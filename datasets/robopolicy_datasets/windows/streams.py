@@ -17,71 +17,30 @@ from robopolicy_datasets.clock import NANOSECONDS
 from robopolicy_datasets.errors import ConfigError, StoreError
 from robopolicy_datasets.store.demo_store import DemoStore
 from robopolicy_datasets.store.episode import first_not_finite
+from robopolicy_datasets.stream_samples import StreamSamples, Times, evenly_spaced
 from robopolicy_datasets.windows.batches import StreamBatch
 
-Times = NDArray[np.int64]
 
-
-class StreamSamples:
-    """All samples of a stream in the chosen episodes, in memory.
-
-    Takes 8 bytes a sample for its time, and its value; floats are kept as float32.
+def stream_samples(store: DemoStore, key: str, episodes: Sequence[int] | Times) -> StreamSamples:
+    """Returns all samples of a stream in the chosen episodes.
 
     Args:
         store: where they come from.
         key: of the stream.
-        episodes: the chosen ones; called by their position among them from here on.
+        episodes: the chosen ones.
 
     Raises:
         StoreError: there is no such stream, or a value is not finite.
     """
-
-    def __init__(self, store: DemoStore, key: str, episodes: Sequence[int] | Times) -> None:
-        parts = [store.stream(key, int(episode)) for episode in episodes]
-        for episode, part in zip(episodes, parts, strict=True):
-            sample = first_not_finite(part.value)
-            if sample is not None:
-                raise StoreError(
-                    f"The stream '{key}' of {store.path} is not finite (NaN or infinite) in episode "
-                    f"{episode} at sample {sample}. Leave the episode out or repair it."
-                )
-        lengths = np.array([len(part.time_ns) for part in parts], dtype=np.int64)
-        nothing = np.zeros((1, *parts[0].value.shape[1:]), parts[0].value.dtype)
-        value = np.concatenate([*(part.value for part in parts), nothing])
-        self.value = value.astype(np.float32, copy=False) if value.dtype.kind == "f" else value
-        """``[N + 1, *shape]``; the last row, of zeros, stands for a sample that is not there."""
-        self.time: Times = np.concatenate([*(part.time_ns for part in parts), [0]])
-        """int64 ``[N + 1]`` [ns]"""
-        self.end: NDArray[np.int64] = np.cumsum(lengths)
-        """The row after each episode's last sample, ``[E]``."""
-        self.first = self.end - lengths
-        """The row of each episode's first sample, ``[E]``."""
-        # Clocks differ between episodes. On one axis, with the episodes' spans one after the other, the
-        # samples of all are in order, and one search finds those of a whole batch.
-        there = lengths > 0
-        begins = np.where(there, self.time[self.first], 0)
-        spans = np.where(there, self.time[self.end - 1] - begins, 0)
-        self._low = np.cumsum(spans + 1) - (spans + 1)  # a nanosecond before its first sample
-        self._high = self._low + 1 + spans
-        self._shift = self._low + 1 - begins
-        self._axis = self.time[:-1] + np.repeat(self._shift, lengths)
-
-    @property
-    def none(self) -> int:
-        """The row that stands for a sample that is not there."""
-        return len(self.time) - 1
-
-    def until(self, time: Times, episode: NDArray[np.intp]) -> NDArray[np.int64]:
-        """Returns the row after the last sample at or before ``time``, within its episode.
-
-        Args:
-            time: ``[B, n]`` [ns, the episode's clock].
-            episode: ``[B]``.
-        """
-        column = episode[:, None]
-        place = time + self._shift.take(column)
-        np.clip(place, self._low.take(column), self._high.take(column), out=place)
-        return self._axis.searchsorted(place, side="right")
+    parts = [store.stream(key, int(episode)) for episode in episodes]
+    for episode, part in zip(episodes, parts, strict=True):
+        sample = first_not_finite(part.value)
+        if sample is not None:
+            raise StoreError(
+                f"The stream '{key}' of {store.path} is not finite (NaN or infinite) in episode "
+                f"{episode} at sample {sample}. Leave the episode out or repair it."
+            )
+    return StreamSamples([(part.value, part.time_ns) for part in parts])
 
 
 class StreamWindow(ABC):
@@ -136,24 +95,9 @@ class Resampled(StreamWindow):
 
     def gather(self, samples: StreamSamples, now: Times, episode: NDArray[np.intp]) -> StreamBatch:
         """See ``StreamWindow.gather``."""
-        spacing = np.linspace(self.after_s, -self.before_s, self.samples)[::-1]
-        points = np.round(NANOSECONDS * spacing).astype(np.int64)
-        time = now + points
-        first, end = samples.first[episode][:, None], samples.end[episode][:, None]
-        visible = samples.until(time[:, -1:], episode)
-        following = samples.until(time, episode)
-        left, right = (np.clip(rows, first, visible - 1) for rows in (following - 1, following))
-        seen = visible > first
-        left, right = (np.where(seen, rows, samples.none) for rows in (left, right))
-        value = samples.value.take(left, axis=0)
-        if value.dtype.kind == "f":
-            begin = samples.time.take(left)
-            gap = samples.time.take(right) - begin  # 0 where a value holds
-            share = np.where(gap > 0, (time - begin) / np.maximum(gap, 1), 0).astype(np.float32)
-            share = share.reshape(*share.shape, *[1] * (value.ndim - 2))
-            value += share * (samples.value.take(right, axis=0) - value)
-        there = (time >= samples.time[first]) & (time <= samples.time[end - 1])
-        return {"value": value, "time_ns": np.tile(points, (len(now), 1)), "mask": seen & there}
+        points = evenly_spaced(self.samples, self.before_s, self.after_s)
+        value, mask = samples.at(now + points, episode)
+        return {"value": value, "time_ns": np.tile(points, (len(now), 1)), "mask": mask}
 
 
 @dataclass(frozen=True)

@@ -24,15 +24,23 @@ class RingSource:
         ring: to read. Its slots must last for the time between two reads, else records are lost, and counted.
         keys: of the ring's features; all by default.
         rename: gives each key the name under which it is brought.
+        remembered: begin with what the ring still has; else with what comes from now on.
     """
 
     def __init__(
-        self, ring: Ring, keys: Sequence[str] = (), rename: Callable[[str], str] = lambda key: key
+        self,
+        ring: Ring,
+        keys: Sequence[str] = (),
+        rename: Callable[[str], str] = lambda key: key,
+        *,
+        remembered: bool = False,
     ) -> None:
         self._ring = ring
         features = [feature for feature in ring.features if feature != LOST]
         self._names = {f: rename(f.key) for f in features if not keys or f.key in keys}
         self._number = ring.latest  # of the newest record that was read
+        if remembered:
+            self._number = max(self._number - ring.slots + 1, 0)
         self._time_ns: int | None = None
         self._device_lost: int | None = None
         self._lost = 0  # since the newest sample

@@ -25,7 +25,6 @@ from numpy.typing import NDArray
 
 from robopolicy_datasets.clock import now_ns, ns_to_seconds, seconds_to_ns
 from robopolicy_datasets.errors import ConfigError, RobopolicyError, unknown_name
-from robopolicy_datasets.spec import Spec
 from robopolicy_drivers.interfaces import (
     Camera,
     Chunk,
@@ -44,6 +43,7 @@ from robopolicy_drivers.runtime.commander import Commander, JumpLimit
 from robopolicy_drivers.runtime.configs import RuntimeConfig
 from robopolicy_drivers.runtime.inference import InferenceThread, Request
 from robopolicy_drivers.runtime.observer import Observer
+from robopolicy_drivers.runtime.preflight import require_fit
 from robopolicy_drivers.runtime.records import EpisodeReport, Source, StepRecord
 from robopolicy_drivers.runtime.scheduler import ChunkScheduler, ScheduledAction
 from robopolicy_drivers.runtime.slow_fast import SlowFast
@@ -96,13 +96,7 @@ def run_episode(
             f"{type(policy).__name__} takes no prefix, so its chunks cannot continue each other. Set "
             "runtime.real_time_chunking=false."
         )
-    offered = [
-        *robot.spec.observation,
-        *(feature for camera in cameras for feature in camera.spec.observation),
-    ]
-    policy.spec.require(
-        Spec(tuple(offered), robot.spec.action), needs="policy", provides="robot with its cameras"
-    )
+    require_fit(policy, robot, cameras)
     episode = _Episode(robot, cameras, policy, seed, recorder, runtime, operator, slow_fast)
     try:
         report = episode.run(duration_s, stop_when)

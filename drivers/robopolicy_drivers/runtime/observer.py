@@ -14,6 +14,7 @@ from robopolicy_datasets.errors import ConfigError, DeviceError, nearest_names
 from robopolicy_datasets.spec import Feature, Spec
 from robopolicy_drivers.interfaces import Camera, Observation, RecallsStates, Robot
 from robopolicy_drivers.runtime.members import members_of, newest_of
+from robopolicy_drivers.runtime.streams import Histories
 
 MAX_OBSERVATION_AGE_S = 0.5
 
@@ -24,13 +25,15 @@ class Observer:
     Args:
         robot: connected.
         cameras: connected.
-        spec: the policy's, whose observation features the history holds.
+        spec: the policy's, whose observation features the history holds; those that are histories themselves
+            are made of the samples that the robot's devices keep.
         steps: length To of the history.
         latencies_s: by feature key, how much later than the world its time stamps are [s]; it is subtracted
             from them. The images of one camera have one time, the one of its slowest feature.
 
     Raises:
         ConfigError: a latency names no feature, or is negative or infinite.
+        SpecError: no device keeps samples of what the policy sees the history of.
     """
 
     def __init__(
@@ -42,7 +45,7 @@ class Observer:
         latencies_s: Mapping[str, float] | None = None,
     ) -> None:
         self._robot = robot
-        self._features = spec.observation
+        self._features = [feature for feature in spec.observation if not feature.history]
         self._steps = steps
         self._history: deque[dict[str, NDArray]] = deque(maxlen=steps)
         latencies_s = latencies_s or {}
@@ -59,6 +62,11 @@ class Observer:
             (member, latest_ns(robot.spec[member.rename(f.key)] for f in member.device.spec.observation))
             for member in members_of(robot)
         ]
+        self._histories = Histories(
+            robot,
+            [feature for feature in spec.observation if feature.history],
+            lambda key: seconds_to_ns(latencies_s.get(key, 0.0)),
+        )
         self._robot_latency_ns = self._members[0][1]  # whose time is that of the state
         self._state_latencies: dict[int, list[str]] = {}
         for feature in robot.spec.observation:
@@ -66,6 +74,9 @@ class Observer:
 
     def observe(self) -> tuple[int, dict[str, NDArray]]:
         """Returns the newest images and the robot's state at their time; the time is the oldest image's.
+
+        Where the policy sees the history of a stream, that is at this time too, and the time is none after
+        the stream's newest sample.
 
         Raises:
             DeviceError: a camera or a device of the robot has died, or has measured nothing for too long.
@@ -76,12 +87,14 @@ class Observer:
             image_ns, images = camera.read()
             times[camera.spec.keys()[0]] = image_ns - latency_ns
             observation |= images
-        time_ns, state = self._state(min(times.values()) if times else None)
+        known = self._histories.read()
+        time_ns, state = self._state(min([*times.values(), *known.values()], default=None))
         _require_new(
             times | {member.name: newest_of(member.device)[0] - late_ns for member, late_ns in self._members}
         )
         observation |= state
-        self._history.append({feature.key: observation[feature.key] for feature in self._features})
+        seen = {feature.key: observation[feature.key] for feature in self._features}
+        self._history.append(seen | self._histories.at(time_ns))
         return time_ns, observation
 
     def history(self) -> Observation:
@@ -93,17 +106,17 @@ class Observer:
         """Empties the history, for the next episode."""
         self._history.clear()
 
-    def _state(self, image_ns: int | None) -> tuple[int, dict[str, NDArray]]:
-        """Returns the state at an image's time, or the newest one; and the time of the observation."""
-        if image_ns is None or not isinstance(self._robot, RecallsStates):
+    def _state(self, seen_ns: int | None) -> tuple[int, dict[str, NDArray]]:
+        """Returns the state at the time of what else is seen, or the newest; and the observation's time."""
+        if seen_ns is None or not isinstance(self._robot, RecallsStates):
             state_ns, state = self._robot.state()
             state_ns -= self._robot_latency_ns
-            return state_ns if image_ns is None else min(state_ns, image_ns), state
+            return state_ns if seen_ns is None else min(state_ns, seen_ns), state
         state = {}
         for latency_ns, keys in self._state_latencies.items():
-            _, recalled = self._robot.state_at(image_ns + latency_ns)
+            _, recalled = self._robot.state_at(seen_ns + latency_ns)
             state |= {key: recalled[key] for key in keys}
-        return image_ns, state
+        return seen_ns, state
 
 
 def _require_new(times: Mapping[str, int]) -> None:

@@ -13,11 +13,14 @@ from numpy.typing import NDArray
 
 from robopolicy_datasets.clock import now_ns, ns_to_seconds
 from robopolicy_datasets.errors import DeviceError, RobopolicyError
+from robopolicy_datasets.history import offering
 from robopolicy_datasets.spec import Spec
 from robopolicy_drivers.conformance import holding_target
 from robopolicy_drivers.interfaces import Camera, ChunkPolicy, HasMembers, IsComposed, IsGuarded, Robot
 from robopolicy_drivers.runtime.certificate import check_certificate
 from robopolicy_drivers.runtime.members import newest_of
+from robopolicy_drivers.runtime.observer import Observer
+from robopolicy_drivers.runtime.streams import stream_features
 from robopolicy_drivers.safety.configs import Mode
 
 _PATIENCE_S = 1.0
@@ -108,13 +111,9 @@ def timed_inferences(
     Returns:
         the last chunk ``[1, T, A]``, and how long each took [s].
     """
-    state = robot.state()[1]
-    for camera in cameras:
-        state |= camera.read()[1]
-    observation = {
-        feature.key: np.stack([state[feature.key]] * policy.observation_steps)[None]
-        for feature in policy.spec.observation
-    }
+    observer = Observer(robot, cameras, policy.spec, policy.observation_steps)
+    observer.observe()
+    observation = observer.history()
     policy.reset()
     policy.infer(observation)
     took = []
@@ -125,15 +124,26 @@ def timed_inferences(
     return actions, took
 
 
+def require_fit(
+    policy: ChunkPolicy, robot: Robot, cameras: Sequence[Camera], *, needs: str = "policy", name: str = ""
+) -> None:
+    """Checks that a robot with its cameras, connected or not, offers what a policy needs.
+
+    Raises:
+        SpecError: names both sides and every feature that does not fit.
+    """
+    offered = offering(offered_spec(robot, cameras), stream_features(robot, 1.0 / policy.dt), policy.spec)
+    policy.spec.require(offered, needs=needs, provides=name or "robot with its cameras")
+
+
 def offered_spec(robot: Robot, cameras: Sequence[Camera]) -> Spec:
-    """Returns what a robot with its cameras offers to a policy."""
+    """Returns what a robot with its cameras measures at each step, and takes."""
     images = [feature for camera in cameras for feature in camera.spec.observation]
     return Spec((*robot.spec.observation, *images), robot.spec.action)
 
 
 def _fit(robot: Robot, cameras: Sequence[Camera], policy: ChunkPolicy) -> str:
-    offered = offered_spec(robot, cameras)
-    policy.spec.require(offered, needs="policy", provides="robot with its cameras")
+    require_fit(policy, robot, cameras)
     return f"the robot has all {len(policy.spec.observation)} features that the policy reads"
 
 

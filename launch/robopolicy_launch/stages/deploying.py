@@ -238,15 +238,13 @@ def ready_robot(robot_config: Any, candidates: Sequence[Candidate]) -> Iterator[
         SpecError: the robot does not offer what a policy needs.
         DeviceError: a check has failed.
     """
-    from robopolicy_drivers.runtime.preflight import offered_spec, preflight
+    from robopolicy_drivers.runtime.preflight import preflight, require_fit
 
     name = registered_name("robot", robot_config)
     robot = robots.build(name, robot_config)
     cameras = list(getattr(robot, "cameras", ()))
     for candidate in candidates:
-        candidate.policy.spec.require(
-            offered_spec(robot, cameras), needs=candidate.source, provides=f"robot '{name}'"
-        )
+        require_fit(candidate.policy, robot, cameras, needs=candidate.source, name=f"robot '{name}'")
     with contextlib.ExitStack() as devices:
         for device in (robot, *cameras):
             device.connect()

@@ -13,10 +13,10 @@ from robopolicy_datasets.errors import RobopolicyError
 from robopolicy_datasets.recording import Recorder
 from robopolicy_datasets.recording.recorder import STEPS
 from robopolicy_datasets.store import DemoStore, EpisodeInfo, Event
-from robopolicy_drivers.hosting.streams import streams_of
 from robopolicy_drivers.interfaces import Camera, Robot
 from robopolicy_drivers.runtime.preflight import offered_spec
 from robopolicy_drivers.runtime.records import StepRecord
+from robopolicy_drivers.runtime.streams import streams_of
 
 
 class DeploymentStore:

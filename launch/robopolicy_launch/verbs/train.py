@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import MISSING, DictConfig
 
 from robopolicy_datasets.errors import ConfigError, SpecError
+from robopolicy_datasets.history import with_histories
 from robopolicy_launch.reports import report
 from robopolicy_launch.run_folder import RunFolder
 from robopolicy_launch.settings import registered_name
@@ -138,7 +139,9 @@ def run(settings: Settings, config: DictConfig) -> int:
 
 def _check_observations(settings: Settings, store: DemoStore) -> None:
     """Refuses a store that lacks what the policy is to see."""
-    offered = [feature.key for feature in store.spec.observation]
+    spans = getattr(settings.policy, "streams", {})
+    spec = with_histories(store.spec, store.streams, spans, f"store '{store.path}'")
+    offered = [feature.key for feature in spec.observation]
     lacking = [key for key in getattr(settings.policy, "observation_keys", ()) if key not in offered]
     if lacking:
         task = registered_name("task", settings.task)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from robopolicy.policies.chunk_policy import ChunkPolicy
 from robopolicy.training.batches import to_tensors
-from robopolicy.training.data import TrainingData
+from robopolicy.training.data import TrainingData, observed
 from robopolicy_datasets.windows import Edges, KeyWindow, Windows, WindowSampler
 
 MOST_WINDOWS = 4096  # of each sort, drawn at random from larger data
@@ -80,7 +80,7 @@ def sample_transitions(policy: ChunkPolicy, data: TrainingData, *, seed: int) ->
     window = KeyWindow(1 - past, past + executed)
     windows = WindowSampler(
         data.stores[0],
-        observation=dict.fromkeys([feature.key for feature in policy.spec.observation], window),
+        observation=observed(policy, window),
         action=KeyWindow.future(executed),
         episodes=data.training[0],
         edges=Edges.DROP,

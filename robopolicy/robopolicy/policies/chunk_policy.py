@@ -39,7 +39,8 @@ class ChunkPolicy(nn.Module, ABC):
 
     Args:
         config: the policy's settings.
-        spec: of the data; the policy keeps the observation features that its config names.
+        spec: of the data, with the histories of the streams that the config names; the policy keeps the
+            observation features that its config names.
         dt: time between control steps, s.
 
     Raises:
@@ -56,7 +57,7 @@ class ChunkPolicy(nn.Module, ABC):
         check_config(config)
         self.config = config
         self.dt = dt
-        self.spec = spec.select(config.observation_keys) if config.observation_keys else spec
+        self.spec = _seen(config, spec)
         self.action = ActionRepresentation(self.spec, config.pose_representation)
         sizes = {f.key: observation_size(f) for f in self.spec.observation if not f.is_image}
         self.normalizer = Normalizer({**sizes, "action": self.action.size})
@@ -81,7 +82,8 @@ class ChunkPolicy(nn.Module, ABC):
         """Fits the normalizer on training data.
 
         Args:
-            observation: all training values of each low-dimensional feature, ``{key: [N, *shape]}``.
+            observation: all training values of each low-dimensional feature, ``{key: [N, *shape]}``; of a
+                history any number of points, e.g. the samples of its stream one by one.
             windows: training windows ``{"observation": {key: [N, To, *shape]}, "action": [N, Tp, A]}``.
         """
         mode = self.config.normalization
@@ -258,3 +260,21 @@ class ChunkPolicy(nn.Module, ABC):
     @abstractmethod
     def _predict(self, condition: Tensor, seeds: Sequence[int] | None, prefix: ChunkPrefix | None) -> Tensor:
         """Returns normalized chunks ``[B, Tp, D]`` for a condition ``[B, C]``."""
+
+
+def _seen(config: ChunkPolicyConfig, spec: Spec) -> Spec:
+    """Returns the Spec with what the policy is to see.
+
+    Raises:
+        SpecError: there is no such feature, or not the history of a stream that the config describes.
+    """
+    for key, span in config.streams.items():
+        feature = spec[key]
+        if not feature.history or feature.shape[0] != span.samples:
+            raise SpecError(
+                f"policy.streams asks for {span.samples} samples of '{key}', and the Spec has "
+                f"{feature.describe()}. Give the Spec with the histories of the data's streams "
+                "(robopolicy_datasets.history.with_histories)."
+            )
+    keys = dict.fromkeys([*config.observation_keys, *config.streams])
+    return spec.select(keys) if config.observation_keys else spec

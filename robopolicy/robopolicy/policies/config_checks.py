@@ -9,6 +9,7 @@ from robopolicy.policies.normalizer import MODES
 from robopolicy.sampling.denoiser import PREDICTIONS
 from robopolicy.sampling.feedback import SIGNALS
 from robopolicy_datasets.errors import ConfigError, unknown_name
+from robopolicy_datasets.history import check_span
 
 
 def check_config(config: ChunkPolicyConfig) -> None:
@@ -34,6 +35,8 @@ def check_config(config: ChunkPolicyConfig) -> None:
     _divisible("encoder", "channels", config.encoder.channels, "groups", config.encoder.groups)
     at_least("encoder.blocks", config.encoder.blocks, 1)
     at_least("encoder.features", config.encoder.features, 1)
+    for key, span in config.streams.items():
+        check_span(key, span)
     at_least("history_features", config.history_features, 1)
     at_least("observation_noise", config.observation_noise, 0)
 

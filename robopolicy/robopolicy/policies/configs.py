@@ -85,11 +85,26 @@ class TransformerConfig:
 
 
 @dataclass
+class StreamConfig:
+    """How much of a stream's past a policy sees at each of its observations.
+
+    Attributes:
+        samples: points in time, evenly from ``seconds`` ago to the present.
+        seconds: from the first point to the present [s].
+    """
+
+    samples: int = 32
+    seconds: float = 0.1
+
+
+@dataclass
 class ChunkPolicyConfig:
     """What all chunk policies share.
 
     Attributes:
-        observation_keys: features that the policy sees; empty: all that the data has.
+        observation_keys: features that the policy sees; empty: all that the steps of the data have.
+        streams: by key, what the policy sees of sensors with a rate of their own; in the place of what the
+            steps show under the same key.
         observation_steps: observations in the input (To).
         action_steps: actions executed before the next inference (Ta).
         horizon: actions predicted (Tp), counted from the oldest observation.
@@ -101,10 +116,12 @@ class ChunkPolicyConfig:
         observation_noise: standard deviation of the noise added in training to normalized low-dimensional
             observations, so that the policy does not learn the recorded states by heart.
         encoder: for camera images.
-        history_features: numbers that describe a feature which holds the newest samples of a faster sensor.
+        history_features: numbers that describe the history of a stream, or another feature which holds the
+            newest samples of a faster sensor.
     """
 
     observation_keys: list[str] = field(default_factory=list)
+    streams: dict[str, StreamConfig] = field(default_factory=dict)
     observation_steps: int = 2
     action_steps: int = 8
     horizon: int = 16

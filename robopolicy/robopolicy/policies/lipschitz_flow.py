@@ -56,7 +56,8 @@ class LipschitzFlowPolicy(ChunkPolicy):
         if learned := sorted({name.split(".")[1] for name, _ in self.encoder.named_parameters()}):
             raise ConfigError(
                 f"The encoder of {', '.join(learned)} learns and has no Lipschitz bound: there would be no "
-                "certificate. Leave it out of policy.observation_keys, or use the policy 'flow'."
+                "certificate. Leave it out of policy.observation_keys and policy.streams, or use the policy "
+                "'flow'."
             )
         self.sampler = FlowSampler("euler", config.sampling_steps)
         self.denoiser = LipschitzDenoiser(config, self.encoder.size, self.action.size)

@@ -61,8 +61,8 @@ class ObservationEncoder(nn.Module):
             self.cameras[name] = ImageEncoder(backbone, height, width, config.encoder.features)
             return self.steps * config.encoder.features
         if is_history(feature):
-            samples, channels = feature.shape
-            self.histories[name] = HistoryEncoder(self.steps * samples, channels, config.history_features)
+            samples, channels = self.steps * feature.shape[0], observation_size(feature)
+            self.histories[name] = HistoryEncoder(samples, channels, config.history_features)
             return config.history_features
         if feature.kind == "language":
             return observation_size(feature)

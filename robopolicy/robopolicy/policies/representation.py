@@ -15,6 +15,7 @@ from torch import Tensor
 
 from robopolicy import geometry
 from robopolicy_datasets.errors import ConfigError, SpecError
+from robopolicy_datasets.history import sample_of
 from robopolicy_datasets.spec import Feature, Spec
 
 ROTATION_SIZE = 6
@@ -31,7 +32,7 @@ def observation_size(feature: Feature) -> int:
     if feature.kind == "axis_angle" and feature.size % 3:
         raise SpecError(f"An axis_angle feature has 3 numbers per rotation; this one: {feature.describe()}.")
     if is_history(feature):
-        return feature.shape[1]
+        return observation_size(sample_of(feature))
     return {"axis_angle": 2 * feature.size, "angle": 2 * feature.size}.get(feature.kind, feature.size)
 
 
@@ -47,7 +48,7 @@ def has_unit_size(feature: Feature) -> bool:
 
 def is_history(feature: Feature) -> bool:
     """Whether one observation holds the newest samples ``[n, size]`` of a faster sensor."""
-    return feature.kind == "wrench" and len(feature.shape) == 2
+    return feature.history or (feature.kind == "wrench" and len(feature.shape) == 2)
 
 
 def represent_observation(feature: Feature, value: Tensor) -> Tensor:
@@ -56,7 +57,7 @@ def represent_observation(feature: Feature, value: Tensor) -> Tensor:
     The samples of a history stay apart, ``[..., n, observation_size]``.
     """
     if is_history(feature):
-        return value
+        return represent_observation(sample_of(feature), value)
     flat = value.flatten(value.dim() - len(feature.shape)) if feature.shape else value[..., None]
     if feature.kind == "axis_angle":
         vectors = flat.unflatten(-1, (-1, 3))

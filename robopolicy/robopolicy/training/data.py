@@ -10,10 +10,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robopolicy.policies.chunk_policy import ChunkPolicy
+from robopolicy.policies.configs import ChunkPolicyConfig
+from robopolicy.policies.real_units import is_encoded
 from robopolicy_datasets.errors import ConfigError, StoreError
+from robopolicy_datasets.history import with_histories
 from robopolicy_datasets.spec import Spec
 from robopolicy_datasets.store.demo_store import DemoStore
-from robopolicy_datasets.windows import KeyWindow, WindowMixture, Windows, WindowSampler, split_episodes
+from robopolicy_datasets.windows import (
+    HistoryWindow,
+    KeyWindow,
+    WindowMixture,
+    Windows,
+    WindowSampler,
+    split_episodes,
+)
 
 IMAGE_MEMORY = 4 << 30  # bytes of decoded images, of all stores together
 
@@ -60,10 +70,18 @@ class TrainingData:
         self.held_out = [held_out for _, held_out in splits]
         """The episodes of each store that are not."""
 
-    @property
-    def spec(self) -> Spec:
-        """What the steps of the first store hold; the others must agree in what the policy uses."""
-        return self.stores[0].spec
+    def spec(self, config: ChunkPolicyConfig) -> Spec:
+        """Returns what the first store has for a policy; the others must agree in what the policy uses.
+
+        Args:
+            config: of the policy, which names the streams whose histories it sees.
+
+        Raises:
+            SpecError: there is no such stream, or no history can be made of it.
+            ConfigError: the span of a history is not possible.
+        """
+        first = self.stores[0]
+        return with_histories(first.spec, first.streams, config.streams, f"store '{first.path}'")
 
     @property
     def dt(self) -> float:
@@ -80,19 +98,19 @@ class TrainingData:
         prints = [store.fingerprint() for store in self.stores]
         return prints[0] if len(prints) == 1 else hashlib.sha256("".join(prints).encode()).hexdigest()
 
-    def training_windows(self, policy: ChunkPolicy, *, images: bool = True) -> Windows:
+    def training_windows(self, policy: ChunkPolicy, *, large: bool = True) -> Windows:
         """Returns the windows that a policy is trained on.
 
         Args:
             policy: says what it sees and how long its windows are.
-            images: whether windows show images too.
+            large: whether windows show images and histories too.
 
         Raises:
             StoreError: too little or unusable data, or stores of different rates.
             SpecError: the stores differ in what the policy uses.
             ConfigError: a weight is not positive.
         """
-        return self._windows(policy, self.training, range(len(self.stores)), images=images)
+        return self._windows(policy, self.training, range(len(self.stores)), large=large)
 
     def held_out_windows(self, policy: ChunkPolicy) -> Windows | None:
         """Returns the windows of the held-out episodes; ``None`` where there are none.
@@ -104,14 +122,22 @@ class TrainingData:
         return self._windows(policy, self.held_out, with_some) if with_some else None
 
     def training_values(self, policy: ChunkPolicy) -> dict[str, NDArray[Any]]:
-        """Returns all values that are trained on, of each low-dimensional key: ``{key: [N, *shape]}``."""
+        """Returns all values that are trained on, of each low-dimensional key: ``{key: [N, *shape]}``.
+
+        Of a history they are the samples of its stream, one by one.
+        """
         pairs = list(zip(self.stores, self.training, strict=True))
-        chosen = [(store, _rows_of(store, episodes)) for store, episodes in pairs]
-        return {
-            feature.key: np.concatenate([store.array(feature.key)[rows] for store, rows in chosen])
-            for feature in policy.spec.observation
-            if not feature.is_image
-        }
+        rows = [_rows_of(store, episodes) for store, episodes in pairs]
+        values = {}
+        for feature in policy.spec.observation:
+            key = feature.key
+            if key in policy.config.streams:
+                parts = [store.stream(key, int(each)).value for store, chosen in pairs for each in chosen]
+                values[key] = np.concatenate(parts)[:, None]
+            elif not feature.is_image:
+                parts = [store.array(key)[its] for (store, _), its in zip(pairs, rows, strict=True)]
+                values[key] = np.concatenate(parts)
+        return values
 
     def _windows(
         self,
@@ -119,16 +145,18 @@ class TrainingData:
         episodes: Sequence[NDArray[np.int64]],
         numbers: Sequence[int],
         *,
-        images: bool = True,
+        large: bool = True,
     ) -> Windows:
         """Returns windows of the stores with these numbers, mixed where there are several."""
         config = policy.config
         steps = config.observation_steps
-        seen = [feature.key for feature in policy.spec.observation if images or not feature.is_image]
+        shown = observed(policy, KeyWindow.past(steps))
+        if not large:
+            shown = {key: window for key, window in shown.items() if not is_encoded(policy.spec[key])}
         samplers = [
             WindowSampler(
                 self.stores[number],
-                observation=dict.fromkeys(seen, KeyWindow.past(steps)),
+                observation=shown,
                 action=KeyWindow(1 - steps, config.horizon),  # row To - 1 belongs to the newest observation
                 episodes=episodes[number],
                 pad_after=None if config.learn_ending else config.action_steps - 1,
@@ -139,6 +167,16 @@ class TrainingData:
         if len(samplers) == 1:
             return samplers[0]
         return WindowMixture(samplers, self.weights and [self.weights[number] for number in numbers])
+
+
+def observed(policy: ChunkPolicy, steps: KeyWindow) -> dict[str, KeyWindow]:
+    """Returns what windows show of each key that a policy observes, at the given steps."""
+    return {
+        feature.key: HistoryWindow(steps.first, steps.steps, steps.stride, history=feature)
+        if feature.key in policy.config.streams
+        else steps
+        for feature in policy.spec.observation
+    }
 
 
 def _rows_of(store: DemoStore, episodes: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -120,7 +120,8 @@ class Trainer:
         if self.device == "cuda":
             self.device = f"cuda:{self.ranks.local_rank}"
         torch.manual_seed(config.seed)  # weights: the same on every process
-        self.policy: ChunkPolicy = policies.build(policy_name, policy_config, data.spec, data.dt)
+        spec = data.spec(policy_config)
+        self.policy: ChunkPolicy = policies.build(policy_name, policy_config, spec, data.dt)
         images = [feature.key for feature in self.policy.spec.observation if feature.kind == "rgb"]
         self.augmentation = Augmentation(config.augmentation, images)
         self.fingerprint = data.fingerprint()
@@ -254,7 +255,7 @@ class Trainer:
 
     def _fit_normalizer(self, data: TrainingData) -> None:
         values = data.training_values(self.policy)
-        windows = data.training_windows(self.policy, images=False)
+        windows = data.training_windows(self.policy, large=False)
         batch = windows.gather(np.arange(len(windows)))
         if self.mirror is not None:
             values = {key: np.concatenate([part, self.mirror(key, part)]) for key, part in values.items()}
