@@ -1,4 +1,4 @@
-"""Histories of streams: against a naive reference, and the same from a store as from samples that come in time."""
+"""Histories of streams: against a naive reference, and from a store the same as from samples as they come."""
 
 from __future__ import annotations
 
@@ -156,5 +156,5 @@ def test_what_cannot_be_seen_is_refused(stream, shown, error, words):
 
 
 def test_a_stream_that_is_not_there_is_told_with_those_that_are():
-    with pytest.raises(SpecError, match="store 'a' has no stream 'robot0_wrnch'.* robot0_wrench"):
+    with pytest.raises(SpecError, match=r"store 'a' has no stream 'robot0_wrnch'.* robot0_wrench"):
         with_histories(SPEC, [WRENCH], {"robot0_wrnch": Shown()}, "store 'a'")

@@ -1,4 +1,4 @@
-"""Policies that see the past of a store's streams: trained, resumed, mixed, saved, and refused where impossible."""
+"""Policies that see the past of streams: trained, resumed, mixed, saved, and refused where impossible."""
 
 from __future__ import annotations
 
@@ -33,6 +33,14 @@ MARKERS = Feature("robot0_tactile0_markers", (5, 2), kind="touch", unit="m", rat
 SEEN = {"robot0_wrench": StreamConfig(16, 0.08), "robot0_tactile0_markers": StreamConfig(4, 0.05)}
 CONFIG = BehaviorCloningConfig(
     observation_steps=2, action_steps=2, horizon=4, mlp=MlpConfig(width=32, blocks=1), streams=SEEN
+)
+FLOW = FlowConfig(
+    observation_steps=2,
+    action_steps=2,
+    horizon=4,
+    net="mlp",
+    mlp=MlpConfig(width=32, blocks=1),
+    streams=SEEN,
 )
 TRAINER = TrainerConfig(
     steps=6,
@@ -173,14 +181,6 @@ def test_a_spec_without_the_history_is_refused():
 
 @pytest.mark.parametrize("name", ["bc", "flow"])
 def test_a_policy_that_sees_streams_conforms(store, name):
-    config_class = {"bc": BehaviorCloningConfig, "flow": FlowConfig}[name]
-    config = config_class(
-        observation_steps=2,
-        action_steps=2,
-        horizon=4,
-        net="mlp",
-        mlp=MlpConfig(width=32, blocks=1),
-        streams=SEEN,
-    )
+    config = {"bc": CONFIG, "flow": FLOW}[name]
     spec = TrainingData([store], None, validation_fraction=0.3, seed=0).spec(config)
     check_policy(name, config, spec, overfit_steps=100 if name == "bc" else 0)
