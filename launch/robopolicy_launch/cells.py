@@ -12,6 +12,11 @@ from typing import Any
 from robopolicy_launch.run_folder import write_text_atomic
 
 
+def digest(settings: Mapping[str, Any]) -> str:
+    """Returns a name that plain values have for themselves."""
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
+
+
 class Cells:
     """Computes each cell once, also when the computation is stopped and begun again.
 
@@ -40,8 +45,7 @@ class Cells:
             compute: makes the figures, plain values too.
         """
         settings = {**self._common, **settings}
-        digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
-        file = self.folder / f"{digest}.json"
+        file = self.folder / f"{digest(settings)}.json"
         self._used.add(file)
         if file.is_file():
             self.taken += 1

@@ -149,7 +149,9 @@ def test_chunking(tmp_path):
     assert [row.name for row in rows[:3]] == ["pulled_jump_d8", "pulled_kick_d8", "pulled_success_d8"]
     assert len(rows) == 9
     assert all(math.isfinite(row.ours) for row in rows)
-    assert len(list((tmp_path / "cells").iterdir())) == len(chunking.METHODS)
+    assert len(list(tmp_path.glob("*/cells/*.json"))) == len(chunking.METHODS)
+    list(chunking.run(folder=tmp_path, delays=(8,), episodes=1, arguments=[*arguments, "trainer.steps=3"]))
+    assert len(list(tmp_path.glob("*/prefix8"))) == 2  # what was taught otherwise is another policy
 
 
 def test_loader():

@@ -31,7 +31,7 @@ from robopolicy_drivers.interfaces import Prefix, noise_seed
 from robopolicy_launch import console
 from robopolicy_launch.benchmarks import Row
 from robopolicy_launch.benchmarks._timing import threads
-from robopolicy_launch.cells import Cells
+from robopolicy_launch.cells import Cells, digest
 from robopolicy_launch.settings import compose, registered_name
 from robopolicy_launch.stages.collecting import collect
 from robopolicy_launch.stages.training import train
@@ -47,7 +47,7 @@ POSITIONAL: tuple[str, ...] = ()
 FOLDER = Path("runs/bench/chunking")
 LONGEST_PREFIX = 8
 # twice the longest delay is played before a chunk comes: what it continues has to last longer
-TAUGHT = ("policy.horizon=24", "policy.noise_samples=1", "trainer.steps=3000")
+TAUGHT = ("policy.horizon=24", "policy.noise_samples=1", "trainer.steps=9000")
 PLACES = slice(3)  # the position in an action [m]
 Array = NDArray[np.float64]
 
@@ -108,11 +108,13 @@ def run(
         episodes: of each cell.
         arguments: further settings of what teaches the policies.
     """
+    words = [*TAUGHT, *arguments]
+    folder = folder / digest({"words": words})  # on which all that is kept depends
     for delay in delays:
         figures: dict[str, dict[str, float]] = {}
         for name, method in METHODS.items():
-            settings = {"method": name, "delay": delay, "episodes": episodes, "arguments": list(arguments)}
-            compute = partial(_cell, folder, method, delay, episodes, arguments)
+            settings = {"method": name, "delay": delay, "episodes": episodes}
+            compute = partial(_cell, folder, method, delay, episodes, words)
             found = figures[name] = Cells(folder / "cells")(settings, compute)
             low, high = wilson_interval(round(found["success"] * episodes), episodes)
             console.line(
@@ -126,10 +128,8 @@ def run(
                 yield Row(f"{name}_{key.removesuffix('_mm')}_d{delay}", ours, plain, unit, "plain switching")
 
 
-def _cell(
-    folder: Path, method: Method, delay: int, episodes: int, arguments: Sequence[str]
-) -> dict[str, float]:
-    policy, task = _policy(folder, method.longest_prefix, arguments)
+def _cell(folder: Path, method: Method, delay: int, episodes: int, words: Sequence[str]) -> dict[str, float]:
+    policy, task = _policy(folder, method.longest_prefix, words)
     policy.sampler = FlowSampler("euler", method.steps)
     environment = tasks.build(registered_name("task", task), task)
     results = []
@@ -151,10 +151,10 @@ def _cell(
     }
 
 
-def _policy(folder: Path, longest_prefix: int, arguments: Sequence[str]) -> tuple[FlowPolicy, Any]:
+def _policy(folder: Path, longest_prefix: int, words: Sequence[str]) -> tuple[FlowPolicy, Any]:
     """Returns a policy and its task; collects and trains what is not there yet."""
-    words = [*TAUGHT, f"policy.longest_prefix={longest_prefix}", *arguments]
-    settings = compose("bench chunking", sys.modules[__name__], words).settings
+    taught = [f"policy.longest_prefix={longest_prefix}", *words]
+    settings = compose("bench chunking", sys.modules[__name__], taught).settings
     store, run_folder = folder / "demos.zarr", folder / f"prefix{longest_prefix}"
     if not (run_folder / "done").exists():
         if not store.exists():
