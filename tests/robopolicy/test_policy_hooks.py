@@ -14,7 +14,9 @@ from robopolicy.policies.configs import FeedbackConfig
 from robopolicy.policies.generative import DiffusionPolicy, FlowPolicy
 from robopolicy.sampling.feedback import Feedback
 from robopolicy.sampling.guidance import Guidance, with_gradient
+from robopolicy.sampling.prefix import ChunkPrefix
 from robopolicy_datasets.errors import ConfigError, UnknownNameError
+from robopolicy_datasets.registry import policies
 
 from .conftest import ARM_SPEC, CONFIGS, PLANE_SPEC, tiny
 from .test_prefix import trained
@@ -54,6 +56,23 @@ def arm(request):
 )
 def test_policies_conform_whatever_their_nets_predict_and_are_trained_with(name, settings):
     assert check_policy(name, tiny(CONFIGS[name], net="mlp", **settings), PLANE_SPEC)
+
+
+@pytest.mark.parametrize("net", ["mlp", "unet", "transformer"])
+@pytest.mark.parametrize("settings", [{}, {"longest_prefix": 3}], ids=["plain", "trained with prefixes"])
+@pytest.mark.parametrize("name", ["flow", "diffusion"])
+def test_neither_training_nor_sampling_reads_a_number_back(name, settings, net):
+    """On the meta device there are no numbers to read: what would wait for a GPU fails here."""
+    policy = policies.build(name, tiny(CONFIGS[name], net=net, **settings), ARM_SPEC, 0.1).to("meta")
+    observation = {
+        feature.key: torch.empty(3, 2, *feature.shape, device="meta") for feature in ARM_SPEC.observation
+    }
+    policy.loss({"observation": observation, "action": torch.empty(3, 8, 7, device="meta")}).backward()
+    noise = torch.empty(3, 8, 10, device="meta")
+    prefix = ChunkPrefix(torch.empty_like(noise), torch.empty(8, device="meta"))
+    with torch.no_grad():
+        assert policy.sample(observation, noise).is_meta
+        assert policy.sample(observation, noise, prefix=prefix).shape == (3, 8, 7)
 
 
 def test_a_cost_s_gradient_is_that_of_finite_differences_in_the_sampler_s_numbers(arm):
