@@ -165,30 +165,38 @@ class InferenceWorker:
         )
 
     def _infer(self, rows: Sequence[_Row]) -> None:
+        self._began_s = began = time.monotonic()
+        try:
+            replies = self._replies(rows, began)
+        except Exception as error:  # whatever a policy raises is told to the clients; the server goes on
+            if len(rows) > 1:  # what one robot sends must not cost the others their chunks
+                for row in rows:
+                    self._infer([row])
+                return
+            logger.exception("the policy failed")
+            rows[0].job.done(PolicyFailedError(f"The policy failed ({type(error).__name__}: {error})."))
+            return
+        finally:
+            self._began_s = None
+        for row, reply in zip(rows, replies, strict=True):
+            row.job.done(reply)
+
+    def _replies(self, rows: Sequence[_Row], began_s: float) -> list[bytes]:
+        """Returns the replies to some requests, of one inference."""
         policy, version = self._served
         stacked = {key: _stacked([row.observation[key] for row in rows]) for key in rows[0].observation}
         seeds = None
         if any(row.seed is not None for row in rows):
             seeds = [secrets.randbits(63) if row.seed is None else row.seed for row in rows]
-        self._began_s = began = time.monotonic()
-        try:
-            continued = {} if rows[0].prefix is None else {"prefix": rows[0].prefix}
-            chunks = np.asarray(policy.infer(stacked, seeds=seeds, **continued))
-            if chunks.ndim != 3 or len(chunks) != len(rows) or not np.isfinite(chunks).all():
-                raise ValueError(
-                    f"it gave {chunks.dtype}{list(chunks.shape)}, or numbers that are not finite"
-                )
-        except Exception as error:  # whatever a policy raises is told to the clients; the server goes on
-            logger.exception("the policy failed")
-            failed = PolicyFailedError(f"The policy failed ({type(error).__name__}: {error}).")
-            for row in rows:
-                row.job.done(failed)
-            return
-        finally:
-            self._began_s = None
-        infer_s = time.monotonic() - began
-        for row, chunk in zip(rows, chunks, strict=True):
-            row.job.done(pack(_reply(row, chunk, version, len(rows), began, infer_s)))
+        continued = {} if rows[0].prefix is None else {"prefix": rows[0].prefix}
+        chunks = np.asarray(policy.infer(stacked, seeds=seeds, **continued))
+        if chunks.ndim != 3 or len(chunks) != len(rows) or not np.isfinite(chunks).all():
+            raise ValueError(f"it gave {chunks.dtype}{list(chunks.shape)}, or numbers that are not finite")
+        infer_s = time.monotonic() - began_s
+        return [
+            pack(_reply(row, chunk, version, len(rows), began_s, infer_s))
+            for row, chunk in zip(rows, chunks, strict=True)
+        ]
 
 
 def _stacked(values: Sequence[NDArray]) -> NDArray:

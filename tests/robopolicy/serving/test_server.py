@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import queue
 import shutil
 import signal
 import socket
@@ -28,6 +29,7 @@ from websockets.sync.client import connect
 
 from robopolicy.serving.configs import ServerConfig
 from robopolicy.serving.server import PolicyServer
+from robopolicy.serving.worker import InferenceWorker, Job, PolicyFailedError
 from robopolicy_datasets.errors import ConfigError, RemoteError, UnknownNameError
 from robopolicy_datasets.spec import Spec
 from robopolicy_drivers.client import OpenpiPolicy, RemotePolicy
@@ -298,6 +300,33 @@ def test_a_robot_with_a_wrong_message_does_not_spoil_the_batch_of_the_others(ser
         reply = ask(good, one())
         assert unpack(reply, most_bytes=1 << 20)["actions"].shape == (8, 4)
         assert "robot0_state" in bad.recv(timeout=10)
+
+
+@pytest.mark.parametrize(("order", "told"), [(FAIL, "the net fell apart"), (NAN, "not finite")])
+def test_a_robot_whose_numbers_the_policy_cannot_take_does_not_spoil_the_batch_of_the_others(
+    serve, order, told
+):
+    server = serve(batch_window_s=0.5)
+    for _ in range(2):  # and it goes on
+        with raw_connection(server.address) as good, raw_connection(server.address) as bad:
+            bad.send(pack({key: value[0] for key, value in observation(order).items()}))
+            reply = ask(good, one())
+            assert isinstance(reply, bytes), reply
+            assert unpack(reply, most_bytes=1 << 20)["actions"].shape == (8, 4)
+            assert told in bad.recv(timeout=10)
+
+
+@pytest.mark.parametrize("dtype", [np.longdouble, np.complex128, object])
+def test_a_policy_that_gives_no_numbers_fails_and_the_thread_goes_on(dtype):
+    class Odd(TellingPolicy):
+        def infer(self, observation, *, seeds=None, prefix=None):
+            return super().infer(observation).astype(dtype)
+
+    worker, answers = InferenceWorker(Odd(), batch_window_s=0.0, most_rows=4), queue.SimpleQueue()
+    for _ in range(2):
+        worker.submit(Job(pack(one()), answers.put))
+        assert isinstance(answers.get(timeout=10), PolicyFailedError)
+    worker.close()
 
 
 def test_weights_change_between_chunks_and_replies_tell_which_they_are_from(serve):
