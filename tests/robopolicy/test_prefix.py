@@ -57,6 +57,14 @@ def test_the_mask_is_the_published_one():
                 assert (mask.diff() <= 1e-6).all()
 
 
+def test_frozen_rows_count_wholly_whatever_the_processor_s_exponential_is(monkeypatch):
+    """Else a policy that was trained with prefixes would take them for uncertain, and ignore them."""
+    exact = torch.expm1
+    monkeypatch.setattr(torch, "expm1", lambda x: exact(x) * (1 - 1e-7))
+    mask = soft_mask(3, 5, 8)
+    assert (mask >= 1).tolist() == [True] * 3 + [False] * 5
+
+
 def test_the_weight_is_the_published_one():
     times = torch.tensor([0.0, 0.2, 0.5, 0.8, 0.95])
     np.testing.assert_allclose(guidance_weight(times), [10.0, 4.25, 2.0, 4.25, 10.0], rtol=1e-6)

@@ -45,7 +45,8 @@ def soft_mask(frozen: int, rows: int, total: int) -> Tensor:
     index = torch.arange(total)
     linear = ((start - 1 - index) / (end - start + 1) + 1).clamp(0, 1)
     mask = linear * torch.expm1(linear) / (math.e - 1)
-    return torch.where(index < end, mask, 0.0)
+    # exactly 1 by whatever exponential: these rows are those that a policy trained with prefixes is given
+    return torch.where(index < start, 1.0, torch.where(index < end, mask, 0.0))
 
 
 def guidance_weight(time: Tensor) -> Tensor:
