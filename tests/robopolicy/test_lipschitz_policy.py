@@ -14,6 +14,7 @@ from robopolicy.nets.lipschitz.mlp import LAYERS
 from robopolicy.policies.configs import ImageEncoderConfig, LipschitzConfig
 from robopolicy.policies.lipschitz import LipschitzPolicy
 from robopolicy_datasets.errors import ConfigError, SpecError
+from robopolicy_datasets.spec import Feature, Spec
 
 from .conftest import IMAGE_SPEC, PLANE_SPEC
 
@@ -176,9 +177,31 @@ def test_impossible_bounds_are_refused(given_settings, words):
         build(**given_settings)
 
 
-@pytest.mark.parametrize(("value", "words"), [(np.nan, "not finite"), (0.5, "never changes")])
+@pytest.mark.parametrize(
+    ("value", "words"), [(np.nan, "not finite"), (0.5, "changes by less"), ([1.0, 2.0], "changes by less")]
+)
 def test_a_feature_that_cannot_be_normalized_is_refused(value, words):
     policy, windows = build()
     windows["observation"]["agent_pos"][:] = value
     with pytest.raises(SpecError, match=f"'agent_pos' cannot be normalized: .*{words}"):
+        policy.fit_normalizer(windows["observation"], windows)
+
+
+def test_what_is_not_divided_by_its_spread_may_be_constant():
+    """One sentence for all episodes, a hand that never turns: their numbers are used as they are."""
+    spec = Spec(
+        (
+            Feature("agent_pos", (2,)),
+            Feature("door", (1,), kind="angle", unit="rad"),
+            Feature("instruction", (4,), kind="language"),
+        ),
+        (Feature("action", (2,)),),
+    )
+    policy, windows = build(spec)
+    windows["observation"]["door"][:] = 0.3
+    windows["observation"]["instruction"][:] = 0.5
+    policy.fit_normalizer(windows["observation"], windows)
+    assert policy.normalizer.scale("door").tolist() == [1.0, 1.0]
+    windows["observation"]["door"][0] = np.nan
+    with pytest.raises(SpecError, match="'door' cannot be normalized: it holds values that are not finite"):
         policy.fit_normalizer(windows["observation"], windows)

@@ -21,6 +21,8 @@ from robopolicy.nets.lipschitz.mlp import LipschitzMlp
 from robopolicy.nets.lipschitz.module import LipschitzModule
 from robopolicy.policies.chunk_policy import Array, ChunkPolicy
 from robopolicy.policies.configs import LipschitzConfig
+from robopolicy.policies.normalizer import SMALLEST_SCALE
+from robopolicy.policies.representation import has_unit_size
 from robopolicy.sampling.prefix import ChunkPrefix
 from robopolicy_datasets.errors import ConfigError, SpecError
 from robopolicy_datasets.spec import Spec
@@ -68,7 +70,7 @@ class LipschitzPolicy(ChunkPolicy):
         """
         for feature in self.spec.observation:
             if not feature.is_image:
-                _check_normalizable(feature.key, observation[feature.key])
+                _check_normalizable(feature.key, observation[feature.key], scaled=not has_unit_size(feature))
         _check_normalizable("action", windows["action"])
         super().fit_normalizer(observation, windows)
 
@@ -181,11 +183,22 @@ def _action_bounds(config: LipschitzConfig, size: int) -> list[float]:
     return bounds
 
 
-def _check_normalizable(key: str, values: Array) -> None:
-    finite = np.isfinite(values).all()
-    if not finite or not values.max() > values.min():
-        reason = "never changes" if finite else "holds values that are not finite"
-        raise SpecError(
-            f"'{key}' cannot be normalized: it {reason} in the training data, so that a bound in units of "
-            "its spread means nothing. Repair the data, or leave it out of policy.observation_keys."
-        )
+def _check_normalizable(key: str, values: Array, *, scaled: bool = True) -> None:
+    """Refuses training values ``[N, ...]`` with which a bound would mean nothing.
+
+    Args:
+        key: whose they are.
+        values: rows of numbers, or single ones.
+        scaled: whether they are divided by their spread.
+    """
+    rows = np.asarray(values, float).reshape(-1, values.shape[-1] if values.ndim > 1 else 1)
+    if not np.isfinite(rows).all():
+        reason = "holds values that are not finite"
+    elif scaled and np.ptp(rows, axis=0).max() < 2 * SMALLEST_SCALE:
+        reason = f"changes by less than {2 * SMALLEST_SCALE:g}"
+    else:
+        return
+    raise SpecError(
+        f"'{key}' cannot be normalized: it {reason} in the training data, so that a bound in units of "
+        "its spread means nothing. Repair the data, or leave it out of policy.observation_keys."
+    )
