@@ -197,6 +197,9 @@ def test_the_noise_chooses_the_way_however_small_the_bound():
     [
         ({"bound": 0.0}, "policy.bound is 0.0; it must be above 0"),
         ({"bound": math.nan}, "policy.bound is nan"),
+        ({"bound": math.inf}, "policy.bound is inf; it must be above 0 and finite"),
+        ({"bound": 1e39}, "float32"),
+        ({"point_gain": math.inf}, "policy.point_gain is inf"),
         ({"point_gain": -1.0}, "policy.point_gain is -1.0"),
         ({"codes": 0}, "policy.codes is 0; it must be at least 1"),
         ({"sampling_steps": 0}, "policy.sampling_steps is 0"),

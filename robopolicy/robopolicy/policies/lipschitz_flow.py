@@ -8,6 +8,7 @@ likes, and which code a chunk belongs to is known.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -51,8 +52,8 @@ class LipschitzFlowPolicy(ChunkPolicy):
             at_least(name, getattr(config, name), 1)
         at_least("teacher_noise", config.teacher_noise, 0)
         for name in ("bound", "point_gain"):
-            if not getattr(config, name) > 0:
-                raise ConfigError(f"policy.{name} is {getattr(config, name)}; it must be above 0.")
+            if not 0 < getattr(config, name) < math.inf:
+                raise ConfigError(f"policy.{name} is {getattr(config, name)}; it must be above 0 and finite.")
         if learned := sorted({name.split(".")[1] for name, _ in self.encoder.named_parameters()}):
             raise ConfigError(
                 f"The encoder of {', '.join(learned)} learns and has no Lipschitz bound: there would be no "

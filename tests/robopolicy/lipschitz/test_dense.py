@@ -302,6 +302,8 @@ def test_a_sequence_multiplies_bounds_and_folds_flat():
         ({"output_bounds": 0.0}, "finite number above 0"),
         ({"output_bounds": [1, -1, 1]}, "finite number above 0"),
         ({"input_bounds": float("inf")}, "finite number above 0"),
+        ({"input_bounds": 1e39}, "holds 1e.39; .* in float32"),
+        ({"output_bounds": 1e-46}, "holds 1e-46; .* in float32"),
         ({"input_bounds": [1, 2]}, "has 2 numbers; the net has 5"),
         ({"layer": "sil"}, "Did you mean 'sll'"),
         ({"layer": "aol", "activation": "maxmim"}, "Did you mean 'maxmin'"),

@@ -132,12 +132,15 @@ def budget(name: str, given: float | Sequence[float], size: int) -> Tensor:
     """Returns the budgets ``[size]`` that one number or a list stands for.
 
     Raises:
-        ConfigError: there are too few or too many, or one is not a finite number above 0.
+        ConfigError: there are too few or too many, or one is not a finite number above 0 in float32.
     """
     values = [float(given)] * size if isinstance(given, int | float) else [float(value) for value in given]
     if len(values) != size:
         raise ConfigError(f"{name} has {len(values)} numbers; the net has {size}. Give one, or one for each.")
-    for value in values:
-        if not (value > 0 and math.isfinite(value)):
-            raise ConfigError(f"{name} holds {value}; a Lipschitz bound must be a finite number above 0.")
-    return torch.tensor(values)
+    rounded = torch.tensor(values)
+    for value, kept in zip(values, rounded.tolist(), strict=True):
+        if not 0 < kept < math.inf:
+            raise ConfigError(
+                f"{name} holds {value}; a Lipschitz bound must be a finite number above 0 in float32."
+            )
+    return rounded
