@@ -94,8 +94,8 @@ class Certificate:
 
     @property
     def tightness(self) -> float:
-        """The measured slope divided by the bound; 0 where there is none."""
-        return self.measured.value / self.chunk.value
+        """The measured slope divided by the bound; 0 where there is none, 1 where both are 0."""
+        return self.measured.value / self.chunk.value if self.chunk.value else 1.0
 
     @property
     def tightest(self) -> Movement:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
+
+from robopolicy_datasets.errors import ConfigError
 
 
 @dataclass
@@ -23,6 +26,9 @@ class CertificateConfig:
         cost_state: how much the cost of a step changes at most with the normalized window.
         cost_action: how much it changes with the normalized actions.
         discount: of the cost, from one inference to the next.
+
+    Raises:
+        ConfigError: a number is out of range, or of contraction and input gain only one is given.
     """
 
     empirical: bool = False
@@ -37,3 +43,20 @@ class CertificateConfig:
     cost_state: float = 1.0
     cost_action: float = 1.0
     discount: float = 0.95
+
+    def __post_init__(self) -> None:
+        tolerances = {f"tolerances.{unit}": value for unit, value in self.tolerances.items()}
+        for name, value in {"points": self.points, "tolerance": self.tolerance, **tolerances}.items():
+            if not 0 < value < math.inf:
+                raise ConfigError(f"certificate.{name} is {value}; it must be a finite number above 0.")
+        sizes = ("disturbance", "expert_lipschitz", "contraction", "input_gain", "cost_state", "cost_action")
+        for name in sizes:
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < math.inf:
+                raise ConfigError(f"certificate.{name} is {value}; it must be finite and not negative.")
+        if not 0 <= self.discount < 1:
+            raise ConfigError(f"certificate.discount is {self.discount}; it must lie in [0, 1).")
+        if (self.contraction is None) != (self.input_gain is None):
+            raise ConfigError(
+                "certificate.contraction and certificate.input_gain belong together; give both."
+            )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -34,7 +34,7 @@ from robopolicy.policies.real_units import action_quantities, is_encoded, observ
 from robopolicy.training.data import TrainingData
 from robopolicy_datasets.errors import ConfigError, unknown_name
 
-NOISES = 4  # of a sampling policy: the bound holds for each one, so a few of them are searched
+NOISES = 8  # of a sampling policy: the bound holds for each one, so a few of them are searched
 Progress = Callable[[str], None]
 
 
@@ -52,12 +52,11 @@ def certify(
         tell: is called with what is done next.
 
     Raises:
-        ConfigError: the policy has no certificate, or a setting is out of range.
+        ConfigError: the policy has no certificate, or a tolerance is of a unit that no action has.
         RobopolicyError: a measurement violates a bound.
         StoreError, SpecError: the data does not fit the policy.
     """
-    if config.points < 1:
-        raise ConfigError(f"certificate.points is {config.points}; it must be at least 1.")
+    policy.eval()  # no noise on observations, and the weights that are proven
     tell("windows")
     training = None
     if data is not None:
@@ -65,7 +64,8 @@ def certify(
     points = _points(policy, training, config)
     sensitivity = _sensitivity(policy, name, points, config)
     with torch.no_grad():
-        quantities = action_quantities(policy, policy.respond(points, [config.seed] * len(points)))
+        seeds = range(config.seed, config.seed + len(points))  # each window its own noise
+        quantities = action_quantities(policy, policy.respond(points, seeds))
     _check_units(quantities, config)
     tell("steepest windows")
     measured = _search(policy, points, config.seed)
@@ -160,18 +160,20 @@ def _points(policy: ChunkPolicy, training: Samples | None, config: CertificateCo
     return training.conditions[order.to(policy.device)]
 
 
-def _search(policy: ChunkPolicy, points: Tensor, seed: int) -> LowerBound:
-    """Searches for the steepest response of the chunk, over a few noises where it has some."""
+def _search(
+    policy: ChunkPolicy, points: Tensor, seed: int, numbers: tuple[int, ...] | slice = slice(None)
+) -> LowerBound:
+    """Searches for the steepest response of numbers of the chunk, over a few noises where it has some."""
     noises = min(NOISES, len(points)) if policy.stochastic else 1
     found = [
-        lower_bound(_fixed_noise(policy, seed + noise), points[noise::noises], seed=seed)
+        lower_bound(_fixed_noise(policy, seed + noise, numbers), points[noise::noises], seed=seed)
         for noise in range(noises)
     ]
     return LowerBound(torch.cat([one.jacobian for one in found]), max(one.secant for one in found))
 
 
 def _fixed_noise(
-    policy: ChunkPolicy, seed: int, numbers: tuple[int, ...] | slice = slice(None)
+    policy: ChunkPolicy, seed: int, numbers: tuple[int, ...] | slice
 ) -> Callable[[Tensor], Tensor]:
     return lambda conditions: policy.respond(conditions, [seed] * len(conditions))[..., numbers]
 
@@ -184,11 +186,8 @@ def _movement(
     config: CertificateConfig,
 ) -> Movement:
     bound = quantity.gain(sensitivity.per_action, sensitivity.chunk) if sensitivity else math.inf
-    respond = _fixed_noise(policy, config.seed, quantity.numbers)
-    measured = quantity.scale * lower_bound(respond, points, seed=config.seed).value
+    measured = quantity.scale * _search(policy, points, config.seed, quantity.numbers).value
     tolerance = config.tolerances.get(quantity.unit, config.tolerance * quantity.scale)
-    if not tolerance > 0:
-        raise ConfigError(f"The tolerance of {quantity.name} is {tolerance}; it must be positive.")
     return Movement(quantity, tolerance, _upper(sensitivity, bound), _found(measured, points))
 
 
@@ -266,6 +265,8 @@ class _Theorems:
         self, error: Finding, expert: Finding, spread: tuple[float, float]
     ) -> dict[str, Finding]:
         config, loop, alpha = self.config, self._loop(), self.alpha
+        if self.policy.action.relative:
+            loop = _seen_rightly(loop)
         cost = Cost(config.cost_state, config.cost_action, config.discount)
         worst = (cost.state * 2 * spread[0] + cost.action * 2 * spread[1]) / (1 - cost.discount)
         disturbance = config.disturbance
@@ -283,10 +284,6 @@ class _Theorems:
 
     def _loop(self) -> Loop:
         contraction, gain = self._given(self.config.contraction), self._given(self.config.input_gain)
-        if (contraction is None) != (gain is None):
-            raise ConfigError(
-                "certificate.contraction and certificate.input_gain belong together; give both."
-            )
         if contraction is not None and gain is not None:
             return Loop(contraction, gain)
         transitions = sample_transitions(self.policy, self.data, seed=self.config.seed)
@@ -302,6 +299,13 @@ class _Theorems:
         return (
             None if value is None else Finding(value, "estimated", "The constants are those that were given.")
         )
+
+
+def _seen_rightly(loop: Loop) -> Loop:
+    """Returns the loop of relative actions, whose theorems do not reckon with a wrong base."""
+    rightly = "No error is one of the newest pose, which would move the base of the actions as well."
+    contraction = replace(loop.contraction, assumption=f"{rightly} {loop.assumption}")
+    return replace(loop, contraction=contraction)
 
 
 def _radius(values: Tensor) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 
 import numpy as np
 import pytest
@@ -117,8 +118,6 @@ def test_a_given_loop_is_used(arm):
     findings = certify(policy, "spectral", config, data, silent).findings
     assert findings["contraction_rate"].value == pytest.approx(0.1 + 0.01 * (BOUND + 1.0))
     assert not findings["contraction_rate"].vacuous
-    with pytest.raises(ConfigError, match="belong together"):
-        certify(policy, "spectral", CertificateConfig(points=4, contraction=0.1), data, silent)
 
 
 def test_relative_poses_and_features_of_images_are_told(make_store):
@@ -198,11 +197,79 @@ def test_a_bound_that_is_violated_is_no_certificate(make_store):
         certify(policy, "liar", CertificateConfig(points=4), data, silent)
 
 
-def test_settings_out_of_range_are_refused(arm):
-    policy, data = arm
-    with pytest.raises(ConfigError, match="points is 0"):
-        certify(policy, "spectral", CertificateConfig(points=0), data, silent)
+@pytest.mark.parametrize(
+    ("given_settings", "words"),
+    [
+        ({"points": 0}, "points is 0; it must be a finite number above 0"),
+        ({"tolerance": 0.0}, "tolerance is 0.0"),
+        ({"tolerance": math.inf}, "tolerance is inf"),
+        ({"tolerances": {"m": -1.0}}, "tolerances.m is -1.0"),
+        ({"tolerances": {"m": math.nan}}, "tolerances.m is nan"),
+        ({"disturbance": -0.1}, "disturbance is -0.1; it must be finite and not negative"),
+        ({"disturbance": math.nan}, "disturbance is nan"),
+        ({"expert_lipschitz": -1.0}, "expert_lipschitz is -1.0"),
+        ({"contraction": -0.5, "input_gain": 1.0}, "contraction is -0.5"),
+        ({"contraction": 0.5}, "belong together"),
+        ({"cost_action": math.nan}, "cost_action is nan"),
+        ({"discount": 1.0}, "discount is 1.0"),
+    ],
+)
+def test_settings_out_of_range_are_refused(given_settings, words):
+    with pytest.raises(ConfigError, match=f"certificate.*{words}"):
+        CertificateConfig(**given_settings)
+
+
+def test_a_tolerance_in_a_unit_that_no_action_has_is_refused(arm):
     with pytest.raises(ConfigError, match=r"Unknown unit .* 'mm'. Did you mean 'm'\? Allowed: m, rad"):
-        certify(policy, "spectral", CertificateConfig(tolerances={"mm": 1.0}, points=4), None, silent)
-    with pytest.raises(ConfigError, match="tolerance of x is -1"):
-        certify(policy, "spectral", CertificateConfig(tolerances={"m": -1.0}, points=4), None, silent)
+        certify(arm[0], "spectral", CertificateConfig(tolerances={"mm": 1.0}, points=4), None, silent)
+
+
+def test_a_policy_that_ignores_what_it_sees_is_certified_too():
+    config = LipschitzConfig(horizon=4, action_steps=2, width=8, depth=1)
+    policy = LipschitzPolicy(config, Spec((Feature("agent_pos", (2,)),), (Feature("action", (2,)),)), 0.1)
+    torch.nn.init.zeros_(policy.net.readout.weight)
+    certificate = certify(policy, "lipschitz", CertificateConfig(points=2), None, silent)
+    assert certificate.chunk.value == 0
+    assert certificate.tightness == 1
+    content = json.loads(json.dumps(certificate.to_json(), allow_nan=False))
+    assert content["observations"][0]["radius"]["value"] is None  # any error is allowed
+
+
+def test_a_policy_in_training_mode_is_certified_as_it_is_deployed(make_store):
+    policy, data = make_policy(make_store(spec=ARM_SPEC, episodes=3), observation_noise=1.0)
+    config = CertificateConfig(points=2)
+    deployed, trained = (certify(policy.train(mode), "s", config, data, silent) for mode in (False, True))
+    assert trained.findings == deployed.findings
+
+
+def test_theorems_of_relative_actions_say_that_the_base_must_be_right(make_store):
+    policy, data = make_policy(make_store(spec=ARM_SPEC, episodes=3))
+    findings = certify(policy, "spectral", CertificateConfig(points=2), data, silent).findings
+    for name in ("expert_deviation", "regret", "degradation"):
+        assert "No error is one of the newest pose" in findings[name].assumption
+    assert "newest pose" not in findings["imitation_error"].assumption
+
+
+class Moody(SpectralPolicy):
+    """Steep, and with rotation rows that are nearly parallel, for one noise only."""
+
+    stochastic = True
+
+    def _predict(self, condition, seeds, prefix):
+        steep = torch.tensor([seed == 3 for seed in seeds])[:, None, None]
+        chunk = super()._predict(condition, seeds, prefix)
+        rows = torch.cat([chunk[..., :6], 0.01 * chunk[..., 6:9] + chunk[..., 3:6], chunk[..., 9:]], dim=-1)
+        return torch.where(steep, rows, 0.1 * chunk)
+
+
+def test_the_search_looks_at_several_noises(make_store):
+    store = make_store(spec=ARM_SPEC, episodes=3)
+    found = [
+        certify(make_policy(store, kind=kind)[0], "s", CertificateConfig(points=16), None, silent).movements
+        for kind in (SpectralPolicy, Moody)
+    ]
+    for calm, moody in zip(*found, strict=True):
+        if calm.quantity.name != "rotation":
+            assert moody.measured.value > 0.5 * calm.measured.value
+        else:
+            assert moody.quantity.singular_value < 0.05 * calm.quantity.singular_value
