@@ -31,9 +31,15 @@ def plain(seed, activation, sizes=(4, 16, 16, 3), scale=1.0):
 
 
 @few
-@given(seed=seeds, activation=st.sampled_from([nn.ReLU, nn.Tanh, nn.Softplus, nn.LeakyReLU]))
-def test_eclipse_lies_between_the_slope_found_and_the_product(seed, activation):
+@given(
+    seed=seeds,
+    activation=st.sampled_from([nn.ReLU, nn.Tanh, nn.Softplus, nn.LeakyReLU, nn.Sigmoid]),
+    ends=st.booleans(),
+)
+def test_eclipse_lies_between_the_slope_found_and_the_product(seed, activation, ends):
     net = plain(seed, activation)
+    if ends:
+        net.append(activation())
     x = torch.randn(50, 4, dtype=torch.float64)
     bound = eclipse_fast_bound(net)
     assert steepest(copy.deepcopy(net).double(), x) <= bound * EXACT

@@ -152,19 +152,23 @@ def eclipse_fast_bound(net: nn.Sequential) -> float:
 def dense_weights(net: nn.Sequential) -> list[Tensor]:
     """Returns the weights between a dense net's activations, in float64; neighbours are multiplied.
 
+    An activation of slope up to s, such as the sigmoid's 1/4, is one of slope up to 1 times s: the weight
+    behind it is multiplied by s, at the net's end the weight before it.
+
     Raises:
         ConfigError: a layer is neither dense nor an activation of slope in [0, 1].
     """
     weights: list[Tensor] = []
     follows = False  # a dense layer, with no activation between
+    slope = 1.0  # of the activations since the newest dense layer
     _check_unchanged(net)
     for module in net:
         if isinstance(module, nn.Linear):
-            weight = module.weight.detach().double().cpu()
+            weight = slope * module.weight.detach().double().cpu()
             if follows:
                 weight = weight @ weights.pop()
             weights.append(weight)
-            follows = True
+            follows, slope = True, 1.0
         elif not isinstance(module, _KEEPS_DISTANCE):
             follows = False
             slopes = slope_range(module)
@@ -174,9 +178,11 @@ def dense_weights(net: nn.Sequential) -> list[Tensor]:
                     f"ECLipsE-Fast needs nn.Linear layers with activations of slope in [0, 1] between them; "
                     f"{type(module).__name__} {reason}. Use ReLU, Tanh or Softplus, or the product bound."
                 )
+            slope *= slopes[1]
         _check_unchanged(module)
     if not weights:
         raise ConfigError("The net has no nn.Linear layer; ECLipsE-Fast bounds dense nets.")
+    weights[-1] = slope * weights[-1]
     return weights
 
 
