@@ -17,6 +17,7 @@ from robopolicy.checkpoint import MODEL, load_policy, save_policy
 from robopolicy.policies.configs import BehaviorCloningConfig, LipschitzConfig, MlpConfig
 from robopolicy.policies.lipschitz import LipschitzPolicy
 from robopolicy.policies.regression import BehaviorCloningPolicy
+from robopolicy.serving.loading import load_served
 from robopolicy_datasets.errors import CheckpointError
 from robopolicy_datasets.spec import Feature, Spec
 from robopolicy_drivers.runtime.certificate import CERTIFICATE, check_certificate
@@ -116,3 +117,13 @@ def test_a_certificate_is_of_its_weights_and_no_others(robopolicy, copied, tmp_p
     assert result.returncode == 1
     assert "certificate" in result.stdout + result.stderr
     assert "changed since" in result.stdout + result.stderr
+
+
+def test_a_server_refuses_a_certificate_of_other_weights(tmp_path, refused):
+    """The robot's computer has no files to compare: the server has to."""
+    served, other = (made(tmp_path / name, bound=bound) for name, bound in (("served", 1.0), ("other", 2.0)))
+    certify(other, CertificateConfig(points=1), tmp_path / "run")
+    shutil.copyfile(other / CERTIFICATE, served / CERTIFICATE)
+    assert "the checkpoint was changed" in refused("serve", str(served))
+    (served / CERTIFICATE).unlink()
+    load_served(served, device="cpu", threads=1)

@@ -142,10 +142,12 @@ def _show(certificate: Certificate) -> None:
             one.measured.value,
             one.tolerance,
             one.radius.value or None,
+            one.radius.kind,
         )
         for one in certificate.movements
     ]
-    console.table(actions, header=("action", "unit", "bound", "measured", "tolerance", "window radius"))
+    header = ("action", "unit", "bound", "measured", "tolerance", "window radius", "kind")
+    console.table(actions, header=header)
     radii = [
         (
             quantity.name,

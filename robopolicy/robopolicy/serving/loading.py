@@ -14,6 +14,7 @@ from robopolicy.checkpoint import CONFIG, MODEL, NORMALIZER, find_checkpoint, lo
 from robopolicy.policies.chunk_policy import ChunkPolicy
 from robopolicy.serving.server import PolicyServer
 from robopolicy_datasets.errors import CheckpointError
+from robopolicy_drivers.runtime.certificate import check_certificate
 
 logger = logging.getLogger(__name__)
 
@@ -31,12 +32,14 @@ def load_served(checkpoint: Path, *, device: str, threads: int) -> ChunkPolicy:
         threads: of torch on the CPU.
 
     Raises:
-        CheckpointError: it cannot be used.
+        CheckpointError: it cannot be used, or has a certificate of other files than its own.
         ConfigError: torch cannot use the device.
     """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    policy = load_policy(checkpoint, device=device, threads=threads)
+    folder = find_checkpoint(checkpoint)
+    policy = load_policy(folder, device=device, threads=threads)
+    logger.info("The certificate of '%s': %s", folder, check_certificate(folder))
     policy.bf16 = policy.device.type == "cuda"
     # Once, so that the first robot does not wait for what is allocated and compiled then.
     policy.infer(
