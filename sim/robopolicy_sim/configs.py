@@ -77,6 +77,7 @@ class SimulatedRobotConfig:
         task: whose scene they are in.
         embodiment: name or file of the robots.
         image_size: height and width of the camera images [px].
+        touch: what the robots feel, at the rate of their control: ``wrench``, ``markers``, ``taxels``.
         camera_rate_hz: images per second of each camera.
         workspace_lower: lowest corner of the box in the world that the tools stay in (3) [m].
         workspace_upper: its highest corner (3) [m].
@@ -92,6 +93,7 @@ class SimulatedRobotConfig:
     task: str = "pick_place"
     embodiment: str = "ur5e"
     image_size: int = 64
+    touch: list[str] = field(default_factory=list)
     camera_rate_hz: float = 50.0
     workspace_lower: list[float] = field(default_factory=lambda: [-0.9, -0.9, 0.0])
     workspace_upper: list[float] = field(default_factory=lambda: [0.9, 0.9, 1.2])

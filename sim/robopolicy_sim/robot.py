@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import secrets
 import time
+from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +25,8 @@ from robopolicy_drivers.realtime.ring import Ring
 from robopolicy_sim.configs import LatencyConfig, SimulatedRobotConfig
 from robopolicy_sim.faults import Faults
 from robopolicy_sim.robot_control import RATE_HZ
-from robopolicy_sim.tasks.manipulation import POSE_WIDTH, manipulation_spec, task_world
+from robopolicy_sim.tasks.manipulation import POSE_WIDTH, manipulation_spec, task_world, world_sensors
+from robopolicy_sim.worlds.world import World
 
 STATE_RING = "states"  # of the robot, in the process of its cameras
 IMAGE_SLOTS = 8
@@ -65,7 +68,7 @@ class SimulatedRobot(HostedRobot):
         super().__init__(
             "robopolicy_sim.robot_process:control",
             {"config": config, "latencies": self.latencies},
-            Spec((*low_dimensional, *joints), task.action),
+            Spec((*low_dimensional, *joints, *_felt(self._world, config.touch)), task.action),
             name="simulated robot",
             claim=f"sim-{secrets.token_hex(4)}",  # each is a robot of its own
             safety=config.safety,
@@ -150,6 +153,17 @@ class SimulatedCamera(HostedDevice):
 
     def _further_rings(self) -> dict[str, Ring]:
         return {STATE_RING: self._scene.ring}
+
+
+def _felt(world: World, touch: Sequence[str]) -> list[Feature]:
+    """Returns what the robots feel: at each tick of their control, and so as streams too."""
+    features = [f for sensor in world_sensors(world, touch) for f in sensor.spec.observation]
+    if images := [feature.key for feature in features if feature.is_image]:
+        raise ConfigError(
+            f"robot.touch is {list(touch)}, and {', '.join(images)} would have to be drawn by the process "
+            "that controls the robot; take markers or taxels."
+        )
+    return [replace(feature, rate_hz=RATE_HZ) for feature in features]
 
 
 def _latencies(config: LatencyConfig, embodiment: Embodiment) -> Latencies:

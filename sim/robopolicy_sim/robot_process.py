@@ -22,7 +22,7 @@ from robopolicy_sim.faults import Faults
 from robopolicy_sim.robot import STATE_RING
 from robopolicy_sim.robot_control import WorldControl
 from robopolicy_sim.tasks.manipulation import RATE_HZ as CONTROL_RATE_HZ
-from robopolicy_sim.tasks.manipulation import task_world
+from robopolicy_sim.tasks.manipulation import task_world, world_sensors
 from robopolicy_sim.worlds.disturbances import Disturbances
 from robopolicy_sim.worlds.world import World
 
@@ -49,6 +49,7 @@ class _ControlLoop(RobotLoop):
 
     def __init__(self, config: SimulatedRobotConfig, latencies: Latencies, channel: DeviceChannel) -> None:
         self.world = task_world(config.task, config.embodiment)
+        self.sensors = world_sensors(self.world, config.touch)
         workspace = (config.workspace_lower, config.workspace_upper)
         gripper_late_s = latencies.gripper - latencies.command
         self.control = WorldControl(self.world, config.safety, workspace, gripper_late_s)
@@ -88,6 +89,8 @@ class _ControlLoop(RobotLoop):
             PHYSICS_KEY: self.world.get_physics_state(),
             SUCCESS_KEY: np.array(self.world.success()),
         }
+        for sensor in self.sensors:
+            state |= sensor.measure()
         now = now_ns()
         self.states.put((now, {key: state[key] for key in self.visible}), now)
         for time_ns, arrived in self.states.due(now):

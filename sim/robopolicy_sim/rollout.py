@@ -188,10 +188,10 @@ def _plan(policy: ChunkPolicy, episodes: Sequence[_Episode], action_steps: int) 
 
 
 def _seats(environment: Any, count: int, policy: ChunkPolicy, workers: int) -> Seats | WorkerSeats:
-    keys = [feature.key for feature in policy.spec.observation]
+    seen = policy.spec.observation
     if workers == 1:
-        return Seats(environment, count, keys, policy.observation_steps)
-    return WorkerSeats(environment, count, keys, policy.observation_steps, workers=workers)
+        return Seats(environment, count, seen, policy.observation_steps)
+    return WorkerSeats(environment, count, seen, policy.observation_steps, workers=workers)
 
 
 def _check_settings(seeds: Sequence[int], **counts: int) -> None:

@@ -36,9 +36,9 @@ class RolloutSpeed:
         first = load_target(task.target)(task)
         first.action_space.seed(0)
         self._actions = np.stack([first.action_space.sample() for _ in range(ACTION_STEPS)])
-        keys = [feature.key for feature in first.data_spec.observation]
+        seen = first.data_spec.observation
         first.close()
-        row = (task, environments, keys, OBSERVATION_STEPS)
+        row = (task, environments, seen, OBSERVATION_STEPS)
         self._seats = Seats(*row) if workers == 1 else WorkerSeats(*row, workers=workers)
         self._steps = dict.fromkeys(range(environments), 0)
         self._begin(list(self._steps))

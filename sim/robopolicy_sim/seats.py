@@ -12,8 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from robopolicy_datasets.clock import seconds_to_ns
 from robopolicy_datasets.errors import SimulationError
+from robopolicy_datasets.history import Past, offering
 from robopolicy_datasets.registry import load_target
+from robopolicy_datasets.spec import Feature, Spec
 
 logger = logging.getLogger(__name__)
 
@@ -69,23 +72,24 @@ class Seats:
         environment: a task config (its ``target`` names the environment class), or a function that builds one
             environment.
         count: number of environments.
-        keys: of the observations that are reported.
+        seen: what is reported of the observations; histories are made of the environment's streams.
         observation_steps: length To of the histories.
 
     Raises:
         SimulationError: an environment cannot be built.
     """
 
-    def __init__(self, environment: Any, count: int, keys: Sequence[str], observation_steps: int) -> None:
+    def __init__(self, environment: Any, count: int, seen: Sequence[Feature], observation_steps: int) -> None:
         self._seats: list[_Seat] = []
         try:
             for _ in range(count):
-                self._seats.append(_Seat(_builder(environment), keys, observation_steps))
+                self._seats.append(_Seat(_builder(environment), seen, observation_steps))
         except BaseException:
             self.close()
             raise
         first = self._seats[0].environment
-        self.data_spec, self.dt = first.data_spec, float(first.dt)
+        streams = getattr(first, "streams", ())
+        self.data_spec, self.dt = offering(first.data_spec, streams, Spec(tuple(seen), ())), float(first.dt)
 
     def do(self, orders: Mapping[int, Order]) -> dict[int, SeatReport]:
         """Carries out one order for each named seat; a failed simulation is a report, too."""
@@ -100,10 +104,11 @@ class Seats:
 class _Seat:
     """One environment, and the episode that runs in it; after a failure, the next one gets a new one."""
 
-    def __init__(self, build: Callable[[], Any], keys: Sequence[str], observation_steps: int) -> None:
+    def __init__(self, build: Callable[[], Any], seen: Sequence[Feature], observation_steps: int) -> None:
         self._build = build
-        self._keys = keys
-        self.environment: Any = build()
+        self._keys = [feature.key for feature in seen if not feature.history]
+        self._pasts = {feature.key: Past(feature) for feature in seen if feature.history}
+        self.environment: Any = self._listening()
         self._history: deque[Mapping[str, Any]] = deque(maxlen=observation_steps)
         self._frames: list[NDArray[np.uint8]] | None = None
         self._seconds = 0.0
@@ -147,8 +152,11 @@ class _Seat:
 
     def _reset(self) -> None:
         if self.environment is None:
-            self.environment = self._build()
+            self.environment = self._listening()
         observation, _ = self.environment.reset(seed=self._seed)
+        for past in self._pasts.values():
+            past.forget()
+        observation = self._seen(observation)
         # An episode's first observation stands for those before it.
         self._history.extend([observation] * (self._history.maxlen or 1))
         self._record_frame()
@@ -163,14 +171,32 @@ class _Seat:
         for action in actions:
             observation, _, terminated, truncated, info = self.environment.step(action)
             self._steps += 1
-            self._history.append(observation)
+            self._history.append(self._seen(observation))
             self._record_frame()
             if terminated or truncated:
                 return info
         return None
 
     def _stacked(self) -> dict[str, NDArray[Any]]:
-        return {key: np.stack([observation[key] for observation in self._history]) for key in self._keys}
+        keys = [*self._keys, *self._pasts]
+        return {key: np.stack([observation[key] for observation in self._history]) for key in keys}
+
+    def _listening(self) -> Any:
+        """Builds an environment that keeps the samples which histories are made of."""
+        environment = self._build()
+        if self._pasts and hasattr(environment, "listen"):
+            environment.listen(self._pasts)
+        return environment
+
+    def _seen(self, observation: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Returns an observation with the histories at its time."""
+        if not self._pasts:
+            return observation
+        now_ns = seconds_to_ns(self._steps * self.environment.dt)
+        for key, stream in self.environment.heard().items():
+            if key in self._pasts:
+                self._pasts[key].add(stream.value, stream.time_ns)
+        return {**observation, **{key: past.at(now_ns) for key, past in self._pasts.items()}}
 
     def _record_frame(self) -> None:
         if self._frames is not None:

@@ -9,11 +9,13 @@ from typing import Any
 from numpy.typing import NDArray
 
 from robopolicy_datasets.errors import SimulationError
-from robopolicy_datasets.store import EpisodeInfo
+from robopolicy_datasets.store import EpisodeInfo, Stream
 
 MOST_FAILURES = 50  # demonstrations one after the other
 
-Episode = tuple[dict[str, NDArray[Any]], EpisodeInfo]
+Steps = dict[str, NDArray[Any]]
+Episode = tuple[Steps, EpisodeInfo] | tuple[Steps, EpisodeInfo, dict[str, Stream]]
+"""What was done at the steps, what is known of it, and the samples of streams where there are some."""
 
 _log = logging.getLogger(__name__)
 

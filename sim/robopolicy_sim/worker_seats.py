@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from robopolicy_datasets.errors import SimulationError
+from robopolicy_datasets.spec import Feature
 from robopolicy_sim.seats import Begin, Order, SeatReport, Seats
 from robopolicy_sim.worker import ParentConnection, Worker, WorkerDiedError
 
@@ -21,7 +22,7 @@ class WorkerSeats:
     Args:
         environment: as for ``Seats``; picklable.
         count: number of environments.
-        keys: of the observations that are reported.
+        seen: as for ``Seats``.
         observation_steps: length of the histories.
         workers: number of processes.
 
@@ -31,11 +32,11 @@ class WorkerSeats:
     """
 
     def __init__(
-        self, environment: Any, count: int, keys: Sequence[str], observation_steps: int, *, workers: int
+        self, environment: Any, count: int, seen: Sequence[Feature], observation_steps: int, *, workers: int
     ) -> None:
         self._steps = [0] * count  # of the episode in each seat
         self._shares = [range(first, count, workers) for first in range(min(workers, count))]
-        self._rest = (list(keys), observation_steps)
+        self._rest = (list(seen), observation_steps)
         self._environment = environment
         self._workers: dict[int, Worker] = {}  # without those that died
         try:

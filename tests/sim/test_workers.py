@@ -176,7 +176,7 @@ def test_workers_end_with_their_parent(tmp_path):
         "from robopolicy_sim.tasks.configs import PushTStateConfig\n"
         "from robopolicy_sim.worker_seats import WorkerSeats\n"
         "if __name__ == '__main__':\n"
-        "    seats = WorkerSeats(PushTStateConfig(), 2, ['agent_pos'], 1, workers=2)\n"
+        "    seats = WorkerSeats(PushTStateConfig(), 2, (), 1, workers=2)\n"
         "    print(*(worker._process.pid for worker in seats._workers.values()), flush=True)\n"
         "    time.sleep(1000)\n"
     )

@@ -32,8 +32,8 @@ def collect(
     """Records successful demonstrations into a new store.
 
     Args:
-        teleop: config of a registered teleoperator, whose component yields ``(data, EpisodeInfo)`` for the
-            seeds that it is given.
+        teleop: config of a registered teleoperator, whose component yields ``(data, EpisodeInfo)``, and
+            ``streams`` by key where it has some, for the seeds that it is given.
         task: config of a registered task.
         path: the new store.
         episodes: number of demonstrations.
@@ -66,6 +66,7 @@ def collect(
     started = time.monotonic()
     environment = tasks.build(task_name, task)
     spec, rate_hz = environment.data_spec, 1.0 / environment.dt
+    offered = getattr(environment, "streams", ())
     environment.close()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -78,11 +79,18 @@ def collect(
     try:
         with console.Progress("Collecting demonstrations", episodes) as progress:
             recordings = _demonstrations(teleop, task, seed, workers)
-            for done, (data, info) in enumerate(itertools.islice(recordings, episodes), start=1):
+            for done, (data, info, *brought) in enumerate(itertools.islice(recordings, episodes), start=1):
+                samples = brought[0] if brought else {}
                 if store is None:
-                    metadata = {"task": task_name, "teleop": teleop_name}
-                    store = DemoStore.create(path, spec, rate_hz=rate_hz, metadata=metadata, codecs=codecs)
-                store.append_episode(data, info)
+                    store = DemoStore.create(
+                        path,
+                        spec,
+                        rate_hz=rate_hz,
+                        metadata={"task": task_name, "teleop": teleop_name},
+                        codecs=codecs,
+                        streams=[stream for stream in offered if stream.key in samples],
+                    )
+                store.append_episode(data, info, streams=samples)
                 progress(done, episodes)
     except KeyboardInterrupt as interrupt:
         if store is not None:

@@ -22,7 +22,7 @@ _log = logging.getLogger(__name__)
 
 def collect_episode(
     env: ManipulationEnv, expert_class: type[Expert], config: ScriptedConfig, random: np.random.Generator
-) -> Episode:
+) -> tuple[dict[str, NDArray[Any]], EpisodeInfo]:
     """Demonstrates one episode.
 
     Args:
@@ -61,7 +61,7 @@ def collect(config: ScriptedConfig, task_config: Any, seeds: Iterable[int]) -> I
         seeds: one an episode; equal seeds give equal episodes.
 
     Yields:
-        What ``collect_episode`` returns.
+        What ``collect_episode`` returns, and all samples of the streams of an environment that has some.
 
     Raises:
         ConfigError: a setting is out of range.
@@ -73,12 +73,15 @@ def collect(config: ScriptedConfig, task_config: Any, seeds: Iterable[int]) -> I
             f"recovery_rate={config.recovery_rate}; "
             "give a disturbance of at least 0 and a recovery_rate from 0 to 1."
         )
-    env = load_target(task_config.target)(task_config)
+    env: ManipulationEnv = load_target(task_config.target)(task_config)
     expert_class = load_target(task_config.expert)
+    if env.streams:
+        env.listen([stream.key for stream in env.streams])
 
     def demonstrate(seed: int) -> Episode | None:
         try:
-            return collect_episode(env, expert_class, config, np.random.default_rng(seed))
+            data, info = collect_episode(env, expert_class, config, np.random.default_rng(seed))
+            return (data, info, env.heard()) if env.streams else (data, info)
         except SimulationError as error:
             _log.warning("The demonstration with seed %d ended: %s", seed, error)
             return None

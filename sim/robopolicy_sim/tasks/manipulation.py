@@ -5,7 +5,7 @@ A task is a ``Scene`` (objects, success) and a subclass of ``ManipulationEnv`` t
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import gymnasium
@@ -16,9 +16,11 @@ from robopolicy_datasets.errors import ConfigError, SpecError, unknown_name
 from robopolicy_datasets.geometry import Array, pose_from_vector
 from robopolicy_datasets.registry import load_target, tasks
 from robopolicy_datasets.spec import Feature, Spec
+from robopolicy_datasets.store import Stream
 from robopolicy_sim.tasks.common import checked_max_steps, feature_space
 from robopolicy_sim.tasks.configs import ManipulationConfig
 from robopolicy_sim.touch import WristWrench, touch_sensors
+from robopolicy_sim.touch.samples import SensorSamples
 from robopolicy_sim.touch.sensor import SimulatedSensor
 from robopolicy_sim.tracking import make_tracker
 from robopolicy_sim.worlds.disturbances import Disturbances
@@ -108,8 +110,14 @@ class ManipulationEnv(gymnasium.Env[Observation, NDArray[Any]]):
         self.dt = 1.0 / RATE_HZ
         make_world: type[World] = load_target(SIMULATORS[config.simulator])
         self.world = make_world(scene, [config.embodiment] * scene.num_robots)
-        self._sensors = _sensors(self.world, config)
+        if config.touch and config.simulator != "mujoco":
+            raise ConfigError(
+                f"task.touch is {config.touch}, and touch is computed from MuJoCo's contacts; "
+                "take task.simulator=mujoco."
+            )
+        self._sensors = world_sensors(self.world, config.touch)
         felt = [feature for sensor in self._sensors for feature in sensor.spec.observation]
+        self._samples = SensorSamples(self.world, self._sensors)
         self._felt = frozenset(feature.key for feature in felt)
         seen = manipulation_spec(config.image_size, scene.num_robots)
         self.data_spec = Spec((*seen.observation, *felt), seen.action)
@@ -147,6 +155,7 @@ class ManipulationEnv(gymnasium.Env[Observation, NDArray[Any]]):
         """
         super().reset(seed=seed)
         self.world.reset(self.np_random)
+        self._samples.restart()
         for tracker in self._trackers:
             tracker.reset()
         self._disturbances.reset(self.np_random)
@@ -181,6 +190,19 @@ class ManipulationEnv(gymnasium.Env[Observation, NDArray[Any]]):
         success = info["success"]
         truncated = not success and self._steps >= self.max_steps
         return self._observe(), self._score - before, success, truncated, info
+
+    @property
+    def streams(self) -> tuple[Feature, ...]:
+        """What is felt within the control steps too, at the rate of the sensor; see ``listen``."""
+        return self._samples.streams
+
+    def listen(self, keys: Iterable[str]) -> None:
+        """Keeps the samples of these streams from the next reset on, for ``heard``."""
+        self._samples.listen(keys)
+
+    def heard(self) -> dict[str, Stream]:
+        """Returns the samples since the last call, by key; their times count from the reset [ns]."""
+        return self._samples.heard()
 
     def render(self) -> NDArray[np.uint8]:
         """Returns a frame ``[360, 480, 3]`` for videos."""
@@ -236,30 +258,34 @@ class ManipulationEnv(gymnasium.Env[Observation, NDArray[Any]]):
         return np.array(low, dtype=np.float32), np.array(high, dtype=np.float32)
 
 
-def _sensors(world: World, config: ManipulationConfig) -> list[SimulatedSensor]:
-    """Returns the sensors that give what ``config.touch`` asks for."""
-    if not config.touch:
+def world_sensors(world: World, touch: Sequence[str]) -> list[SimulatedSensor]:
+    """Returns the sensors of a world's robots that give what ``touch`` asks for, and nothing else.
+
+    Args:
+        world: the physics, of MuJoCo.
+        touch: ``wrench``, or outputs of a touch pad.
+
+    Raises:
+        UnknownNameError: there is nothing of the sort to feel with.
+        ConfigError: no robot of the world has a sensor for it.
+    """
+    if not touch:
         return []
-    if config.simulator != "mujoco":
-        raise ConfigError(
-            f"task.touch is {config.touch}, and touch is computed from MuJoCo's contacts; "
-            "take task.simulator=mujoco."
-        )
-    pads = [name for name in config.touch if name != WRENCH]
+    pads = [name for name in touch if name != WRENCH]
     found = [
         sensor
         for robot in world.robots
         for sensor in touch_sensors(
             world.model, world.data, robot.embodiment, outputs=pads, prefix=robot.prefix
         )
-        if sensor.spec.observation and (WRENCH in config.touch or not isinstance(sensor, WristWrench))
+        if sensor.spec.observation and (WRENCH in touch or not isinstance(sensor, WristWrench))
     ]
     felt = {feature.key for sensor in found for feature in sensor.spec.observation}
-    for name in config.touch:
+    for name in touch:
         if not any(key.endswith(name) for key in felt):
             raise ConfigError(
-                f"The embodiment '{config.embodiment}' has no sensor for task.touch={name}. Take one that "
-                f"has (ur5e, fr3), or leave it out of {config.touch}."
+                f"The embodiment '{world.robot.embodiment.name}' has no sensor for touch={name}. Take one "
+                f"that has (ur5e, fr3), or leave it out of {list(touch)}."
             )
     return found
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +35,7 @@ class World:
         robots: in the order of ``embodiments``.
         model: the ``mujoco.MjModel``, shared by all worlds like this one.
         data: its ``mujoco.MjData``.
+        watch: called after each time step of the physics, where somebody measures within ``step``.
 
     Raises:
         UnknownNameError: there is no such embodiment.
@@ -46,6 +47,7 @@ class World:
 
     def __init__(self, scene: Scene, embodiments: Sequence[str] = ("ur5e",)) -> None:
         self._mujoco = import_mujoco()
+        self.watch: Callable[[], None] | None = None
         shared = world_model(scene, embodiments)
         self.scene = scene
         scene.scale = shared.scale
@@ -213,7 +215,12 @@ class World:
         return self._cameras[name]
 
     def _advance(self, steps: int) -> None:
-        self._mujoco.mj_step(self.model, self.data, steps)
+        if self.watch is None:
+            self._mujoco.mj_step(self.model, self.data, steps)
+            return
+        for _ in range(steps):
+            self._mujoco.mj_step(self.model, self.data)
+            self.watch()
 
     def _hover(self) -> None:
         """Lets rotors carry the weight from the first moment on."""

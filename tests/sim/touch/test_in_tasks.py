@@ -47,9 +47,9 @@ def test_a_demonstration_feels_the_grasp_and_the_weight():
         (
             {"touch": ["wrench"], "embodiment": "flying_gripper"},
             ConfigError,
-            "no sensor for task.touch=wrench",
+            "no sensor for touch=wrench",
         ),
-        ({"touch": ["markers"], "embodiment": "ur10e"}, ConfigError, "no sensor for task.touch=markers"),
+        ({"touch": ["markers"], "embodiment": "ur10e"}, ConfigError, "no sensor for touch=markers"),
         ({"touch": ["marker"]}, UnknownNameError, "markers"),
         ({"touch": ["wrench"], "simulator": "bullet"}, UnknownNameError, "pybullet"),
     ],
