@@ -156,3 +156,27 @@ def test_the_checks_before_it_moves_ask_for_the_stream(robot, policy, tmp_path):
         require_fit(policy, CompositeRobot([numb]), [])
     with pytest.raises(SpecError, match="'robot0_wrench' has frame 'robot0_base' but 'robot0_tcp'"):
         require_fit(policy, CompositeRobot([feeling]), [])
+
+
+def test_a_simulated_task_is_felt_from_collecting_to_deployment(robopolicy, tmp_path):
+    task = ("task=wipe", "task.image_size=20", "task.touch=[wrench]")
+    collected = robopolicy("collect", *task, "episodes=2", "output=wipe.zarr", cwd=tmp_path)
+    assert collected.returncode == 0, collected.stderr
+    stored = DemoStore.open(tmp_path / "wipe.zarr")
+    assert [(stream.key, stream.rate_hz) for stream in stored.streams] == [(KEY, 250.0)]
+    seen = (f"policy.streams.{KEY}.samples=8", f"policy.streams.{KEY}.seconds=0.2")
+    small = ("policy=bc", "recipe=none", "trainer.steps=2", "trainer.batch_size=4", "name=felt")
+    trained = robopolicy("train", *task, *small, *seen, "data=wipe.zarr", cwd=tmp_path)
+    assert trained.returncode == 0, trained.stderr
+    (run,) = (tmp_path / "runs" / "train").glob("*felt")
+    judged = robopolicy("eval", str(run), *task, "task.max_steps=9", "episodes=1", "videos=0", cwd=tmp_path)
+    assert judged.returncode == 0, judged.stderr
+    robot = ("robot=sim", "robot.task=wipe", "robot.image_size=20")
+    numb = robopolicy("deploy", str(run), *robot, "episodes=1", "seconds=1", "videos=0", cwd=tmp_path)
+    assert numb.returncode != 0
+    assert f"'{KEY}' is missing" in numb.stderr
+    felt = ("robot.touch=[wrench]", "episodes=1", "seconds=1", "videos=0")
+    deployed = robopolicy("deploy", str(run), *robot, *felt, cwd=tmp_path)
+    assert deployed.returncode == 0, deployed.stderr
+    (store,) = (tmp_path / "runs" / "deploy").glob("*/*/episodes.zarr")
+    assert KEY in {stream.key for stream in DemoStore.open(store).streams}

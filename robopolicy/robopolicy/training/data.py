@@ -25,6 +25,7 @@ from robopolicy_datasets.windows import (
     split_episodes,
 )
 
+MOST_SAMPLES = 1_000_000  # of a stream, which its normalization is fitted to
 IMAGE_MEMORY = 4 << 30  # bytes of decoded images, of all stores together
 
 
@@ -124,7 +125,7 @@ class TrainingData:
     def training_values(self, policy: ChunkPolicy) -> dict[str, NDArray[Any]]:
         """Returns all values that are trained on, of each low-dimensional key: ``{key: [N, *shape]}``.
 
-        Of a history they are the samples of its stream, one by one.
+        Of a history they are samples of its stream, one by one: all, or evenly chosen ones of long episodes.
         """
         pairs = list(zip(self.stores, self.training, strict=True))
         rows = [_rows_of(store, episodes) for store, episodes in pairs]
@@ -132,7 +133,9 @@ class TrainingData:
         for feature in policy.spec.observation:
             key = feature.key
             if key in policy.config.streams:
-                parts = [store.stream(key, int(each)).value for store, chosen in pairs for each in chosen]
+                streams = (store.stream(key, int(each)).value for store, chosen in pairs for each in chosen)
+                most = max(1, MOST_SAMPLES // sum(map(len, self.training)))
+                parts = [value[:: -(-len(value) // most) or 1].copy() for value in streams]
                 values[key] = np.concatenate(parts)[:, None]
             elif not feature.is_image:
                 parts = [store.array(key)[its] for (store, _), its in zip(pairs, rows, strict=True)]
