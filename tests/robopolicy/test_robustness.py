@@ -149,7 +149,7 @@ def test_the_greedy_move_of_a_linear_policy_is_the_worst_there_is():
     observation, seeds, size = observe(POINT_SPEC, 2), list(range(5)), 0.4
     calm = executed(policy, observation, observation)
     changes = {}
-    for name, move in {"random": RandomMove(policy, size), "greedy": GreedyMove(policy, size, 40)}.items():
+    for name, move in {"random": RandomMove(policy, size), "greedy": GreedyMove(policy, size, 40, 1)}.items():
         moved = move(observation, seeds)
         far = distance(policy, observation, moved)
         np.testing.assert_allclose(far, size, rtol=1e-5)  # the worst lies on the surface
@@ -166,7 +166,7 @@ def test_greedy_moves_of_a_sampled_policy_stay_in_the_ball_and_beat_random_ones(
     observation, seeds, size = observe(ARM_SPEC, policy.observation_steps), list(range(5)), 0.2
     calm = executed(policy, observation, observation)
     random, greedy = (
-        move(observation, seeds) for move in (RandomMove(policy, size), GreedyMove(policy, size, 3))
+        move(observation, seeds) for move in (RandomMove(policy, size), GreedyMove(policy, size, 3, 1))
     )
     for moved in (random, greedy):
         assert (distance(policy, observation, moved) <= size * (1 + 1e-5)).all()
@@ -174,7 +174,22 @@ def test_greedy_moves_of_a_sampled_policy_stay_in_the_ball_and_beat_random_ones(
     assert (changes[1] > changes[0] * 1.05).all()
 
 
-@pytest.mark.parametrize("make", [RandomMove, lambda policy, size: GreedyMove(policy, size, 2)])
+def test_more_starts_find_what_one_leaves_in_a_local_maximum():
+    torch.manual_seed(0)
+    policy = FlowPolicy(tiny(FlowConfig, net="mlp"), ARM_SPEC, 0.1).eval()
+    observation, seeds = observe(ARM_SPEC, policy.observation_steps), list(range(5))
+    calm = executed(policy, observation, observation)
+    changes = [
+        (executed(policy, GreedyMove(policy, 2.0, 3, starts)(observation, seeds), observation) - calm).norm(
+            dim=1
+        )
+        for starts in (1, 6)
+    ]
+    assert (changes[1] >= changes[0] * (1 - 1e-4)).all()
+    assert (changes[1] > changes[0] * 1.05).any()
+
+
+@pytest.mark.parametrize("make", [RandomMove, lambda policy, size: GreedyMove(policy, size, 2, 2)])
 def test_a_disturbance_depends_on_its_seed_alone(make):
     policy = LinearPolicy(TURNING_SPEC).eval()
     observation, move = observe(TURNING_SPEC, 2), make(policy, 0.1)
@@ -185,6 +200,15 @@ def test_a_disturbance_depends_on_its_seed_alone(make):
             torch.testing.assert_close(alone[key][0], together[key][row], rtol=0, atol=1e-4)
     other = move(observation, [30, 40, 50, 60, 70])
     assert not torch.equal(other["position"], together["position"])
+
+
+@pytest.mark.parametrize("make", [RandomMove, lambda policy, size: GreedyMove(policy, size, 1, 1)])
+def test_moves_are_made_where_the_policy_is(make):
+    """PyTorch's device of tensors without values tells a mixture of devices as a GPU does."""
+    policy = LinearPolicy(POINT_SPEC).eval().to("meta")
+    observation = {key: value.to("meta") for key, value in observe(POINT_SPEC, 2).items()}
+    moved = make(policy, 0.1)(observation, range(5))
+    assert {value.device.type for value in moved.values()} == {"meta"}
 
 
 def test_a_disturbed_policy_acts_on_what_it_sees_and_tells_how_far_it_was_moved():
@@ -323,8 +347,9 @@ def test_what_cannot_be_disturbed_is_told(tmp_path):
             sweep(policy, Reach, RandomMoveConfig(sizes), seeds=[0], folder=tmp_path)
     with pytest.raises(ConfigError, match="occurs twice"):  # they would share a folder and a figure's name
         sweep(policy, Reach, RandomMoveConfig([0.1, 0.2, 0.1]), seeds=[0], folder=tmp_path)
-    with pytest.raises(ConfigError, match="at least 1, or disturbance=random"):
-        sweep(policy, Reach, GreedyMoveConfig([0.1], 0), seeds=[0], folder=tmp_path)
+    for steps, starts in ((0, 1), (1, 0)):
+        with pytest.raises(ConfigError, match="at least 1 of each, or disturbance=random"):
+            sweep(policy, Reach, GreedyMoveConfig([0.1], steps, starts), seeds=[0], folder=tmp_path)
     images = Spec((Feature("camera0_rgb", (32, 32, 3), "uint8", "rgb"),), (ACTION,))
     with pytest.raises(SpecError, match="disturbance=image_noise"):
         ObservationBall(images, 2, policy.normalizer)

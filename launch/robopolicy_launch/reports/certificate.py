@@ -24,6 +24,10 @@ PLAIN_NAMES = {
     "regret": "discounted cost above the expert's",
     "degradation": "discounted cost of the disturbance",
 }
+PLAIN_PREFIXES = {
+    "pixels_": "movement of the chunk for each unit of the pixels of",
+    "pixel_radius_": "grey levels (l2) that each action tolerates in",
+}
 
 
 def drawn(content: Mapping[str, Any]) -> list[charts.LineChart | charts.BarChart]:
@@ -127,9 +131,16 @@ def read(folder: Path) -> dict[str, Any] | None:
 
 def _findings(findings: Mapping[str, Mapping[str, Any]]) -> list[tuple[Any, ...]]:
     return [
-        (PLAIN_NAMES.get(name, name), one["value"], one["kind"], one["vacuous"], one["assumption"])
+        (_plain_name(name), one["value"], one["kind"], one["vacuous"], one["assumption"])
         for name, one in findings.items()
     ]
+
+
+def _plain_name(name: str) -> str:
+    for prefix, text in PLAIN_PREFIXES.items():
+        if name.startswith(prefix):
+            return f"{text} {name.removeprefix(prefix)}"
+    return PLAIN_NAMES.get(name, name)
 
 
 def _value(finding: Mapping[str, Any]) -> str:

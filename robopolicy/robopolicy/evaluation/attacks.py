@@ -30,10 +30,16 @@ def represented(policy: ChunkPolicy, actions: Tensor, observation: Mapping[str, 
     )
 
 
-def random_directions(seeds: Sequence[int], dimension: int) -> Tensor:
-    """Returns unit vectors ``[B, dimension]``, uniform on the sphere; each depends on its seed alone."""
+def random_directions(seeds: Sequence[int], dimension: int, number: int = 0) -> Tensor:
+    """Returns unit vectors ``[B, dimension]``, uniform on the sphere; each depends on its seed alone.
+
+    Args:
+        seeds: one for each vector.
+        dimension: of the vectors.
+        number: of the vector, where a seed has several.
+    """
     # the policy draws its noise from the seed itself; a disturbance must not be the same numbers
-    generators = [torch.Generator().manual_seed(noise_seed(int(seed), 0)) for seed in seeds]
+    generators = [torch.Generator().manual_seed(noise_seed(int(seed), number)) for seed in seeds]
     drawn = [torch.randn(dimension, generator=one, dtype=torch.float64) for one in generators]
     return torch.nn.functional.normalize(torch.stack(drawn), dim=-1)
 
@@ -58,35 +64,40 @@ class GreedyMove:
     """Moves every window within the ball so that the actions executed next change most.
 
     Projected gradient ascent (Madry et al. 2018) on the change of the executed actions, which are compared
-    in the true frame: the pose that is observed wrongly shifts relative actions, too. It begins at the move
-    that ``RandomMove`` makes with the same seed and keeps the best that it visits, so it is at least as bad.
-    The adversary is greedy: it looks no further than one chunk. It knows the policy and its noise.
+    in the true frame: the pose that is observed wrongly shifts relative actions, too. It is repeated from
+    several random moves, since nets have local maxima. The first is what ``RandomMove`` makes with the same
+    seed, and the best that is visited is kept, so it is at least as bad. The adversary is greedy: it looks no
+    further than one chunk. It knows the policy and its noise.
 
     Args:
         policy: whose observations are moved.
         size: largest size of the moves.
-        steps: of the ascent, each as long as the ball's radius.
+        steps: of each ascent, each as long as the ball's radius.
+        starts: moves from which it ascends.
     """
 
-    def __init__(self, policy: ChunkPolicy, size: float, steps: int) -> None:
-        self._policy, self._ball, self._size, self._steps = policy, ball_of(policy), size, steps
+    def __init__(self, policy: ChunkPolicy, size: float, steps: int, starts: int) -> None:
+        self._policy, self._ball, self._size = policy, ball_of(policy), size
+        self._steps, self._starts = steps, starts
 
     def __call__(self, observation: Mapping[str, Tensor], seeds: Sequence[int]) -> dict[str, Tensor]:
         """Returns the moved windows; ``observation`` is ``{key: [B, To, *shape]}``, with one seed a row."""
         with torch.no_grad():
             calm = self._executed(observation, observation, seeds)
-        by = (self._size * random_directions(seeds, self._ball.dimension)).to(calm.device)
-        best, largest = by, torch.full_like(by[:, 0], -torch.inf)
-        for step in range(self._steps + 1):
-            by = by.detach().requires_grad_()
-            moved = self._ball.move(observation, by)
-            change = (self._executed(moved, observation, seeds) - calm).flatten(1).square().sum(1)
-            better = change.detach() > largest
-            best = torch.where(better[:, None], by.detach(), best)
-            largest = torch.where(better, change.detach(), largest)
-            if step < self._steps:
-                (slope,) = torch.autograd.grad(change.sum(), by)
-                by = self._within(by + self._size * torch.nn.functional.normalize(slope, dim=-1))
+        best = torch.zeros(len(seeds), self._ball.dimension, dtype=torch.float64, device=calm.device)
+        largest = torch.full_like(best[:, 0], -torch.inf)
+        for start in range(self._starts):
+            by = (self._size * random_directions(seeds, self._ball.dimension, start)).to(calm.device)
+            for step in range(self._steps + 1):
+                by = by.detach().requires_grad_()
+                moved = self._ball.move(observation, by)
+                change = (self._executed(moved, observation, seeds) - calm).flatten(1).square().sum(1)
+                better = change.detach() > largest
+                best = torch.where(better[:, None], by.detach(), best)
+                largest = torch.where(better, change.detach(), largest)
+                if step < self._steps:
+                    (slope,) = torch.autograd.grad(change.sum(), by)
+                    by = self._within(by + self._size * torch.nn.functional.normalize(slope, dim=-1))
         return {key: value.detach() for key, value in self._ball.move(observation, best).items()}
 
     def _executed(

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from robopolicy.certify.certificate import Certificate, Movement
 from robopolicy.certify.configs import CertificateConfig
 from robopolicy.certify.covering import expert_lipschitz, sampled_covering_radius
-from robopolicy.certify.finding import Finding
+from robopolicy.certify.finding import Finding, weakest
 from robopolicy.certify.linear_loop import estimate_loop
 from robopolicy.certify.lower_bound import LowerBound, lower_bound
 from robopolicy.certify.plain_nets import plain_sensitivity
@@ -34,6 +34,7 @@ from robopolicy.policies.real_units import action_quantities, is_encoded, observ
 from robopolicy.training.data import TrainingData
 from robopolicy_datasets.errors import ConfigError, unknown_name
 
+GREY_LEVELS = 255  # which images, whose numbers are in [-1, 1], have between their ends
 NOISES = 8  # of a sampling policy: the bound holds for each one, so a few of them are searched
 Progress = Callable[[str], None]
 
@@ -75,6 +76,8 @@ def certify(
         movements.append(_movement(policy, quantity, sensitivity, points, config))
     noise = sensitivity.noise if sensitivity else None
     findings, notes = _implied(policy, config, data, training, sensitivity, tell)
+    if sensitivity is not None:
+        findings |= _pixels(policy, sensitivity.chunk, movements)
     return Certificate(
         name,
         _upper(sensitivity, sensitivity.chunk if sensitivity else math.inf),
@@ -101,7 +104,7 @@ def _implied(
     if sensitivity is None:
         return {}, [*notes, "Without an upper bound no theorem applies."]
     chunk = _upper(sensitivity, sensitivity.chunk)
-    findings = {"disturbed_action": disturbed_action(chunk, config.disturbance), **_pixels(policy)}
+    findings = {"disturbed_action": disturbed_action(chunk, config.disturbance)}
     if data is None or training is None:
         notes.append("No data was given: the searches began at random windows, and the theorems need data.")
     elif policy.stochastic:
@@ -203,13 +206,24 @@ def _check_units(quantities: Sequence[ActionQuantity], config: CertificateConfig
             raise unknown_name("unit of an action in certificate.tolerances", unit, units)
 
 
-def _pixels(policy: ChunkPolicy) -> dict[str, Finding]:
-    """Returns the bounds from images to the chunk, of encoders that have one."""
+def _pixels(policy: ChunkPolicy, chunk: float, movements: Sequence[Movement]) -> dict[str, Finding]:
+    """Returns what follows for images, of which the encoder has a bound: the chunk's, and a radius."""
     offered: Callable[[], dict[str, float]] | None = getattr(policy, "pixel_bounds", None)
     if offered is None:
         return {}
-    text = "From the images of the window, their numbers in [-1, 1], l2, all else being the same."
-    return {f"pixels_{name}": Finding(bound, "certified", text) for name, bound in offered().items()}
+    window = min((movement.radius for movement in movements), key=lambda radius: radius.value)
+    kind = weakest(*(movement.radius for movement in movements))
+    found = {}
+    for name, bound in offered().items():
+        text = "From the images of the window, their numbers in [-1, 1], l2, all else being the same."
+        found[f"pixels_{name}"] = Finding(bound, "certified", text)
+        text = (
+            "How far the window's images may be off, l2 over their grey levels of 0 to 255, all else being "
+            f"right: each action stays within its tolerance. {window.assumption}"
+        )
+        radius = GREY_LEVELS / 2 * window.value * chunk / bound
+        found[f"pixel_radius_{name}"] = Finding(radius, kind, text)
+    return found
 
 
 def _notes(policy: ChunkPolicy) -> list[str]:

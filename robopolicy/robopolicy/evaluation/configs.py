@@ -30,7 +30,8 @@ class GreedyMoveConfig:
 
     Attributes:
         sizes: largest moves: Euclidean norm over all normalized low-dimensional numbers of a window.
-        steps: of projected gradient ascent.
+        steps: of each projected gradient ascent.
+        starts: random moves from which it ascends; one alone often ends in a local maximum.
     """
 
     target: ClassVar[str] = "robopolicy.evaluation.disturbances:greedy_moves"
@@ -38,6 +39,7 @@ class GreedyMoveConfig:
 
     sizes: list[float] = field(default_factory=lambda: [0.0, 0.05, 0.1, 0.2, 0.4])
     steps: int = 5
+    starts: int = 4
 
 
 @dataclass

@@ -33,9 +33,12 @@ def random_moves(policy: OwnPolicy, task: Any, size: float, config: RandomMoveCo
 
 def greedy_moves(policy: OwnPolicy, task: Any, size: float, config: GreedyMoveConfig) -> Disturbed:
     """Moves what the policy observes against it; see ``attacks.GreedyMove``."""
-    if config.steps < 1:
-        raise ConfigError(f"disturbance.steps is {config.steps}; give at least 1, or disturbance=random.")
-    return DisturbedPolicy(policy, GreedyMove(policy, size, config.steps)), task
+    if config.steps < 1 or config.starts < 1:
+        raise ConfigError(
+            f"disturbance.steps is {config.steps} and disturbance.starts {config.starts}; give at least 1 of "
+            "each, or disturbance=random."
+        )
+    return DisturbedPolicy(policy, GreedyMove(policy, size, config.steps, config.starts)), task
 
 
 def image_noise(policy: OwnPolicy, task: Any, size: float, config: ImageNoiseConfig) -> Disturbed:

@@ -66,7 +66,8 @@ class ObservationBall:
             by: the moves ``[B, dimension]``; the result is differentiable with respect to them.
         """
         moved = dict(observation)
-        per_step = by.double().unflatten(-1, (self._steps, -1))
+        device = observation[self.features[0].key].device
+        per_step = by.double().to(device).unflatten(-1, (self._steps, -1))
         parts = per_step.split([feature.size for feature in self.features], dim=-1)
         for feature, part in zip(self.features, parts, strict=True):
             value = observation[feature.key]

@@ -156,6 +156,27 @@ def test_the_bound_from_pixels_is_told_where_there_is_one():
     assert "encoder's features" in certificate.notes[0]
 
 
+def test_every_image_within_the_radius_keeps_every_action_within_its_tolerance():
+    encoder = ImageEncoderConfig(backbone="aol", channels=[4, 8], groups=1, features=8)
+    config = LipschitzConfig(horizon=4, action_steps=2, width=8, depth=1, bound=3.0, encoder=encoder)
+    torch.manual_seed(0)
+    policy = LipschitzPolicy(config, IMAGE_SPEC, 0.1).eval()
+    asked = CertificateConfig(points=2, tolerance=0.5)
+    radius = certify(policy, "lipschitz", asked, None, silent).findings["pixel_radius_camera0_rgb"]
+    assert radius.kind == "certified"  # there is no rotation
+    rng = np.random.default_rng(0)
+    images = rng.integers(60, 196, (300, config.observation_steps, 16, 16, 3))
+    share = rng.uniform(0.01, 0.2, (300, 1, 1, 1, 1))  # of the numbers that change
+    change = rng.normal(size=images.shape) * (rng.random(images.shape) < share)
+    change *= (radius.value / np.sqrt((change**2).sum((1, 2, 3, 4))))[:, None, None, None, None]
+    moved = images + np.trunc(np.clip(change, -60, 60))  # whole grey levels, towards no change
+    assert np.abs(moved - images).max() > 1
+    calm, disturbed = (policy.infer({"camera0_rgb": given.astype(np.uint8)}) for given in (images, moved))
+    tolerance = 0.5 * policy.normalizer.scale("action").numpy()
+    assert (np.abs(disturbed - calm) <= tolerance).all()
+    assert np.abs(disturbed - calm).max() > 0
+
+
 class Plain(SpectralPolicy):
     """Without bounds of its own; its net is a plain one."""
 
