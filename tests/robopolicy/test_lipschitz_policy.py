@@ -117,6 +117,20 @@ def test_a_step_of_training_is_seen_at_once(write):
     np.testing.assert_array_equal(after, policy.infer(windows["observation"]))
 
 
+@pytest.mark.parametrize("margin", [0.0, 0.3])
+def test_rounding_shows_where_float32_no_longer_does(margin):
+    """Small weights make this layer's outer ones, and with them the rounding, a thousand times larger."""
+    roundings = []
+    for shrunk in (1.0, 1e-3):
+        policy, _ = build(layer="sll_tanh", margin=margin)
+        with torch.no_grad():
+            for block in policy.net.hidden:
+                block.weight.mul_(shrunk)
+        roundings.append(policy.rounding(torch.randn(200, policy.encoder.size)))
+    assert 0 < roundings[0] < 1e-3
+    assert roundings[1] > 10 * roundings[0]
+
+
 def test_what_encoders_see_is_named_as_outside_of_the_bound():
     policy, _ = build(IMAGE_SPEC)
     assert "features that encoders make of camera0_rgb" in policy.sensitivity().method

@@ -10,6 +10,7 @@ from typing import Any
 from robopolicy_launch.reports import charts, page
 
 PLAIN_NAMES = {
+    "rounding": "movement of the chunk by rounding in float32",
     "disturbed_action": "movement of the chunk under the disturbance",
     "expert_lipschitz": "Lipschitz constant of the expert",
     "training_error": "error at the demonstrated windows",

@@ -76,6 +76,7 @@ def certify(
         movements.append(_movement(policy, quantity, sensitivity, points, config))
     noise = sensitivity.noise if sensitivity else None
     findings, notes = _implied(policy, config, data, training, sensitivity, tell)
+    findings = _rounding(policy, points) | findings
     if sensitivity is not None:
         findings |= _pixels(policy, sensitivity.chunk, movements)
     return Certificate(
@@ -224,6 +225,15 @@ def _pixels(policy: ChunkPolicy, chunk: float, movements: Sequence[Movement]) ->
         radius = GREY_LEVELS / 2 * window.value * chunk / bound
         found[f"pixel_radius_{name}"] = Finding(radius, kind, text)
     return found
+
+
+def _rounding(policy: ChunkPolicy, points: Tensor) -> dict[str, Finding]:
+    """Returns what rounding adds to a movement, of policies that can tell."""
+    offered: Callable[[Tensor], float] | None = getattr(policy, "rounding", None)
+    if offered is None:
+        return {}
+    text = f"Twice the largest distance of a chunk in float32 from that in float64, of {len(points)} windows."
+    return {"rounding": Finding(2 * offered(points), "empirical", text)}
 
 
 def _notes(policy: ChunkPolicy) -> list[str]:

@@ -6,6 +6,7 @@ Al Makdah, Krishnan and Pasqualetti, "Learning Lipschitz Feedback Policies from 
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -80,8 +81,7 @@ class LipschitzPolicy(ChunkPolicy):
         Raises:
             RobopolicyError: a weight is not finite.
         """
-        scale = 1.0 if self.search is None else math.exp(float(self.search.log_scale.detach()))
-        size = self.action.size
+        scale, size = self._scale(), self.action.size
         rows = range(self.config.horizon)
         per_action = [
             scale * self.net.lipschitz_bound(outputs=[row * size + number for row in rows])
@@ -114,6 +114,19 @@ class LipschitzPolicy(ChunkPolicy):
             if isinstance(backbone, LipschitzModule):
                 bounds[name] = chunk * product_bound(backbone) * product_bound(head)
         return bounds
+
+    @torch.no_grad()
+    def rounding(self, windows: Tensor) -> float:
+        """Returns how far chunks that are inferred in float32 are from ones in float64, l2, normalized.
+
+        Args:
+            windows: encoded observations ``[N, C]``; the farthest counts.
+        """
+        chunks = self._chunk(copy.deepcopy(self._plain_net()).double(), windows.double())
+        return float((self.respond(windows) - chunks).flatten(1).norm(dim=1).max())
+
+    def _scale(self) -> float:
+        return 1.0 if self.search is None else math.exp(float(self.search.log_scale.detach()))
 
     def _chunk_loss(self, clean: Tensor, condition: Tensor, generator: torch.Generator | None) -> Tensor:
         error = F.mse_loss(self._chunk(self.net, condition).float(), clean)
