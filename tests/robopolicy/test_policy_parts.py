@@ -257,6 +257,7 @@ def test_observations_that_do_not_fit_are_told():
         ({"camera0_rgb": good["camera0_rgb"].astype("f4")}, SpecError, "float32; needed is uint8"),
         ({"camera0_rgb": good["camera0_rgb"][:, :, :8]}, SpecError, r"\[N, 2, 16, 16, 3\]"),
         ({"agent_pos": good["agent_pos"][:1]}, SpecError, "camera0_rgb 2, agent_pos 1"),
+        ({key: value[:0] for key, value in good.items()}, SpecError, "at least one; given: camera0_rgb 0"),
     ):
         with pytest.raises(error, match=words):
             policy.infer({**good, **change})

@@ -487,6 +487,16 @@ def test_validation_episodes_are_kept_out_of_training(tmp_path):
         assert buffers[f"{key}_scale"].tolist() == [(high - low) / 2] * 2
 
 
+@pytest.mark.parametrize("steps", [10, 31, 47, 63, 100])
+def test_validation_samples_windows_of_all_held_out_episodes(make_store, tmp_path, steps):
+    """Two episodes of so many steps each are held out."""
+    store = make_store(episodes=6, steps=steps)
+    validation = Trainer("flow", POLICY, settings(), [store], tmp_path / "run").validation
+    assert len(validation.sampled) == min(64, 2 * steps)
+    assert len(set(validation.sampled.tolist())) == len(validation.sampled)
+    assert np.mean(validation.sampled >= steps) == pytest.approx(0.5, abs=0.1)
+
+
 def test_several_stores_are_mixed_by_weight(tmp_path):
     """Trained on and held out are episodes of each; the normalizer knows the training episodes of all."""
     marked = [marked_store(tmp_path / f"{name}.zarr") for name in "ab"]

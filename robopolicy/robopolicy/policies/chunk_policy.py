@@ -242,9 +242,11 @@ class ChunkPolicy(nn.Module, ABC):
                 )
             tensors[feature.key] = self._on_device(torch.from_numpy(value))
         rows = {key: len(value) for key, value in tensors.items()}
-        if len(set(rows.values())) > 1:
+        if len(set(rows.values())) > 1 or 0 in rows.values():
             listed = ", ".join(f"{key} {count}" for key, count in rows.items())
-            raise SpecError(f"Every observation needs the same number of rows; given: {listed}.")
+            raise SpecError(
+                f"Every observation needs the same number of rows, at least one; given: {listed}."
+            )
         return tensors
 
     def _on_device(self, value: Tensor) -> Tensor:

@@ -27,7 +27,8 @@ class Validation:
         self.policy, self.windows, self.device, self.seed = policy, windows, device, seed
         order = np.zeros(0, np.int64) if windows is None else windows.order(seed=seed, epoch=0)
         self.indices = np.sort(order[:LOSS_WINDOWS])
-        self.sampled = self.indices[:: max(1, len(self.indices) // SAMPLED_WINDOWS)][:SAMPLED_WINDOWS]
+        count = min(len(self.indices), SAMPLED_WINDOWS)
+        self.sampled = self.indices[np.arange(count) * len(self.indices) // max(count, 1)]  # of all episodes
 
     @torch.no_grad()
     def measure(self) -> dict[str, float]:
