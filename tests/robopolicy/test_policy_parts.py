@@ -28,6 +28,7 @@ from robopolicy.policies.representation import (
 from robopolicy_datasets.errors import CheckpointError, ConfigError, RobopolicyError, SpecError
 from robopolicy_datasets.registry import policies
 from robopolicy_datasets.spec import Feature, Spec
+from robopolicy_drivers.interfaces import Prefix
 
 from .conftest import ARM_SPEC, IMAGE_SPEC, PLANE_SPEC, POSE, POSE_ACTION, tiny
 
@@ -354,6 +355,23 @@ def test_a_rounded_net_samples_nearly_the_same(name, net):
     assert rounded.dtype == np.float32
     assert not np.array_equal(rounded, exact)
     assert np.median(np.abs(rounded - exact)) < 0.05 * exact.std()
+
+
+@pytest.mark.parametrize("net", ["unet", "mlp", "transformer"])
+@pytest.mark.parametrize("name", ["flow", "diffusion"])
+def test_a_rounded_net_continues_a_prefix_too(name, net):
+    """For which it needs a gradient."""
+    torch.manual_seed(0)
+    policy = policies.build(name, tiny(policies.config_class(name), net=net), PLANE_SPEC, 0.1)
+    observation = example_windows(policy, PLANE_SPEC, seed=0)["observation"]
+    seeds = list(range(len(observation["agent_pos"])))
+    prefix = Prefix(policy.infer(observation, seeds=seeds)[0, :5] + 0.1, 3)
+    exact = policy.infer(observation, seeds=seeds, prefix=prefix)
+    policy.round_net()
+    for policy.bf16 in (False, True):
+        rounded = policy.infer(observation, seeds=seeds, prefix=prefix)
+        assert rounded.dtype == np.float32
+        assert np.median(np.abs(rounded - exact)) < 0.05 * exact.std()
 
 
 def test_a_pretrained_encoder_is_loaded_from_its_own_file_or_a_checkpoint(tmp_path):

@@ -134,7 +134,9 @@ class TemporalGroupNorm(nn.GroupNorm):
     def forward(self, x: Tensor) -> Tensor:
         """Normalizes each group of channels over time."""
         if torch.is_grad_enabled():
-            return _GroupNorm.apply(x.float(), self.weight, self.bias, self.num_groups, self.eps)
+            weights = self.weight.float(), self.bias.float()
+            normed = _GroupNorm.apply(x.float(), *weights, self.num_groups, self.eps)
+            return normed.to(self.weight.dtype)  # of a net that is rounded to bfloat16, that
         image = x.permute(1, 2, 0).unsqueeze(-1)
         normed = F.group_norm(
             image, self.num_groups, self.weight.to(x.dtype), self.bias.to(x.dtype), self.eps
