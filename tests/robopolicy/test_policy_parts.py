@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from safetensors.torch import save_file
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from robopolicy import geometry
 from robopolicy.checkpoint import load_policy, save_policy
@@ -372,6 +373,30 @@ def test_a_rounded_net_continues_a_prefix_too(name, net):
         rounded = policy.infer(observation, seeds=seeds, prefix=prefix)
         assert rounded.dtype == np.float32
         assert np.median(np.abs(rounded - exact)) < 0.05 * exact.std()
+
+
+class CountsRounded(TorchDispatchMode):
+    """Counts the numbers that are rounded to bfloat16."""
+
+    count = 0
+
+    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+        result = operation(*args, **(kwargs or {}))
+        if operation is torch.ops.aten._to_copy.default and result.dtype == torch.bfloat16:
+            self.count += result.numel()
+        return result
+
+
+@pytest.mark.parametrize("net", ["unet", "mlp", "transformer"])
+@pytest.mark.parametrize("name", ["flow", "diffusion"])
+def test_sampling_in_bfloat16_rounds_no_weights_on_the_way(name, net):
+    """Autocast does so with views of weights, which our convolutions take, at every evaluation."""
+    policy = policies.build(name, tiny(policies.config_class(name), net=net), PLANE_SPEC, 0.1)
+    observation = {feature.key: torch.zeros(1, 2, *feature.shape) for feature in PLANE_SPEC.observation}
+    policy.sample_in_bfloat16()
+    with torch.no_grad(), CountsRounded() as rounded:
+        assert policy.sample(observation, torch.zeros(1, 8, 2)).dtype == torch.float32
+    assert 0 < rounded.count < 0.1 * sum(weights.numel() for weights in policy.net.parameters())
 
 
 def test_a_pretrained_encoder_is_loaded_from_its_own_file_or_a_checkpoint(tmp_path):

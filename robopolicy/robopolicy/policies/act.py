@@ -11,6 +11,7 @@ from torch import Tensor
 from robopolicy.nets.posterior import ChunkPosterior, divergence
 from robopolicy.policies.config_checks import at_least
 from robopolicy.policies.configs import ActConfig
+from robopolicy.policies.random_numbers import RandomNumbers
 from robopolicy.policies.regression import RegressionPolicy
 from robopolicy.sampling.prefix import ChunkPrefix
 from robopolicy_datasets.spec import Spec
@@ -52,8 +53,7 @@ class ActPolicy(RegressionPolicy):
 
     def _chunk_loss(self, clean: Tensor, condition: Tensor, generator: torch.Generator | None) -> Tensor:
         mean, log_variance = self.posterior(clean, condition)
-        device = mean.device if generator is None else generator.device
-        drawn = torch.randn(mean.shape, generator=generator, device=device).to(mean.device)
+        drawn = RandomNumbers(generator, mean.device).normal(mean.shape)
         latent = mean + (0.5 * log_variance).exp() * drawn
         predicted = self.regress(torch.cat([condition, latent], dim=-1))
         surprise = divergence(mean, log_variance).mean()

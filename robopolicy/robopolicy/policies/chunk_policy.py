@@ -175,6 +175,10 @@ class ChunkPolicy(nn.Module, ABC):
         """Returns the context in which nets are evaluated: of bfloat16, where the policy is to use it."""
         return torch.autocast(self.device.type, torch.bfloat16) if self.bf16 else nullcontext()
 
+    def sample_in_bfloat16(self) -> None:
+        """Evaluates nets in bfloat16 from now on, for sampling only."""
+        self.bf16 = True
+
     def actions(self, chunk: Tensor, observation: Mapping[str, Tensor]) -> Tensor:
         """Returns the actions ``[B, Tp, A]`` in real units that a normalized chunk ``[B, Tp, D]`` means."""
         represented = self.normalizer.unnormalize("action", chunk.float())

@@ -13,13 +13,14 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from robopolicy.policies.random_numbers import RandomNumbers
+
 _RANDOM_CODES = 0.05  # share of the codes drawn regardless, so that none forgets a part of the observations
 
 
 def integers(below: int, count: int, generator: torch.Generator | None, device: torch.device) -> Tensor:
-    """Draws ``[count]`` integers from 0 on where their generator lives, and brings them to the device."""
-    source = device if generator is None else generator.device
-    return torch.randint(below, (count,), generator=generator, device=source).to(device)
+    """Draws ``[count]`` integers from 0 on; see ``RandomNumbers``."""
+    return RandomNumbers(generator, device).integers(below, count)
 
 
 def seeded_codes(codes: int, count: int, seeds: Sequence[int] | None, device: torch.device) -> Tensor:

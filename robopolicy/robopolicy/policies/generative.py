@@ -15,6 +15,7 @@ from robopolicy.policies.chunk_nets import make_net
 from robopolicy.policies.chunk_policy import ChunkPolicy
 from robopolicy.policies.config_checks import check_hooks
 from robopolicy.policies.configs import DiffusionConfig, FlowConfig, GenerativeConfig
+from robopolicy.policies.random_numbers import RandomNumbers
 from robopolicy.sampling.denoiser import PREDICTIONS, Denoiser, Draw, InformedDenoiser, NoisePath, mix
 from robopolicy.sampling.diffusion import DiffusionSampler
 from robopolicy.sampling.feedback import SIGNALS, Feedback, Operator, Signal, bend
@@ -164,6 +165,11 @@ class GenerativePolicy(ChunkPolicy):
         for weights in self.net.parameters():
             weights.data = weights.data.bfloat16()
 
+    def sample_in_bfloat16(self) -> None:
+        """Evaluates nets in bfloat16 from now on, for sampling only; rounded once, not at each evaluation."""
+        super().sample_in_bfloat16()
+        self.round_net()
+
     def _predict(self, condition: Tensor, seeds: Sequence[int] | None, prefix: ChunkPrefix | None) -> Tensor:
         draw = self._draw(len(condition), seeds)
         return self.sampler.sample(self._continuing(self.denoiser(condition), prefix), draw(), draw)
@@ -255,7 +261,7 @@ class GenerativePolicy(ChunkPolicy):
         repeats = self.config.noise_samples
         if repeats > 1:
             clean, condition = clean.repeat(repeats, 1, 1), condition.repeat(repeats, 1)
-        random = _Random(generator, clean.device)
+        random = RandomNumbers(generator, clean.device)
         noise = random.normal(clean.shape)
         level = self._random_levels(len(clean), random)
         known = self._random_prefix(clean, random) if self.config.longest_prefix else None
@@ -281,10 +287,10 @@ class GenerativePolicy(ChunkPolicy):
         return (predicted - target).square()
 
     @abstractmethod
-    def _random_levels(self, count: int, random: _Random) -> Tensor:
+    def _random_levels(self, count: int, random: RandomNumbers) -> Tensor:
         """Draws the noise levels ``[count]`` of a training step."""
 
-    def _random_prefix(self, clean: Tensor, random: _Random) -> Tensor:
+    def _random_prefix(self, clean: Tensor, random: RandomNumbers) -> Tensor:
         """Draws which rows are known ``[B, Tp]``: none in half of the chunks, else as many as a delay has.
 
         Known rows tell much of what the observation would have to; a net that nearly always had some would
@@ -301,7 +307,7 @@ class GenerativePolicy(ChunkPolicy):
         signal: Signal,
         noisy: Callable[[Tensor], Tensor],
         level: Tensor,
-        random: _Random,
+        random: RandomNumbers,
     ) -> Tensor:
         """Draws what sampling would feed back: nothing, a look-ahead, or the refined estimate before it."""
         config, before = self.config.feedback, self.sampler.before(level)
@@ -332,7 +338,7 @@ class FlowPolicy(GenerativePolicy):
             )
         self.sampler = FlowSampler(config.sampler, config.sampling_steps)
 
-    def _random_levels(self, count: int, random: _Random) -> Tensor:
+    def _random_levels(self, count: int, random: RandomNumbers) -> Tensor:
         return random.uniform(count)
 
     def _net_input(
@@ -360,7 +366,7 @@ class DiffusionPolicy(GenerativePolicy):
             clip=_FARTHEST[config.normalization],
         )
 
-    def _random_levels(self, count: int, random: _Random) -> Tensor:
+    def _random_levels(self, count: int, random: RandomNumbers) -> Tensor:
         return random.integers(self.config.noise_levels, count)
 
     def _net_input(
@@ -381,24 +387,6 @@ class DiffusionPolicy(GenerativePolicy):
     ) -> Tensor:
         # where nearly all is noise an estimate is of any size; hooks should not see such ones
         return self.sampler.clipped(super()._denoise(net, x, level, known, feedback))
-
-
-class _Random:
-    """Random numbers of a training step, drawn where their generator lives and brought to the device."""
-
-    def __init__(self, generator: torch.Generator | None, device: torch.device) -> None:
-        self._generator, self._device = generator, device
-        self._source = device if generator is None else generator.device
-
-    def normal(self, shape: Sequence[int]) -> Tensor:
-        return torch.randn(shape, generator=self._generator, device=self._source).to(self._device)
-
-    def uniform(self, count: int) -> Tensor:
-        return torch.rand(count, generator=self._generator, device=self._source).to(self._device)
-
-    def integers(self, below: int, count: int) -> Tensor:
-        drawn = torch.randint(0, below, (count,), generator=self._generator, device=self._source)
-        return drawn.to(self._device)
 
 
 def _by_copies(signal: Signal, copies: int) -> Signal:

@@ -24,7 +24,7 @@ _Signature = tuple[tuple[int, int, int], ...]
 
 
 def load_served(checkpoint: Path, *, device: str, threads: int) -> ChunkPolicy:
-    """Loads a checkpoint for serving, warmed up; on a GPU it samples in bfloat16.
+    """Loads a checkpoint for serving, warmed up; on a GPU that computes bfloat16 it samples in that.
 
     Args:
         checkpoint: a checkpoint folder, or the run folder of a training.
@@ -40,7 +40,8 @@ def load_served(checkpoint: Path, *, device: str, threads: int) -> ChunkPolicy:
     folder = find_checkpoint(checkpoint)
     policy = load_policy(folder, device=device, threads=threads)
     logger.info("The certificate of '%s': %s", folder, check_certificate(folder))
-    policy.bf16 = policy.device.type == "cuda"
+    if policy.device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False):
+        policy.sample_in_bfloat16()
     # Once, so that the first robot does not wait for what is allocated and compiled then.
     policy.infer(
         {
