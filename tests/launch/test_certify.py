@@ -7,6 +7,7 @@ import math
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from omegaconf import OmegaConf
@@ -20,6 +21,7 @@ from robopolicy.policies.regression import BehaviorCloningPolicy
 from robopolicy.serving.loading import load_served
 from robopolicy_datasets.errors import CheckpointError
 from robopolicy_datasets.spec import Feature, Spec
+from robopolicy_datasets.store.demo_store import DemoStore
 from robopolicy_drivers.runtime.certificate import CERTIFICATE, check_certificate
 from robopolicy_launch.reports import report
 from robopolicy_launch.run_folder import RunFolder
@@ -63,6 +65,21 @@ def test_several_are_laid_side_by_side(tmp_path):
     html = report.write(folder, "Certificate").read_text()
     assert "What a bound costs" in html
     assert "Certificate 2" in html
+
+
+def test_held_out_is_what_the_training_held_out(tmp_path):
+    """A training that held nothing out has no held-out error, though another would have."""
+    checkpoint = made(tmp_path / "run" / "checkpoints" / "last", bound=2.0)
+    store = DemoStore.create(tmp_path / "demos.zarr", load_policy(checkpoint).spec, rate_hz=10.0)
+    rng = np.random.default_rng(0)
+    for _ in range(6):
+        state = rng.normal(size=(20, 2)).astype(np.float32)
+        store.append_episode({"agent_pos": state, "action": state})
+    for fraction, told in ((0.0, False), (0.3, True)):
+        (tmp_path / "run" / "config.yaml").write_text(f"trainer: {{validation_fraction: {fraction}}}\n")
+        asked = CertificateConfig(points=2)
+        figures = certify(checkpoint, asked, tmp_path / "out", stores=[str(store.path)])
+        assert ("held_out_error" in figures) == told
 
 
 def test_what_has_no_bound_is_laid_beside_the_others_without_one(tmp_path):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from robopolicy.certify.configs import CertificateConfig
 from robopolicy_launch import console
+from robopolicy_launch.stages.saved_runs import saved_setting
 
 if TYPE_CHECKING:
     from robopolicy.certify.certificate import Certificate
@@ -89,7 +90,7 @@ def certify(
     sums = policy_sums(checkpoint)  # before it is loaded: a file that changes later is found at deployment
     content = read_config(checkpoint)
     policy = load_policy(checkpoint, device=device)
-    data = _data(stores, seed=int(content.get("seed", 0)))
+    data = _data(checkpoint, stores, seed=int(content.get("seed", 0)))
     certificate = make_certificate(
         policy, content["policy"], config, data, lambda step: console.line(f"  {step} ...")
     )
@@ -102,8 +103,8 @@ def certify(
     return {**_figures(certificate), "seconds": time.monotonic() - started}
 
 
-def _data(stores: Sequence[str], *, seed: int) -> TrainingData | None:
-    """Returns the demonstrations, split as the trainer splits them by default."""
+def _data(checkpoint: Path, stores: Sequence[str], *, seed: int) -> TrainingData | None:
+    """Returns the demonstrations, split as for the training, or as by default where its run is not there."""
     from robopolicy.training.configs import TrainerConfig
     from robopolicy.training.data import TrainingData
     from robopolicy_datasets.store.demo_store import DemoStore
@@ -111,7 +112,10 @@ def _data(stores: Sequence[str], *, seed: int) -> TrainingData | None:
     if not stores:
         return None
     opened = [DemoStore.open(Path(path).expanduser()) for path in stores]
-    return TrainingData(opened, None, validation_fraction=TrainerConfig().validation_fraction, seed=seed)
+    fraction = saved_setting(checkpoint, "trainer.validation_fraction")
+    if fraction is None:
+        fraction = TrainerConfig().validation_fraction
+    return TrainingData(opened, None, validation_fraction=float(fraction), seed=seed)
 
 
 def _figures(certificate: Certificate) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import yaml
 from omegaconf import DictConfig, ListConfig, OmegaConf
@@ -22,19 +23,41 @@ def saved_command(path: str | Path, *, verb: str = "") -> list[str]:
     Raises:
         ConfigError: its settings cannot be read, or another verb made it.
     """
+    folder = _run_folder(path)
+    if folder is None:
+        return []
+    config = _load(folder / "config.yaml")
+    made_by = config.get("verb", verb)
+    if verb and made_by != verb:
+        raise ConfigError(
+            f"'{folder}' was made by 'robopolicy {made_by}'; 'robopolicy {verb}' cannot continue it. "
+            f"Give a folder that 'robopolicy {verb}' made."
+        )
+    words = config.get("command")
+    return [str(word) for word in words] if isinstance(words, ListConfig) else []
+
+
+def saved_setting(path: str | Path, key: str) -> Any:
+    """Returns a setting that a run folder was made with; None where there is none.
+
+    Args:
+        path: a run folder or anything inside one.
+        key: of the setting, e.g. ``trainer.validation_fraction``.
+
+    Raises:
+        ConfigError: its settings cannot be read.
+    """
+    folder = _run_folder(path)
+    return None if folder is None else OmegaConf.select(_load(folder / "config.yaml"), key)
+
+
+def _run_folder(path: str | Path) -> Path | None:
+    """Returns the run folder with checkpoints that a path is in, or that it is."""
     given = Path(path).expanduser().absolute()
     for folder in (given, *list(given.parents)[:3]):
         if (folder / "config.yaml").is_file() and (folder / "checkpoints").is_dir():
-            config = _load(folder / "config.yaml")
-            made_by = config.get("verb", verb)
-            if verb and made_by != verb:
-                raise ConfigError(
-                    f"'{folder}' was made by 'robopolicy {made_by}'; 'robopolicy {verb}' cannot continue it. "
-                    f"Give a folder that 'robopolicy {verb}' made."
-                )
-            words = config.get("command")
-            return [str(word) for word in words] if isinstance(words, ListConfig) else []
-    return []
+            return folder
+    return None
 
 
 def _load(file: Path) -> DictConfig:
