@@ -62,8 +62,10 @@ def expert_lipschitz(points: Array, actions: Array) -> Finding:
         actions: what the expert did there ``[N, m]``.
 
     Raises:
-        ConfigError: all points coincide.
+        ConfigError: all points coincide, or there is one only.
     """
+    if len(points) < 2:
+        raise _no_slope("There is one demonstrated state")
     count = min(NEIGHBOURS + 1, len(points))
     distances, neighbours = cKDTree(points).query(points, k=count)
     # very near pairs show the noise of the labels, not the slope of the expert
@@ -71,9 +73,15 @@ def expert_lipschitz(points: Array, actions: Array) -> Finding:
     change = np.linalg.norm(actions[neighbours] - actions[:, None], axis=-1)
     slopes = change[apart] / distances[apart]
     if not slopes.size:
-        raise ConfigError("All demonstrated states coincide; the expert's slope cannot be estimated.")
+        raise _no_slope("All demonstrated states coincide")
     return Finding(
         float(np.quantile(slopes, STEEP)),
         "estimated",
         f"The expert is as steep as {STEEP:.0%} of the pairs of neighbouring demonstrations.",
+    )
+
+
+def _no_slope(reason: str) -> ConfigError:
+    return ConfigError(
+        f"{reason}: the expert's slope cannot be estimated. Give certificate.expert_lipschitz, or no data."
     )

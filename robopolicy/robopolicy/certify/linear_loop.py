@@ -32,13 +32,18 @@ def loop_of_model(dynamics: Array, inputs: Array, gain: Array, *, kind: str, ass
     """
     closed = dynamics + inputs @ gain
     radius = float(np.abs(np.linalg.eigvals(closed)).max())
-    if radius >= 1:
-        unstable = Finding(radius, kind, f"{assumption} In it the expert's loop does not contract.", True)
-        return Loop(unstable, Finding(float(np.linalg.norm(inputs, 2)), kind, assumption))
-    rates = radius + (1 - radius) * np.linspace(0.05, 1.0, RATES, endpoint=False)
+    rates = radius + (1 - radius) * np.linspace(0.05, 1.0, RATES, endpoint=False) if radius < 1 else ()
     pairs = [_in_metric(closed, inputs, rate) for rate in rates]
-    if (norm := float(np.linalg.norm(closed, 2))) < 1:  # it contracts in l2 as it is
-        pairs.append((norm, float(np.linalg.norm(inputs, 2))))
+    pairs.append((float(np.linalg.norm(closed, 2)), float(np.linalg.norm(inputs, 2))))  # l2 as it is
+    pairs = [pair for pair in pairs if pair[0] < 1]
+    if not pairs:
+        unstable = Finding(
+            max(radius, 1.0),
+            kind,
+            f"{assumption} In it no metric was found in which the expert's loop contracts.",
+            True,
+        )
+        return Loop(unstable, Finding(float(np.linalg.norm(inputs, 2)), kind, assumption))
     contraction, input_gain = min(pairs, key=lambda pair: pair[1] / (1 - pair[0]))
     return Loop(Finding(contraction, kind, assumption), Finding(input_gain, kind, assumption))
 
@@ -78,9 +83,16 @@ def estimate_loop(states: Array, actions: Array, following: Array) -> Loop:
 
 
 def _in_metric(closed: Array, inputs: Array, rate: float) -> tuple[float, float]:
-    """Returns contraction and input gain in the metric in which the loop contracts by ``rate`` at least."""
+    """Returns contraction and input gain in the metric in which the loop contracts by ``rate`` at least.
+
+    Both are infinite where rounding leaves no metric, as of states that hardly decay and differ much in size.
+    """
     metric = solve_discrete_lyapunov((closed / rate).T, np.eye(len(closed)))
+    if not np.isfinite(metric).all():
+        return math.inf, math.inf
     lengths, axes = np.linalg.eigh((metric + metric.T) / 2)
+    if lengths.min() <= 0:
+        return math.inf, math.inf
     root = axes * np.sqrt(lengths) @ axes.T
     back = axes / np.sqrt(lengths) @ axes.T
     contraction = float(np.linalg.norm(root @ closed @ back, 2))

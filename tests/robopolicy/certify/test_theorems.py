@@ -15,7 +15,7 @@ from small_nets import imitate, product_bound, spectral_net
 
 from robopolicy.certify.covering import box_covering_radius, expert_lipschitz, sampled_covering_radius
 from robopolicy.certify.finding import Finding, weakest
-from robopolicy.certify.linear_loop import estimate_loop
+from robopolicy.certify.linear_loop import estimate_loop, loop_of_model
 from robopolicy.certify.theorems import (
     Cost,
     contraction_rate,
@@ -185,6 +185,34 @@ def test_what_cannot_be_is_refused():
         box_covering_radius(np.zeros((1, 12)), np.zeros(12), np.ones(12), nodes=100)
     with pytest.raises(ConfigError, match="must not be negative"):
         expert_deviation(known(1.0), known(1.0), SYSTEM.loop, disturbance=-0.1, trivial=1.0)
+
+
+@pytest.mark.parametrize("points", [np.zeros((1, 3)), np.zeros((4, 3))])
+def test_a_slope_needs_two_states(points):
+    with pytest.raises(ConfigError, match=r"slope cannot be estimated\. Give certificate\.expert"):
+        expert_lipschitz(points, np.zeros((len(points), 2)))
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 10**6), size=st.integers(1, 8), coupling=st.floats(-3.0, 12.0))
+def test_no_wrong_actions_lead_a_linear_loop_further_than_its_gain(seed, size, coupling):
+    """Whatever its shape: states that barely decay, and ones that drive others a million times as large."""
+    rng = np.random.default_rng(seed)
+    closed = np.triu(rng.normal(size=(size, size)), 1) * 10.0**coupling
+    closed += np.diag(rng.uniform(-0.999, 0.999, size))
+    inputs = rng.normal(size=(size, 2))
+    loop = loop_of_model(closed, inputs, np.zeros((2, size)), kind="estimated", assumption="Given.")
+    if not math.isfinite(loop.gain):
+        assert loop.contraction.vacuous
+        return
+    reach, direction = [inputs], rng.normal(size=size)
+    for _ in range(100):
+        reach.append(closed @ reach[-1])
+    for _ in range(5):  # the inputs of length 1 that push furthest along a direction, which then follows
+        pushed = [matrix.T @ direction for matrix in reach]
+        pairs = zip(reach, pushed, strict=True)
+        direction = sum(matrix @ push / max(float(np.linalg.norm(push)), 1e-300) for matrix, push in pairs)
+        assert np.linalg.norm(direction) <= loop.gain * (1 + 1e-9)
 
 
 def test_of_too_few_transitions_nothing_follows():
