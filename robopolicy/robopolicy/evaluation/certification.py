@@ -35,7 +35,7 @@ from robopolicy.training.data import TrainingData
 from robopolicy_datasets.errors import ConfigError, unknown_name
 
 GREY_LEVELS = 255  # which images, whose numbers are in [-1, 1], have between their ends
-NOISES = 8  # of a sampling policy: the bound holds for each one, so a few of them are searched
+NOISES = 4  # of a sampling policy: the bound holds for each one, so a few of them are searched
 Progress = Callable[[str], None]
 
 
@@ -122,7 +122,13 @@ def _sensitivity(
     """Returns the policy's bounds, its own or of its plain net; None where there are none and that may be."""
     offered: Callable[[], Sensitivity] | None = getattr(policy, "sensitivity", None)
     if offered is not None:
-        return offered()
+        sensitivity = offered()
+        if len(sensitivity.per_action) != policy.action.size:
+            raise ConfigError(
+                f"The sensitivity() of '{name}' bounds {len(sensitivity.per_action)} numbers of an action, "
+                f"which has {policy.action.size} as it is represented. Return one for each."
+            )
+        return sensitivity
     try:
         return _plain(policy, points)
     except ConfigError as error:
@@ -146,7 +152,8 @@ def _plain(policy: ChunkPolicy, points: Tensor) -> Sensitivity:
     with torch.no_grad():
         if not torch.equal(net(points).flatten(1), policy.respond(points).flatten(1)):
             raise ConfigError("its chunks are not what its net gives for the window.")
-    return sensitivity
+    checked = f"That its chunks are those of this net was checked at {len(points)} windows."
+    return replace(sensitivity, method=f"{sensitivity.method} {checked}")
 
 
 def _upper(sensitivity: Sensitivity | None, value: float) -> Finding:
@@ -222,7 +229,7 @@ def _pixels(policy: ChunkPolicy, chunk: float, movements: Sequence[Movement]) ->
             "How far the window's images may be off, l2 over their grey levels of 0 to 255, all else being "
             f"right: each action stays within its tolerance. {window.assumption}"
         )
-        radius = GREY_LEVELS / 2 * window.value * chunk / bound
+        radius = GREY_LEVELS / 2 * window.value * chunk / bound if bound else math.inf
         found[f"pixel_radius_{name}"] = Finding(radius, kind, text)
     return found
 

@@ -197,6 +197,7 @@ def test_a_plain_net_has_a_loose_bound(make_store):
     assert certificate.measured.value <= certificate.chunk.value <= product * 1.001
     assert certificate.chunk.kind == "certified"
     assert "loose" in certificate.chunk.assumption
+    assert "checked at 4 windows" in certificate.chunk.assumption
     policy.net = nn.Sequential(*policy.net, nn.LayerNorm(80))
     with pytest.raises(ConfigError, match=r"cannot have a certificate: LayerNorm has no Lipschitz bound"):
         certify(policy, "plain", CertificateConfig(points=4), None, silent)
@@ -210,6 +211,18 @@ class Liar(SpectralPolicy):
     def sensitivity(self) -> Sensitivity:
         truth = super().sensitivity()
         return dataclasses.replace(truth, chunk=0.1 * truth.chunk)
+
+
+class Incomplete(SpectralPolicy):
+    def sensitivity(self) -> Sensitivity:
+        truth = super().sensitivity()
+        return dataclasses.replace(truth, per_action=truth.per_action[:3])
+
+
+def test_a_bound_is_needed_for_each_number_of_an_action(make_store):
+    policy, _ = make_policy(make_store(spec=ARM_SPEC, episodes=3), kind=Incomplete)
+    with pytest.raises(ConfigError, match="bounds 3 numbers of an action, which has 10"):
+        certify(policy, "incomplete", CertificateConfig(points=4), None, silent)
 
 
 def test_a_bound_that_is_violated_is_no_certificate(make_store):
@@ -246,8 +259,10 @@ def test_a_tolerance_in_a_unit_that_no_action_has_is_refused(arm):
 
 
 def test_a_policy_that_ignores_what_it_sees_is_certified_too():
-    config = LipschitzConfig(horizon=4, action_steps=2, width=8, depth=1)
-    policy = LipschitzPolicy(config, Spec((Feature("agent_pos", (2,)),), (Feature("action", (2,)),)), 0.1)
+    encoder = ImageEncoderConfig(backbone="aol", channels=[4, 8], groups=1, features=8)
+    config = LipschitzConfig(horizon=4, action_steps=2, width=8, depth=1, encoder=encoder)
+    spec = Spec((*IMAGE_SPEC.observation, Feature("agent_pos", (2,))), IMAGE_SPEC.action)
+    policy = LipschitzPolicy(config, spec, 0.1)
     torch.nn.init.zeros_(policy.net.readout.weight)
     certificate = certify(policy, "lipschitz", CertificateConfig(points=2), None, silent)
     assert certificate.chunk.value == 0
@@ -255,6 +270,7 @@ def test_a_policy_that_ignores_what_it_sees_is_certified_too():
     assert certificate.findings["rounding"].kind == "empirical"
     content = json.loads(json.dumps(certificate.to_json(), allow_nan=False))
     assert content["observations"][0]["radius"]["value"] is None  # any error is allowed
+    assert content["findings"]["pixel_radius_camera0_rgb"]["value"] is None
 
 
 def test_a_policy_in_training_mode_is_certified_as_it_is_deployed(make_store):
