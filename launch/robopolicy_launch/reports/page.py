@@ -14,7 +14,7 @@ from robopolicy_launch.console import format_value
 from robopolicy_launch.run_folder import write_text_atomic
 
 MAX_VIDEO_BYTES = 4_000_000  # larger videos are named, not embedded
-LONGEST_LINE = 60  # of a table's cell; longer ones are broken
+LONGEST_LINE = 40  # of a table's cell; longer ones are broken
 
 TEMPLATE = Path(__file__).parent / "page.html"
 
