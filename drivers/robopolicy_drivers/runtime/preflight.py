@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robopolicy_datasets.clock import now_ns, ns_to_seconds
-from robopolicy_datasets.errors import DeviceError, RobopolicyError
+from robopolicy_datasets.errors import DeviceError, RobopolicyError, SpecError
 from robopolicy_datasets.history import offering
 from robopolicy_datasets.spec import Spec
 from robopolicy_drivers.conformance import holding_target
@@ -133,7 +133,13 @@ def require_fit(
         SpecError: names both sides and every feature that does not fit.
     """
     offered = offering(offered_spec(robot, cameras), stream_features(robot, 1.0 / policy.dt), policy.spec)
-    policy.spec.require(offered, needs=needs, provides=name or "robot with its cameras")
+    try:
+        policy.spec.require(offered, needs=needs, provides=name or "robot with its cameras")
+    except SpecError as error:
+        raise SpecError(
+            f"{error} Take a robot (or robot.task, robot.touch) that has these, or train with "
+            "policy.observation_keys that this one has."
+        ) from error
 
 
 def offered_spec(robot: Robot, cameras: Sequence[Camera]) -> Spec:

@@ -249,7 +249,7 @@ def _notes(policy: ChunkPolicy) -> list[str]:
     if encoded:
         notes.append(
             f"Of {', '.join(encoded)} the window holds the encoder's features: radii and theorems are with "
-            "respect to these, not to pixels or samples."
+            "respect to these; to pixels or samples only where a finding is named after them."
         )
     if policy.action.relative:
         notes.append(

@@ -91,7 +91,7 @@ class LipschitzPolicy(ChunkPolicy):
         if encoded := [*self.encoder.cameras, *self.encoder.histories]:
             method += (
                 f" It holds from the features that encoders make of {', '.join(encoded)}, beside the "
-                "low-dimensional features; not from what those encoders see."
+                "low-dimensional features; from what those encoders see only where a finding says so."
             )
         return Sensitivity(
             chunk=scale * self.net.lipschitz_bound(),

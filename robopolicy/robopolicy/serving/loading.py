@@ -39,7 +39,7 @@ def load_served(checkpoint: Path, *, device: str, threads: int) -> ChunkPolicy:
         device = "cuda" if torch.cuda.is_available() else "cpu"
     folder = find_checkpoint(checkpoint)
     policy = load_policy(folder, device=device, threads=threads)
-    logger.info("The certificate of '%s': %s", folder, check_certificate(folder))
+    check_certificate(folder)
     if policy.device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False):
         policy.sample_in_bfloat16()
     # Once, so that the first robot does not wait for what is allocated and compiled then.
