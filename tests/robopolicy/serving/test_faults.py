@@ -363,9 +363,11 @@ def served_by_the_command(*words):
     command = [sys.executable, "-m", "robopolicy_launch", "serve", *words, "port=0"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     try:
-        line = process.stdout.readline()
-        assert "ws://" in line, line + process.stdout.read()
-        yield process, line.split()[2]
+        told = []
+        while not told or (told[-1] and "ws://" not in told[-1]):  # what it logs comes first
+            told.append(process.stdout.readline())
+        assert told[-1], "".join(told)
+        yield process, told[-1].split()[2]
     finally:
         process.kill()
         process.wait()
