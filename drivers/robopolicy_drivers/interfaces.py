@@ -109,7 +109,10 @@ class TakesPrefix(Protocol):
 
 
 def noise_seed(episode_seed: int, step: int) -> int:
-    """Returns the seed (63 bit) of a policy's noise at a step of an episode: no two calls share theirs."""
+    """Returns the seed (63 bit) of a policy's noise at a step of an episode.
+
+    Two calls share theirs by chance only; torch's generators on the CPU look at 32 of the bits.
+    """
     return int(np.random.SeedSequence((episode_seed, step)).generate_state(1, np.uint64)[0]) >> 1
 
 
