@@ -35,7 +35,7 @@ from robopolicy.training.data import TrainingData
 from robopolicy_datasets.errors import ConfigError, unknown_name
 
 GREY_LEVELS = 255  # which images, whose numbers are in [-1, 1], have between their ends
-NOISES = 4  # of a sampling policy: the bound holds for each one, so a few of them are searched
+NOISES = 8  # of a sampling policy: the bound holds for each one, so a few of them are searched
 Progress = Callable[[str], None]
 
 
