@@ -76,7 +76,7 @@ class LipschitzFlowPolicy(ChunkPolicy):
             per_action=tuple(min(chunk, rows_bound(gains, self.denoiser.gains(rows))) for rows in numbers),
             noise=None,
             kind="certified",
-            method=f"product of the layers' norms, over {len(gains)} Euler steps from the same noise",
+            method=f"Product of the layers' norms, from one noise; number of Euler steps: {len(gains)}.",
         )
 
     def learn_from(self, teacher: ChunkPolicy) -> None:
