@@ -374,7 +374,7 @@ def _element_type(config: DictConfig, key: str) -> type[Any] | None:
     parent_type = OmegaConf.get_type(OmegaConf.select(config, parent_key))
     declared = get_type_hints(parent_type).get(name) if is_dataclass(parent_type) else None
     entry: Any = get_args(declared)[-1] if get_origin(declared) is dict else None
-    return entry if is_dataclass(entry) else None  # type: ignore[return-value]
+    return entry if isinstance(entry, type) and is_dataclass(entry) else None
 
 
 def _entry(config: DictConfig, key: str) -> tuple[str, str, str]:

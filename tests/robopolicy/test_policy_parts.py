@@ -345,13 +345,18 @@ def test_sampling_in_bfloat16_is_close_and_gives_float32(name, net):
     assert np.median(difference) < 0.02 * exact[..., places].std()
 
 
-@pytest.mark.parametrize("net", ["unet", "mlp", "transformer"])
-@pytest.mark.parametrize("name", ["flow", "diffusion"])
-def test_a_rounded_net_samples_nearly_the_same(name, net):
+def untrained(name, net):
+    """Returns a policy, observations for it, and a seed for each."""
     torch.manual_seed(0)
     policy = policies.build(name, tiny(policies.config_class(name), net=net), PLANE_SPEC, 0.1)
     observation = example_windows(policy, PLANE_SPEC, seed=0)["observation"]
-    seeds = list(range(len(observation["agent_pos"])))
+    return policy, observation, list(range(len(observation["agent_pos"])))
+
+
+@pytest.mark.parametrize("net", ["unet", "mlp", "transformer"])
+@pytest.mark.parametrize("name", ["flow", "diffusion"])
+def test_a_rounded_net_samples_nearly_the_same(name, net):
+    policy, observation, seeds = untrained(name, net)
     exact = policy.infer(observation, seeds=seeds)
     policy.round_net()
     rounded = policy.infer(observation, seeds=seeds)
@@ -364,10 +369,7 @@ def test_a_rounded_net_samples_nearly_the_same(name, net):
 @pytest.mark.parametrize("name", ["flow", "diffusion"])
 def test_a_rounded_net_continues_a_prefix_too(name, net):
     """For which it needs a gradient."""
-    torch.manual_seed(0)
-    policy = policies.build(name, tiny(policies.config_class(name), net=net), PLANE_SPEC, 0.1)
-    observation = example_windows(policy, PLANE_SPEC, seed=0)["observation"]
-    seeds = list(range(len(observation["agent_pos"])))
+    policy, observation, seeds = untrained(name, net)
     prefix = Prefix(policy.infer(observation, seeds=seeds)[0, :5] + 0.1, 3)
     exact = policy.infer(observation, seeds=seeds, prefix=prefix)
     policy.round_net()

@@ -18,17 +18,12 @@ from robopolicy.policies.random_numbers import RandomNumbers
 _RANDOM_CODES = 0.05  # share of the codes drawn regardless, so that none forgets a part of the observations
 
 
-def integers(below: int, count: int, generator: torch.Generator | None, device: torch.device) -> Tensor:
-    """Draws ``[count]`` integers from 0 on; see ``RandomNumbers``."""
-    return RandomNumbers(generator, device).integers(below, count)
-
-
 def seeded_codes(codes: int, count: int, seeds: Sequence[int] | None, device: torch.device) -> Tensor:
     """Draws a code for each of ``count`` rows ``[count]``, with seeds each by its own."""
     if seeds is None:
-        return integers(codes, count, None, device)
+        return RandomNumbers(None, device).integers(codes, count)
     generators = [torch.Generator().manual_seed(int(seed)) for seed in seeds]
-    return torch.cat([integers(codes, 1, generator, device) for generator in generators])
+    return torch.cat([RandomNumbers(generator, device).integers(codes, 1) for generator in generators])
 
 
 def negative_log_likelihood(error: Tensor, log_spread: Tensor) -> Tensor:

@@ -16,11 +16,12 @@ from torch import Tensor, nn
 
 from robopolicy.certify.sensitivity import Sensitivity
 from robopolicy.policies.chunk_policy import ChunkPolicy
-from robopolicy.policies.codes import draw_codes, integers, negative_log_likelihood, seeded_codes
+from robopolicy.policies.codes import draw_codes, negative_log_likelihood, seeded_codes
 from robopolicy.policies.config_checks import at_least
 from robopolicy.policies.configs import LipschitzFlowConfig
 from robopolicy.policies.lipschitz_denoiser import LipschitzDenoiser
 from robopolicy.policies.mixture import MixturePolicy
+from robopolicy.policies.random_numbers import RandomNumbers
 from robopolicy.sampling.denoiser import mix
 from robopolicy.sampling.flow import FlowSampler
 from robopolicy.sampling.prefix import ChunkPrefix
@@ -123,17 +124,18 @@ class LipschitzFlowPolicy(ChunkPolicy):
 
     def _chunk_loss(self, clean: Tensor, condition: Tensor, generator: torch.Generator | None) -> Tensor:
         count, codes = len(clean), self.config.codes
+        random = RandomNumbers(generator, clean.device)
         if self._teacher:
             if self.training:
                 condition = self.encoder.moved(condition, self.config.teacher_noise, generator)
-            code = integers(codes, count, generator, clean.device)
+            code = random.integers(codes, count)
             with torch.no_grad():
                 clean = self._teacher[0].estimate(condition, code).view_as(clean)
         else:
             code = draw_codes(
                 self._first_estimate, codes, clean.flatten(1), condition, self.log_spread, generator
             )
-        step = integers(self.config.sampling_steps, count, generator, clean.device)
+        step = random.integers(self.config.sampling_steps, count)
         scales = self.sampler.path.scales(step / self.config.sampling_steps)
         point = mix(scales, clean, self.noise[code]).flatten(1)
         error = (self.denoiser(point, condition, code, step) - clean.flatten(1)).square().mean(-1)
